@@ -1,0 +1,1 @@
+"""One package per kind: what it watches, what it decides, what it writes."""

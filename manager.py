@@ -1,0 +1,1 @@
+"""Composition root of the operator: flags, clients, manager, controllers, start. Nothing else."""

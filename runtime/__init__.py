@@ -1,0 +1,1 @@
+"""A controller runtime on raw list/watch loops. Knows nothing of MCP."""

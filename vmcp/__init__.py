@@ -1,0 +1,1 @@
+"""The gateway that a VirtualMCPServer's pods run."""
