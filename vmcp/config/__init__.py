@@ -1,0 +1,1 @@
+"""Configuration: loading, secrets, what this version refuses, and reload."""

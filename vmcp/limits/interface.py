@@ -1,0 +1,26 @@
+"""Rate limits: the question asked once per `tools/call`, after authorization."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vmcp.auth.interface import Principal
+
+RATE_LIMITED_CODE = 429
+"""JSON-RPC error code (modern era) and `structuredContent.code` (legacy era) of a call that came too early."""
+
+
+class RateLimiter(Protocol):
+    """Token buckets; safe for use in one event loop, never blocks, never does IO."""
+
+    def take(self, principal: Principal, tool: str) -> float | None:
+        """Take one token from every bucket that matches, or none from any.
+
+        Args:
+            principal: Who calls.
+            tool: The advertised name, from the request's body.
+
+        Returns:
+            None = go on; else the seconds after which a retry may succeed (> 0).
+        """
+        ...
