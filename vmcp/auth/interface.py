@@ -1,8 +1,8 @@
 """Who asks, and on whose behalf we ask: the types that core, front and backends share with authentication.
 
 Two directions meet here and never mix. *Incoming*: an `Authenticator` turns request headers into a `Principal` or
-refuses. *Outgoing*: an `OutgoingAuth` per backend turns a `Principal` into headers for that backend, or refuses; there is no
-"pass the client's token on" (the MCP authorization rules forbid it), and a refusal never falls back to no auth.
+refuses. *Outgoing*: an `OutgoingAuth` per backend turns a `Principal` into headers for that backend, or refuses; there
+is no "pass the client's token on" (the MCP authorization rules forbid it), and a refusal never falls back to no auth.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Principal:
     def fingerprint(self) -> str:
         """A digest of everything a policy may look at; equal fingerprints get equal decisions.
 
-        Time stamps and the token id differ on every refresh, so each refresh is a cache miss. They stay in, because a policy
-        may refer to them (`claim_exp`); the token cache makes one Principal per token, so a miss costs once.
+        Time stamps and the token id differ on every refresh, so each refresh is a cache miss. They stay in, because a
+        policy may refer to them (`claim_exp`); the token cache makes one Principal per token, so a miss costs once.
         """
         seen = [self.issuer, self.subject, dict(self.claims), self.groups, self.roles]
         return hashlib.sha256(orjson.dumps(seen, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
