@@ -1,0 +1,1 @@
+"""Helpers without any idea of Kubernetes: clocks, back-off, task groups."""
