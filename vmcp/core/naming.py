@@ -1,0 +1,151 @@
+"""Who gets which name when several backends offer the same: pure decisions, the same on every replica and every run.
+
+Input and output are claims: (backend, wanted name). Backends are always looked at in sorted order, so that nothing
+depends on which of them answered first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vmcp.core.rules import AggregationRules, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A backend wants to offer something under a name.
+
+    Attributes:
+        backend: The backend's name.
+        original: The item's name at the backend.
+        wanted: The name after overrides.
+        overridden: The name was set by an override.
+    """
+
+    backend: str
+    original: str
+    wanted: str
+    overridden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The outcome: which claim has which advertised name, and what was lost on the way, in sentences."""
+
+    names: dict[str, Claim]
+    problems: tuple[str, ...]
+
+
+def name_tools(claims: Iterable[Claim], rules: AggregationRules) -> Naming:
+    """Give every tool its advertised name."""
+    by_wanted = _grouped(claims)
+    match rules.strategy:
+        case Strategy.PREFIX:
+            return _first_wins((rules.prefixed(c.backend, c.wanted), c) for group in by_wanted for c in group)
+        case Strategy.PRIORITY:
+            return _by_priority(by_wanted, rules)
+        case Strategy.MANUAL:
+            return _manual(by_wanted)
+        case Strategy.PREFIX_ON_CONFLICT:
+            return _prefix_conflicts(by_wanted, rules)
+
+
+def name_prompts(claims: Iterable[Claim], rules: AggregationRules) -> Naming:
+    """Give every prompt its advertised name.
+
+    As in ToolHive prompts are prefixed under every strategy, except those of backends in the priority order; a name
+    that then still has several bearers goes to the first in that order, or to nobody when one bearer is not in it.
+    `prefixOnConflict` treats prompts as it treats tools.
+    """
+    by_wanted = _grouped(claims)
+    if rules.strategy is Strategy.PREFIX_ON_CONFLICT:
+        return _prefix_conflicts(by_wanted, rules)
+    ranked = rules.priority if rules.strategy is Strategy.PRIORITY else ()
+    bearers: dict[str, list[Claim]] = defaultdict(list)
+    for group in by_wanted:
+        for claim in group:
+            bare = claim.backend in ranked
+            bearers[claim.wanted if bare else rules.prefixed(claim.backend, claim.wanted)].append(claim)
+    names: dict[str, Claim] = {}
+    problems: list[str] = []
+    for name, group in bearers.items():
+        if len(group) > 1 and any(claim.backend not in ranked for claim in group):
+            problems.append(f"prompt {name!r} is offered by {_backends(group)}: none is advertised")
+            continue
+        names[name] = min(group, key=lambda claim: rules.rank(claim.backend) or 0)
+        if len(group) > 1:
+            problems.append(f"prompt {name!r}: {names[name].backend} wins over {_backends(group, names[name])}")
+    return Naming(names, tuple(problems))
+
+
+def _grouped(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Group by wanted name; groups by name, members by backend; one claim per backend and name."""
+    groups: dict[str, dict[str, Claim]] = defaultdict(dict)
+    for claim in sorted(claims, key=lambda c: (c.wanted, c.backend, not c.overridden, c.original)):
+        groups[claim.wanted].setdefault(claim.backend, claim)
+    return [list(group.values()) for _, group in sorted(groups.items())]
+
+
+def _first_wins(pairs: Iterable[tuple[str, Claim]]) -> Naming:
+    """Hand out names; of equal ones the claim of the backend that sorts first gets it."""
+    names: dict[str, Claim] = {}
+    problems: list[str] = []
+    for name, claim in sorted(pairs, key=lambda pair: (pair[0], pair[1].backend, pair[1].original)):
+        if name in names:
+            problems.append(f"{name!r}: {names[name].backend} wins over {claim.backend}")
+        else:
+            names[name] = claim
+    return Naming(names, tuple(problems))
+
+
+def _by_priority(groups: list[list[Claim]], rules: AggregationRules) -> Naming:
+    names: dict[str, Claim] = {}
+    problems: list[str] = []
+    unlisted: list[Claim] = []
+    for group in groups:
+        ranked = [claim for claim in group if rules.rank(claim.backend) is not None]
+        if len(group) == 1:
+            names[group[0].wanted] = group[0]
+        elif ranked:
+            winner = min(ranked, key=lambda claim: rules.rank(claim.backend) or 0)
+            names[winner.wanted] = winner
+            problems.append(f"{winner.wanted!r}: {winner.backend} wins over {_backends(group, winner)}")
+        else:
+            unlisted.extend(group)
+    return _add_prefixed(names, unlisted, rules, problems)
+
+
+def _prefix_conflicts(groups: list[list[Claim]], rules: AggregationRules) -> Naming:
+    names = {group[0].wanted: group[0] for group in groups if len(group) == 1}
+    return _add_prefixed(names, [claim for group in groups if len(group) > 1 for claim in group], rules, [])
+
+
+def _add_prefixed(names: dict[str, Claim], claims: list[Claim], rules: AggregationRules, problems: list[str]) -> Naming:
+    """Prefix the claims; a name that is already given stays with its owner."""
+    added = _first_wins((rules.prefixed(claim.backend, claim.wanted), claim) for claim in claims)
+    for name, claim in added.names.items():
+        if name in names:
+            problems.append(f"{name!r}: {names[name].backend} wins over {claim.backend}")
+        else:
+            names[name] = claim
+    return Naming(names, (*problems, *added.problems))
+
+
+def _manual(groups: list[list[Claim]]) -> Naming:
+    """Keep what is unique; a name with several bearers is offered by none, for nobody said whose it is.
+
+    ToolHive fails the whole view instead; one bad pair must not take everything away.
+    """
+    names = {group[0].wanted: group[0] for group in groups if len(group) == 1}
+    problems = [
+        f"{group[0].wanted!r} is offered by {_backends(group)}: none is advertised until an override tells them apart"
+        for group in groups
+        if len(group) > 1
+    ]
+    return Naming(names, tuple(problems))
+
+
+def _backends(group: list[Claim], without: Claim | None = None) -> str:
+    return ", ".join(claim.backend for claim in group if claim is not without)
