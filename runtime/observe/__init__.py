@@ -1,0 +1,1 @@
+"""What operators of the program see: metrics, health, logs. Imports nothing of the rest of the runtime."""
