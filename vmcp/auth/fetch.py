@@ -1,0 +1,225 @@
+"""The few HTTP requests that authentication makes itself: discovery, key sets, token endpoints.
+
+They are rare and small, so they do not share the hot path's client; they share its rules: no redirects (a key set that
+moves is a change that an administrator makes), bounded answers, one deadline for the whole exchange, TLS 1.2 or newer
+with the system's trust plus an optional bundle, and `--resolve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+MAX_ANSWER_BYTES = 1 << 20
+"""Longest answer accepted. A key set of 100 RSA keys has about 100 KB."""
+
+Overrides = Mapping[tuple[str, int], str]
+"""`--resolve`: (host, port) -> address."""
+
+
+class FetchError(Exception):
+    """The other side could not be asked, or gave no usable HTTP answer. Holds neither headers nor bodies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Fetcher(Protocol):
+    """One request, one complete answer."""
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> Answer:
+        """Ask.
+
+        Args:
+            method: `GET` or `POST`.
+            url: Absolute http or https URL.
+            headers: Sent as given.
+            body: Of a POST.
+            timeout: Seconds for everything, connecting included.
+
+        Raises:
+            FetchError: No complete answer within limits.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close pooled connections."""
+        ...
+
+
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Return a client context: system trust plus `ca_bundle`, TLS 1.2 or newer.
+
+    Raises:
+        OSError: The bundle cannot be read.
+        ssl.SSLError: It holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_bundle is not None:
+        context.load_verify_locations(cadata=Path(ca_bundle).read_text(encoding="ascii", errors="strict"))
+    return context
+
+
+class AiohttpFetcher:
+    """`Fetcher` on aiohttp."""
+
+    def __init__(
+        self, *, ca_bundle: str | None = None, resolve: Overrides | None = None, allow_private: bool = True
+    ) -> None:
+        """Remember the rules; connections are opened on first use.
+
+        Args:
+            ca_bundle: PEM file trusted in addition to the system's certificates.
+            resolve: Addresses to use instead of looking names up.
+            allow_private: False refuses loopback, private, link-local and other special addresses, after the lookup, so
+                that a name cannot lead there either.
+
+        Raises:
+            OSError: The bundle cannot be read.
+            ssl.SSLError: It holds no certificate.
+        """
+        self._tls = tls_context(ca_bundle)
+        self._allow_private = allow_private
+        self._resolve = dict(resolve or {})
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> Answer:
+        """See `Fetcher.fetch`."""
+        host = urlsplit(url).hostname or ""
+        if not self._allow_private and _is_special_literal(host):
+            raise FetchError(f"{host} is a private address, which is not allowed here")
+        try:
+            async with self._open().request(
+                method,
+                url,
+                headers=list(headers),
+                data=body,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
+                content = await _read_bounded(response)
+                return Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, content)
+        except TimeoutError:
+            raise FetchError(f"no answer from {host} within {timeout:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise FetchError(f"cannot reach {host}: {error.os_error}") from None
+        except aiohttp.ClientError as error:
+            # The text of aiohttp's errors holds host, port and the system's reason; never headers or bodies.
+            raise FetchError(f"cannot reach {host}: {type(error).__name__}: {error}") from None
+        except ValueError:
+            raise FetchError("the URL is not valid") from None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                ssl=self._tls,
+                resolver=_Resolver(self._resolve, allow_private=self._allow_private),
+                limit=8,
+                ttl_dns_cache=60,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=True, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close pooled connections."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            response.close()
+            raise FetchError(f"the answer of {response.url.host} is longer than {MAX_ANSWER_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up, with overrides, and drops addresses that are not allowed."""
+
+    def __init__(self, overrides: Overrides, *, allow_private: bool) -> None:
+        self._overrides = overrides
+        self._allow_private = allow_private
+        self._real = ThreadedResolver(loop=asyncio.get_running_loop())
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of `host` that may be used."""
+        address = self._overrides.get((host, port))
+        if address is not None:
+            version = ipaddress.ip_address(address).version
+            results = [
+                ResolveResult(
+                    hostname=host,
+                    host=address,
+                    port=port,
+                    family=socket.AF_INET6 if version == 6 else socket.AF_INET,
+                    proto=0,
+                    flags=socket.AI_NUMERICHOST,
+                )
+            ]
+        else:
+            results = await self._real.resolve(host, port, family)
+        if self._allow_private:
+            return results
+        allowed = [result for result in results if not _is_special_literal(result["host"])]
+        if not allowed:
+            raise OSError(f"{host} leads to a private address, which is not allowed here")
+        return allowed
+
+    async def close(self) -> None:
+        """Release the resolver."""
+        await self._real.close()
+
+
+def _is_special_literal(host: str) -> bool:
+    """Say whether `host` is an IP literal that is not a public unicast address."""
+    try:
+        address: Any = ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
+    except ValueError:
+        return False
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not address.is_global or address.is_multicast
