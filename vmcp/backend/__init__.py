@@ -1,0 +1,1 @@
+"""Everything between the core and a backend: eras, sessions, streams, catalogue, health and circuit breaker."""

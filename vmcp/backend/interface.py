@@ -1,0 +1,302 @@
+"""The seam between the core and the backends: what the core hands over, what it gets back, what it may ask.
+
+The core speaks one vocabulary whatever the backend's era: the methods of the legacy protocol (`tools/call`,
+`resources/subscribe`, `logging/setLevel`, `ping` ...). The adapters behind this seam translate. Params and results are
+the bytes of JSON objects.
+
+Who answers what a backend asks for (elicitation, sampling, roots):
+
+| bridge | relay_input | legacy backend asks mid-call | modern backend answers `input_required` |
+|---|---|---|---|
+| None | any | refused with -32601 | returned in `Reply.input_required` |
+| set | False (legacy client) | `bridge(...)` while the call stays open | each through `bridge`, then the call again |
+| set | True (modern client) | `bridge(...)` while the call stays open | returned in `Reply.input_required` |
+
+While a bridge is at work the call's clock stands still: people are slower than backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from vmcp.auth.interface import ANONYMOUS, Principal
+from vmcp.backend.errors import (
+    BackendAuthFailed,
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    BackendUnavailable,
+    CircuitOpen,
+)
+from vmcp.backend.model import EMPTY_OBJECT, BackendState, Catalogue, CatalogueChange, Circuit, Era, Health, Item, Kind
+from vmcp.backend.settings import BackendSettings, BreakerSettings, HeaderList
+from vmcp.trace import TraceContext
+from vmcp.wire.jsonrpc import RpcError
+
+__all__ = [
+    "EMPTY_OBJECT",
+    "Backend",
+    "BackendAuthFailed",
+    "BackendError",
+    "BackendProtocolError",
+    "BackendSession",
+    "BackendSettings",
+    "BackendState",
+    "BackendTimeout",
+    "BackendUnavailable",
+    "BreakerSettings",
+    "Call",
+    "Catalogue",
+    "CatalogueChange",
+    "Circuit",
+    "CircuitOpen",
+    "Era",
+    "HeaderList",
+    "Health",
+    "InputRequired",
+    "Item",
+    "Kind",
+    "NotificationSink",
+    "Reply",
+    "RpcFault",
+    "ServerRequestBridge",
+    "SessionEvents",
+    "SessionSpec",
+]
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+class NotificationSink(Protocol):
+    """Takes notifications that belong to one call, in order. Must not block; params are raw JSON."""
+
+    def __call__(self, method: str, params: bytes) -> None:
+        """Take one notification."""
+        ...
+
+
+class ServerRequestBridge(Protocol):
+    """Asks the client on behalf of the backend.
+
+    Raises:
+        RpcFault: The client refused, or cannot do it; passed on to the backend as it is.
+    """
+
+    async def __call__(self, method: str, params: bytes) -> bytes:
+        """Return the client's raw result."""
+        ...
+
+
+class RpcFault(Exception):  # noqa: N818  carries a JSON-RPC error, is none of ours
+    """A JSON-RPC error as an exception.
+
+    Attributes:
+        error: What to answer.
+    """
+
+    def __init__(self, error: RpcError) -> None:
+        super().__init__(f"{error.code}: {error.message}")
+        self.error = error
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request towards a backend.
+
+    Attributes:
+        method: From the era-free vocabulary, such as "tools/call".
+        params: Raw JSON object, names and URIs already the backend's own.
+        principal: Who asks.
+        timeout: Seconds for the whole call, waiting for people excluded.
+        name: `params.name` or `params.uri` of methods that have one; saves the modern adapter a parse. None = look.
+        headers: Passthrough headers of this request. A name that the backend's own headers use already is dropped.
+        trace: Continued in headers and `_meta`; None = none.
+        log_level: The client's level, None = it wants no log messages (modern: no `logLevel`).
+        client_capabilities: Raw JSON object: exactly what the client declared.
+        client_info: Raw JSON object of the client, None = the gateway's.
+        sink: Progress and log notifications of this call; None = dropped.
+        bridge: See the module's table.
+        relay_input: See the module's table.
+        input_responses: Raw JSON object: the client's answers to an earlier `input_required` of this backend.
+        request_state: The backend's opaque state that came with that `input_required`.
+    """
+
+    method: str
+    params: bytes = EMPTY_OBJECT
+    principal: Principal = ANONYMOUS
+    timeout: float = 30.0
+    name: str | None = None
+    headers: HeaderList = ()
+    trace: TraceContext | None = None
+    log_level: str | None = None
+    client_capabilities: bytes = EMPTY_OBJECT
+    client_info: bytes | None = None
+    sink: NotificationSink | None = None
+    bridge: ServerRequestBridge | None = None
+    relay_input: bool = False
+    input_responses: bytes | None = None
+    request_state: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class InputRequired:
+    """A modern backend wants something from the client before it goes on.
+
+    Attributes:
+        requests: Raw JSON object, key -> {method, params}; None when only a state came.
+        state: To be returned verbatim in `Call.request_state`; None when there is none. Opaque, untrusted.
+        result: The whole result, raw and untouched, for relaying.
+    """
+
+    requests: bytes | None
+    state: str | None
+    result: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """What the backend answered: exactly one of `result`, `error`, `input_required`.
+
+    Attributes:
+        result: Raw JSON object, untouched. A modern one holds `resultType` and perhaps `ttlMs`, `cacheScope`.
+        error: The backend's own error, untouched (legacy: unknown resource is -32002, modern: -32602).
+        input_required: See the module's table.
+        era: Of the backend that answered.
+        status: HTTP status of the answer, for the audit line.
+    """
+
+    result: bytes | None = None
+    error: RpcError | None = None
+    input_required: InputRequired | None = None
+    era: Era = Era.LEGACY
+    status: int = 200
+
+
+# --- sessions and backends --------------------------------------------------------------------------------------------
+
+
+class SessionEvents(Protocol):
+    """What a backend session tells its client session outside of any call. Must not block."""
+
+    def notification(self, backend: str, method: str, params: bytes) -> None:
+        """Take `resources/updated`, a log message, progress without a call, or a list_changed of this session."""
+        ...
+
+    async def request(self, backend: str, method: str, params: bytes) -> bytes:
+        """Ask the client for something that belongs to no call that is under way; raises RpcFault."""
+        ...
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SessionSpec:
+    """On whose behalf a session is kept.
+
+    Attributes:
+        principal: Whose credentials the session's own requests (handshake, GET stream, DELETE) carry.
+        client_capabilities: Raw JSON object: a legacy backend is told exactly these.
+        client_info: Raw JSON object, None = the gateway's.
+        headers: Passthrough headers for the session's own requests.
+        events: Where to tell what belongs to no call; None = dropped, and no GET stream is opened.
+        timeout: Seconds for a handshake.
+    """
+
+    principal: Principal = ANONYMOUS
+    client_capabilities: bytes = EMPTY_OBJECT
+    client_info: bytes | None = None
+    headers: HeaderList = ()
+    events: SessionEvents | None = None
+    timeout: float = 30.0
+
+
+class BackendSession(Protocol):
+    """One per (client session, backend). Survives the backend's restarts and changes of era.
+
+    Opens nothing before it is needed. Safe for concurrent calls.
+    Cancelling a task that awaits `call` tells the backend.
+    """
+
+    async def call(self, call: Call) -> Reply:
+        """Send a request and return the answer.
+
+        Raises:
+            BackendError: There is no answer. Never raised for a JSON-RPC error of the backend: that is a Reply.
+        """
+        ...
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send a notification of the client; dropped where the backend's era has no place for it."""
+        ...
+
+    async def close(self) -> None:
+        """End the session at the backend (DELETE) and stop its streams. Never raises; bounded to a few seconds."""
+        ...
+
+
+class Backend(Protocol):
+    """One configured backend."""
+
+    @property
+    def name(self) -> str:
+        """The name in the configuration; the id everywhere."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The remote URL, for the audit line."""
+        ...
+
+    @property
+    def transport(self) -> str:
+        """`streamable-http` or `sse`."""
+        ...
+
+    @property
+    def auth_method(self) -> str:
+        """The outgoing strategy's name, for the audit line."""
+        ...
+
+    @property
+    def state(self) -> BackendState:
+        """Health, era, circuit."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The last good lists under the gateway's own credentials; kept while the backend is unreachable."""
+        ...
+
+    @property
+    def personal(self) -> bool:
+        """Whether lists need a caller's credentials (no probe credentials exist): then use `catalogue_for`."""
+        ...
+
+    async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
+        """Return the lists as `principal` sees them, cached per (principal, headers); single-flight.
+
+        Raises:
+            BackendError: There is none, not even an old one.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Start the monitor and the first fetch, in the background. Returns at once."""
+        ...
+
+    async def wait_known(self, timeout: float) -> bool:
+        """Wait until the first fetch ended, well or badly; return whether it ended in time."""
+        ...
+
+    def open(self, spec: SessionSpec) -> BackendSession:
+        """Return a session. Does no IO."""
+        ...
+
+    def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
+        """Call `listener` after every change of catalogue, health or circuit; return the function that ends that."""
+        ...
+
+    async def close(self) -> None:
+        """Stop monitor and streams, end sessions, close connections. Bounded to a few seconds."""
+        ...

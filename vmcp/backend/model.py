@@ -1,0 +1,160 @@
+"""What is known of a backend: its era, health and circuit, and its catalogue."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from typing import Final
+
+EMPTY_OBJECT: Final = b"{}"
+
+
+class Era(enum.StrEnum):
+    """The two families of the protocol; a property of the server."""
+
+    LEGACY = "legacy"
+    """Up to 2025-11-25: `initialize`, sessions, GET stream."""
+    MODERN = "modern"
+    """2026-07-28: stateless, every request describes itself."""
+
+
+class Health(enum.StrEnum):
+    """What the monitor and the traffic know of a backend."""
+
+    UNKNOWN = "unknown"
+    """Not checked yet, or failing but below the threshold."""
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Answers, but slowly, or for the first time after failures."""
+    UNHEALTHY = "unhealthy"
+    """Failed `unhealthyThreshold` times in a row."""
+    UNAUTHENTICATED = "unauthenticated"
+    """Refuses us (401, 403) and we have no credentials for it."""
+
+
+class Circuit(enum.StrEnum):
+    """The circuit breaker's state; guards calls as well as probes."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Kind(enum.StrEnum):
+    """The four lists that a backend may offer."""
+
+    TOOLS = "tools"
+    RESOURCES = "resources"
+    TEMPLATES = "templates"
+    PROMPTS = "prompts"
+
+
+@dataclass(slots=True, frozen=True)
+class Item:
+    """One entry of a list.
+
+    Attributes:
+        key: A tool's or prompt's name, a resource's URI, a template's URI template.
+        raw: The entry as it came, byte for byte.
+    """
+
+    key: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a backend offers, as it was last heard of it. Immutable; a change makes a new one.
+
+    Attributes:
+        tools, resources, templates, prompts: In the backend's order, keys unique (the first wins).
+        capabilities: Raw JSON object that the server announced.
+        server_info: Raw JSON object, None when it said none.
+        instructions: For the model; None when there are none.
+        era: Which protocol the server spoke.
+        version: The negotiated protocol version.
+        fetched_at: `time.monotonic()` of the last full or partial fetch; 0 = never: the catalogue is empty.
+        generation: Grows with every change of content.
+    """
+
+    tools: tuple[Item, ...] = ()
+    resources: tuple[Item, ...] = ()
+    templates: tuple[Item, ...] = ()
+    prompts: tuple[Item, ...] = ()
+    capabilities: bytes = EMPTY_OBJECT
+    server_info: bytes | None = None
+    instructions: str | None = None
+    era: Era | None = None
+    version: str = ""
+    fetched_at: float = 0.0
+    generation: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether the backend was ever heard."""
+        return self.fetched_at > 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last fetch; infinite when there was none."""
+        return time.monotonic() - self.fetched_at if self.known else float("inf")
+
+    def items(self, kind: Kind) -> tuple[Item, ...]:
+        """Return one of the four lists."""
+        match kind:
+            case Kind.TOOLS:
+                return self.tools
+            case Kind.RESOURCES:
+                return self.resources
+            case Kind.TEMPLATES:
+                return self.templates
+            case Kind.PROMPTS:
+                return self.prompts
+
+
+@dataclass(slots=True, frozen=True)
+class CatalogueChange:
+    """Sent to `Backend.subscribe` listeners.
+
+    Attributes:
+        backend: Its name.
+        kinds: Lists whose content differs; empty when only health or circuit changed.
+        catalogue: The new one.
+    """
+
+    backend: str
+    kinds: frozenset[Kind]
+    catalogue: Catalogue
+
+
+@dataclass(slots=True)
+class BackendState:
+    """What is known of a backend's health; changed in place by its owner, read by everybody.
+
+    Attributes:
+        era: None until the first classification.
+        version: Negotiated protocol version, "" until then.
+        health: See Health.
+        circuit: See Circuit.
+        failures: In a row, of probes and traffic alike.
+        last_check: Unix seconds of the last probe or call that decided something; None = never.
+        last_error: A sentence, safe to show; "" = none since the last success.
+        last_error_category: `BackendError.category`; "" = none.
+        circuit_changed: Unix seconds of the circuit's last change; None = never.
+    """
+
+    era: Era | None = None
+    version: str = ""
+    health: Health = Health.UNKNOWN
+    circuit: Circuit = Circuit.CLOSED
+    failures: int = 0
+    last_check: float | None = None
+    last_error: str = ""
+    last_error_category: str = ""
+    circuit_changed: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call is worth trying now."""
+        return self.circuit is not Circuit.OPEN

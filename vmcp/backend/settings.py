@@ -1,0 +1,62 @@
+"""What a backend is told about itself: one frozen value per backend, compared on reload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HeaderList = tuple[tuple[str, str], ...]
+"""Header names and values, in order."""
+
+Resolve = Mapping[tuple[str, int], str]
+"""(host, port) -> address, as curl's `--resolve`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    """Numbers of a circuit breaker.
+
+    Attributes:
+        threshold: Failures in a row that open it.
+        timeout: Seconds open until one request may try.
+    """
+
+    threshold: int = 5
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSettings:
+    """Everything that a backend needs to know of itself; a reload with equal settings keeps the running backend.
+
+    Attributes:
+        name: Unique.
+        url: http or https.
+        transport: `streamable-http` or `sse`.
+        type: `container`, `proxy`, `entry`, `direct` or "".
+        ca_bundle: Path of extra trust anchors, None = system trust only. Read again when the file changes.
+        headers: Static headers of headerForward, secret values already resolved.
+        connect_timeout: Seconds until connected, TLS included.
+        timeout: Seconds for a whole call that says none itself.
+        max_response: Bytes of one JSON body or one SSE event.
+        health_interval: Seconds between probes; None = no monitor.
+        health_timeout: Seconds for one probe.
+        slow_after: Seconds after which a successful probe means DEGRADED.
+        unhealthy_threshold: Failures in a row until UNHEALTHY.
+        breaker: None = no circuit breaker; direct backends have one by default.
+    """
+
+    name: str
+    url: str
+    transport: str = "streamable-http"
+    type: str = ""
+    ca_bundle: str | None = None
+    headers: HeaderList = field(default=(), repr=False)
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+    max_response: int = 100 * 1024 * 1024
+    health_interval: float | None = 30.0
+    health_timeout: float = 10.0
+    slow_after: float = 5.0
+    unhealthy_threshold: int = 3
+    breaker: BreakerSettings | None = None

@@ -1,0 +1,1 @@
+"""The wire formats: JSON-RPC envelopes, server-sent events, protocol constants and header values. No IO."""
