@@ -1,0 +1,305 @@
+"""Connections to one API server: one pool for calls, one without limit for watches."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from runtime.transport.config import Endpoint
+from runtime.transport.retry import MAX_ATTEMPTS, NotSentError, retrying
+from runtime.transport.stream import MAX_LINE, read_lines
+from runtime.transport.tls import ReloadingContext
+from runtime.wire.errors import ApiError, TransportError, UnauthorizedError, error_from_answer
+
+READS = frozenset({"GET", "HEAD"})
+JSON = "application/json"
+
+
+class WriteFencedError(TransportError):
+    """This process may not write (any more): it does not hold the lease."""
+
+
+@dataclass(frozen=True)
+class TransportSettings:
+    """Limits of the connections."""
+
+    call_timeout: float = 30.0
+    """Seconds for one try of a call, from the start to the last byte of the answer."""
+    connect_timeout: float = 10.0
+    """Seconds for TCP and TLS."""
+    pool_size: int = 64
+    """Connections for calls. Watches have their own pool, without a limit: the one beyond it would wait for ever."""
+    attempts: int = MAX_ATTEMPTS
+    """Tries of a call in total."""
+    max_line: int = MAX_LINE
+    """Bytes of one watch line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer, read to its end."""
+
+    status: int
+    body: bytes
+    warnings: tuple[str, ...] = ()
+    """Texts of `Warning` headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """What a request hook learns: for `rest_client_requests_total` and its like."""
+
+    method: str
+    host: str
+    code: str
+    """HTTP status, or `<error>` as client-go says when no answer came."""
+    seconds: float
+    """Until the headers of the answer."""
+    path: str
+    """URL path without query. Not for labels: unbounded."""
+    watch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    body: bytes | None
+    headers: Mapping[str, str]
+    limit: float | None
+    watch: bool = False
+
+
+RequestHook = Callable[[RequestDone], None]
+
+
+class Transport:
+    """HTTP to one API server, as one identity, on one event loop.
+
+    Args:
+        endpoint: from `load_endpoint`.
+        user_agent: sent with each request; apiserver audit logs and metrics show it.
+        settings: limits.
+        on_request: called after the headers of each answer, each retry too.
+        may_write: the fence. Asked right before a request that is not a read goes out, each retry too; when it says no,
+            the request ends with WriteFencedError.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        user_agent: str = "mcp-operator",
+        settings: TransportSettings | None = None,
+        on_request: RequestHook | None = None,
+        may_write: Callable[[], bool] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.settings = settings or TransportSettings()
+        self._user_agent = user_agent
+        self._on_request = on_request
+        self.may_write = may_write
+        self._host = urlsplit(endpoint.url).netloc
+        self._secure = endpoint.url.startswith("https:")
+        self._tls = ReloadingContext(endpoint.tls)
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        timeout: float | None = None,
+        retry: bool = True,
+    ) -> Answer:
+        """Send one request and read its whole answer.
+
+        Args:
+            method: upper case.
+            path: from `Resource.collection_path` or `object_path`.
+            query: parameters, not yet encoded.
+            body: JSON bytes.
+            content_type: of the body.
+            accept: wanted content type.
+            timeout: seconds for one try; None for the settings'.
+            retry: False for one try only.
+
+        Raises:
+            ApiError: the server refused.
+            TransportError: no usable answer.
+            WriteFencedError: the fence is down.
+        """
+        headers = {"Accept": accept, "Content-Type": content_type} if body is not None else {"Accept": accept}
+        call = _Call(method, path, query, body, headers, timeout or self.settings.call_timeout)
+
+        async def once() -> Answer:
+            try:
+                async with self._open(call) as response:
+                    return Answer(response.status, await response.read(), _warnings(response))
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise _transport_error(error) from error
+
+        if not retry:
+            return await once()
+        return await retrying(read=method in READS, attempts=self.settings.attempts)(once)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Mapping[str, str], accept: str = JSON, silence: Callable[[], float]
+    ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """Open a watch; the context gives batches of its lines.
+
+        Args:
+            path: of the collection.
+            query: parameters, `watch` among them.
+            accept: wanted content type.
+            silence: seconds without a byte after which `StalledError` is raised, asked before each read.
+
+        Raises:
+            ApiError: the server refused.
+            TransportError: no connection, or it broke.
+            StalledError: silence, while connecting or later.
+        """
+        # Compressing a stream of small events costs latency and gains little.
+        headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        try:
+            async with self._open(_Call("GET", path, query, None, headers, None, watch=True)) as response:
+                yield read_lines(response.content, silence=silence, max_line=self.settings.max_line)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _transport_error(error) from error
+
+    async def close(self) -> None:
+        """Close all connections, watches too."""
+        sessions = list(self._sessions.values())
+        self._sessions.clear()
+        for session in sessions:
+            await session.close()
+
+    @asynccontextmanager
+    async def _open(self, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send, raise for refusals, and renew credentials once after a 401."""
+        for last in (False, True):
+            authorization = await self.endpoint.credentials.header()
+            headers = call.headers if authorization is None else {**call.headers, "Authorization": authorization}
+            if call.method not in READS and self.may_write is not None and not self.may_write():
+                raise WriteFencedError("this process does not hold the lease, so it does not write")
+            async with self._send(call, headers) as response:
+                if response.status < 400:
+                    yield response
+                    return
+                error = await _refusal(response)
+            if last or not isinstance(error, UnauthorizedError):
+                raise error
+            if not await self.endpoint.credentials.rejected(authorization):
+                raise error
+
+    @asynccontextmanager
+    async def _send(self, call: _Call, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        start = asyncio.get_running_loop().time()
+        code = "<error>"
+        try:
+            # The head of a watch's answer comes at once; only its body may be silent for long.
+            async with asyncio.timeout(self.settings.call_timeout if call.watch else None):
+                response = await self._session(call.watch).request(
+                    call.method,
+                    self.endpoint.url + call.path,
+                    params=call.query,
+                    data=call.body,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=call.limit, sock_connect=self.settings.connect_timeout),
+                    ssl=self._tls.current(start) if self._secure else True,
+                    server_hostname=self.endpoint.tls.server_name,
+                    proxy=self.endpoint.proxy,
+                    allow_redirects=False,
+                )
+            code = str(response.status)
+        except aiohttp.ClientConnectorSSLError:
+            self._tls.invalidate()
+            raise
+        finally:
+            if self._on_request is not None:
+                seconds = asyncio.get_running_loop().time() - start
+                self._on_request(RequestDone(call.method, self._host, code, seconds, call.path, call.watch))
+        try:
+            yield response
+        finally:
+            # A watch is not read to its end, so its connection cannot be reused.
+            response.close() if call.watch else response.release()
+
+    def _session(self, watch: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(watch)
+        if session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0 if watch else self.settings.pool_size,
+                ttl_dns_cache=10,
+                socket_factory=_keepalive_socket,
+            )
+            session = self._sessions[watch] = aiohttp.ClientSession(
+                connector=connector,
+                headers={"User-Agent": self._user_agent},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+            )
+        return session
+
+
+def _transport_error(error: BaseException) -> TransportError:
+    # Messages of aiohttp hold host and port, never headers or bodies.
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    sent = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return TransportError(text) if sent else NotSentError(text)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
+    body = b""
+    with suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(5):
+            body = await response.content.read(256 * 1024)
+    return error_from_answer(response.status, body, _retry_after(response.headers))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    # The API server sends seconds; only proxies use the date form, and no number is better than a wrong one.
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+def _warnings(response: aiohttp.ClientResponse) -> tuple[str, ...]:
+    """Texts of `299 - "text"` headers (RFC 7234, 5.5)."""
+    if "Warning" not in response.headers:
+        return ()
+    texts = []
+    for value in response.headers.getall("Warning"):
+        _, _, rest = value.partition('"')
+        texts.append(rest.rpartition('"')[0].replace('\\"', '"') or value)
+    return tuple(texts)
+
+
+def _keepalive_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    """Make a socket whose dead peer is noticed: aiohttp sets no keepalive on client sockets."""
+    family, kind, proto, _, _ = info
+    sock = socket.socket(family=family, type=kind, proto=proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            with suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
+
+
+def with_token(endpoint: Endpoint, credentials: Any) -> Endpoint:
+    """Return the same server as another identity, without its client certificate."""
+    return replace(endpoint, credentials=credentials, tls=replace(endpoint.tls, cert_file=None, key_file=None))
