@@ -1,0 +1,62 @@
+"""Words of an MCPExternalAuthConfig's status."""
+
+from __future__ import annotations
+
+from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+
+
+class MCPExternalAuthConfigCondition(Word):
+    """Condition types of an MCPExternalAuthConfig."""
+
+    VALID = "Valid", "Whether the spec can be used as it stands."
+    IDENTITY_SYNTHESIZED = (
+        "IdentitySynthesized",
+        "Whether an OAuth 2 upstream without user information makes the embedded server synthesize the identity.",
+    )
+    DELETION_BLOCKED = "DeletionBlocked", "A deletion waits because objects still refer to this configuration."
+
+
+class MCPExternalAuthConfigReason(Word):
+    """Reasons of an MCPExternalAuthConfig's conditions."""
+
+    VALIDATION_SUCCEEDED = "ValidationSucceeded", "Every check passed."
+    VALIDATION_FAILED = "ValidationFailed", "A check did not pass; the message says which."
+    ENTERPRISE_REQUIRED = (
+        "EnterpriseRequired",
+        "The type is `obo`, which needs a handler that is not part of this build.",
+    )
+    INVALID_CONFIG = "InvalidConfig", "The sub-object of the type is there but contradicts itself."
+    OAUTH2_WITHOUT_USER_INFO = (
+        "OAuth2UpstreamWithoutUserInfo",
+        "At least one oauth2 upstream has neither userInfo nor identityFromToken.",
+    )
+    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream tells who the user is."
+    REFERENCED_BY_WORKLOADS = "ReferencedByWorkloads", "Objects refer to this configuration; the message names them."
+
+
+_T, _R = MCPExternalAuthConfigCondition, MCPExternalAuthConfigReason
+
+MCPEXTERNALAUTHCONFIG = KindVocabulary(
+    kind="MCPExternalAuthConfig",
+    phase=None,
+    types=_T,
+    reasons=_R,
+    rules=(
+        ConditionRule(
+            _T.VALID,
+            (_R.VALIDATION_SUCCEEDED,),
+            (_R.VALIDATION_FAILED, _R.ENTERPRISE_REQUIRED, _R.INVALID_CONFIG),
+        ),
+        ConditionRule(
+            _T.IDENTITY_SYNTHESIZED,
+            (_R.OAUTH2_WITHOUT_USER_INFO,),
+            (_R.ALL_HAVE_USER_INFO,),
+            presence="only with type embeddedAuthServer",
+        ),
+        ConditionRule(
+            _T.DELETION_BLOCKED,
+            (_R.REFERENCED_BY_WORKLOADS,),
+            presence="only while a deletion waits",
+        ),
+    ),
+)

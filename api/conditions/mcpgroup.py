@@ -1,0 +1,51 @@
+"""Words of an MCPGroup's status."""
+
+from __future__ import annotations
+
+from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+
+
+class MCPGroupPhase(Word):
+    """`status.phase` of an MCPGroup."""
+
+    READY = "Ready", "The members were listed; also when there are none. The members' own health plays no part."
+    PENDING = "Pending", "Default of the schema until the first reconcile."
+    FAILED = "Failed", "The members could not be listed; the member fields are empty."
+
+
+class MCPGroupCondition(Word):
+    """Condition types of an MCPGroup."""
+
+    MEMBERS_CHECKED = "MCPServersChecked", "Whether the members of all kinds could be listed."
+    STATUS_TRUNCATED = (
+        "StatusTruncated",
+        "The member lists in the status were cut because together they would exceed 256 KiB; the counts stay exact.",
+    )
+
+
+class MCPGroupReason(Word):
+    """Reasons of an MCPGroup's conditions."""
+
+    LIST_SUCCEEDED = "ListMCPServersCheckSucceeded", "The members of every kind were listed."
+    LIST_FAILED = "ListMCPServersCheckFailed", "Listing the members of a kind failed; the message names the kind."
+    TOO_MANY_MEMBERS = "TooManyMembers", "The names of all members do not fit into 256 KiB of status."
+
+
+MCPGROUP = KindVocabulary(
+    kind="MCPGroup",
+    phase=MCPGroupPhase,
+    types=MCPGroupCondition,
+    reasons=MCPGroupReason,
+    rules=(
+        ConditionRule(
+            MCPGroupCondition.MEMBERS_CHECKED,
+            true=(MCPGroupReason.LIST_SUCCEEDED,),
+            false=(MCPGroupReason.LIST_FAILED,),
+        ),
+        ConditionRule(
+            MCPGroupCondition.STATUS_TRUNCATED,
+            true=(MCPGroupReason.TOO_MANY_MEMBERS,),
+            presence="only while lists are cut",
+        ),
+    ),
+)

@@ -1,0 +1,114 @@
+"""Words of an MCPRemoteEndpoint's status."""
+
+from __future__ import annotations
+
+from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+
+
+class MCPRemoteEndpointPhase(Word):
+    """`status.phase` of an MCPRemoteEndpoint."""
+
+    PENDING = "Pending", "Something is only not there yet: the group is not Ready, a proxy's Deployment is not ready."
+    READY = "Ready", "Every check passed and status.url can be used."
+    FAILED = "Failed", "A check is False for a reason that the user must mend."
+    TERMINATING = "Terminating", "A deletion waits for the finalizer."
+
+
+class MCPRemoteEndpointCondition(Word):
+    """Condition types of an MCPRemoteEndpoint."""
+
+    READY = "Ready", "The sum: carries the reason of the first failing condition."
+    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec by itself can be served."
+    GROUP_REF_VALID = "GroupRefValid", "Whether the group of spec.groupRef exists and is Ready."
+    AUTH_CONFIG_VALID = "AuthConfigValid", "Whether the MCPExternalAuthConfig exists and is valid."
+    CA_BUNDLE_VALID = "CABundleValid", "Whether the CA bundle is there and holds a certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Whether every Secret and key of the forwarded headers is there."
+    TOOL_CONFIG_VALID = "ToolConfigValid", "Whether the MCPToolConfig of spec.toolConfigRef exists."
+    DEPLOYMENT_READY = "DeploymentReady", "Whether the proxy's Deployment is ready."
+
+
+class MCPRemoteEndpointReason(Word):
+    """Reasons of an MCPRemoteEndpoint's conditions."""
+
+    ENDPOINT_READY = "EndpointReady", "Every check passed."
+    BACKEND_UNAVAILABLE = (
+        "BackendUnavailable",
+        "Every VirtualMCPServer that serves the endpoint reports its circuit open; cleared when one recovers.",
+    )
+    CONFIGURATION_VALID = "ConfigurationValid", "The spec can be served."
+    REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule; the message says which."
+    UNSUPPORTED_AUTH_TYPE = (
+        "UnsupportedAuthTypeForDirectMode",
+        "The auth config's type cannot be applied by a VirtualMCPServer towards a direct endpoint.",
+    )
+    RESTRICTED_HEADER = "RestrictedHeader", "A header is restricted or not legal in HTTP; the message names each."
+    NAME_COLLISION = "NameCollision", "An older workload of another kind has the same name in the namespace."
+    PROXY_MODE_NOT_SUPPORTED = "ProxyModeNotSupported", "The type is proxy, which this build does not run yet."
+    GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
+    GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
+    GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
+    AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists and its Valid is not False."
+    AUTH_CONFIG_NOT_FOUND = "AuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
+    AUTH_CONFIG_INVALID = "AuthConfigInvalid", "The MCPExternalAuthConfig's own Valid condition is False."
+    CA_BUNDLE_VALID = "CABundleValid", "The ConfigMap holds a certificate under the key."
+    CA_BUNDLE_NOT_FOUND = "CABundleRefNotFound", "The ConfigMap does not exist."
+    CA_BUNDLE_KEY_NOT_FOUND = "CABundleKeyNotFound", "The ConfigMap has no such key."
+    CA_BUNDLE_INVALID = "CABundleInvalid", "The key holds no PEM certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key is there."
+    HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
+    TOOL_CONFIG_VALID = "ToolConfigValid", "The MCPToolConfig exists."
+    TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
+    DEPLOYMENT_READY = "DeploymentReady", "The proxy's Deployment is ready."
+    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "The proxy's Deployment is not ready yet."
+
+
+_T, _R = MCPRemoteEndpointCondition, MCPRemoteEndpointReason
+
+MCPREMOTEENDPOINT = KindVocabulary(
+    kind="MCPRemoteEndpoint",
+    phase=MCPRemoteEndpointPhase,
+    types=_T,
+    reasons=_R,
+    rules=(
+        ConditionRule(_T.READY, (_R.ENDPOINT_READY,), (_R.DEPLOYMENT_NOT_READY, _R.BACKEND_UNAVAILABLE), mirrors=True),
+        ConditionRule(
+            _T.CONFIGURATION_VALID,
+            (_R.CONFIGURATION_VALID,),
+            (
+                _R.REMOTE_URL_INVALID,
+                _R.UNSUPPORTED_AUTH_TYPE,
+                _R.RESTRICTED_HEADER,
+                _R.NAME_COLLISION,
+                _R.PROXY_MODE_NOT_SUPPORTED,
+            ),
+        ),
+        ConditionRule(_T.GROUP_REF_VALID, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)),
+        ConditionRule(
+            _T.AUTH_CONFIG_VALID,
+            (_R.AUTH_CONFIG_VALID,),
+            (_R.AUTH_CONFIG_NOT_FOUND, _R.AUTH_CONFIG_INVALID),
+            presence="only with externalAuthConfigRef",
+        ),
+        ConditionRule(
+            _T.CA_BUNDLE_VALID,
+            (_R.CA_BUNDLE_VALID,),
+            (_R.CA_BUNDLE_NOT_FOUND, _R.CA_BUNDLE_KEY_NOT_FOUND, _R.CA_BUNDLE_INVALID),
+            presence="only with caBundleRef",
+        ),
+        ConditionRule(
+            _T.HEADER_SECRETS_VALID,
+            (_R.HEADER_SECRETS_VALID,),
+            (_R.HEADER_SECRET_NOT_FOUND,),
+            presence="only with headers from Secrets",
+        ),
+        ConditionRule(
+            _T.TOOL_CONFIG_VALID,
+            (_R.TOOL_CONFIG_VALID,),
+            (_R.TOOL_CONFIG_NOT_FOUND,),
+            presence="only with toolConfigRef",
+        ),
+        ConditionRule(
+            _T.DEPLOYMENT_READY, (_R.DEPLOYMENT_READY,), (_R.DEPLOYMENT_NOT_READY,), presence="only with type proxy"
+        ),
+    ),
+)

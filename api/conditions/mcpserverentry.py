@@ -1,0 +1,100 @@
+"""Words of an MCPServerEntry's status."""
+
+from __future__ import annotations
+
+from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+
+
+class MCPServerEntryPhase(Word):
+    """`status.phase` of an MCPServerEntry."""
+
+    VALID = "Valid", "Every check passed; the entry is a backend of the VirtualMCPServers of its group."
+    PENDING = "Pending", "Default of the schema until the first reconcile."
+    FAILED = "Failed", "At least one check did not pass."
+
+
+class MCPServerEntryCondition(Word):
+    """Condition types of an MCPServerEntry."""
+
+    VALID = "Valid", "The sum of all other conditions."
+    REMOTE_URL_VALIDATED = "RemoteURLValidated", "Whether spec.remoteUrl may be reached, judged by its text alone."
+    GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
+    EXTERNAL_AUTH_CONFIG_VALIDATED = (
+        "ExternalAuthConfigValidated",
+        "Whether the MCPExternalAuthConfig of spec.externalAuthConfigRef exists.",
+    )
+    CA_BUNDLE_REF_VALIDATED = (
+        "CABundleRefValidated",
+        "Whether the ConfigMap of spec.caBundleRef exists and holds a certificate under its key.",
+    )
+    HEADER_SECRET_REFS_VALIDATED = (
+        "HeaderSecretRefsValidated",
+        "Whether every Secret and key that spec.headerForward.addHeadersFromSecret names is there.",
+    )
+    HEADERS_VALIDATED = (
+        "HeadersValidated",
+        "Whether every header of spec.headerForward may be forwarded: a legal name and value, not a restricted header.",
+    )
+
+
+class MCPServerEntryReason(Word):
+    """Reasons of an MCPServerEntry's conditions."""
+
+    CONFIG_VALID = "ConfigValid", "All checks passed."
+    CONFIG_INVALID = "ConfigInvalid", "At least one check did not pass."
+    REMOTE_URL_VALID = "RemoteURLValid", "The URL passed the rules."
+    REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule; the message says which."
+    GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
+    GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
+    GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
+    AUTH_CONFIG_NOT_CONFIGURED = "AuthConfigNotConfigured", "spec.externalAuthConfigRef is not set."
+    AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists."
+    AUTH_CONFIG_NOT_FOUND = "AuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
+    CA_BUNDLE_REF_NOT_CONFIGURED = "CABundleRefNotConfigured", "spec.caBundleRef is not set."
+    CA_BUNDLE_REF_VALID = "CABundleRefValid", "The ConfigMap exists and holds a certificate under the key."
+    CA_BUNDLE_REF_NOT_FOUND = "CABundleRefNotFound", "The ConfigMap, or its key, does not exist."
+    CA_BUNDLE_REF_INVALID = "CABundleRefInvalid", "The key holds no PEM certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key is there."
+    HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
+    HEADERS_VALID = "HeadersValid", "Every header may be forwarded."
+    RESTRICTED_HEADER = "RestrictedHeader", "A header is one that a gateway must set by itself; the message names each."
+    HEADER_INVALID = "HeaderInvalid", "A header name or a plaintext value is not legal in HTTP; the message names each."
+
+
+_T, _R = MCPServerEntryCondition, MCPServerEntryReason
+
+MCPSERVERENTRY = KindVocabulary(
+    kind="MCPServerEntry",
+    phase=MCPServerEntryPhase,
+    types=_T,
+    reasons=_R,
+    rules=(
+        ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID,)),
+        ConditionRule(_T.REMOTE_URL_VALIDATED, (_R.REMOTE_URL_VALID,), (_R.REMOTE_URL_INVALID,)),
+        ConditionRule(
+            _T.GROUP_REF_VALIDATED, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)
+        ),
+        ConditionRule(
+            _T.EXTERNAL_AUTH_CONFIG_VALIDATED,
+            (_R.AUTH_CONFIG_NOT_CONFIGURED, _R.AUTH_CONFIG_VALID),
+            (_R.AUTH_CONFIG_NOT_FOUND,),
+        ),
+        ConditionRule(
+            _T.CA_BUNDLE_REF_VALIDATED,
+            (_R.CA_BUNDLE_REF_NOT_CONFIGURED, _R.CA_BUNDLE_REF_VALID),
+            (_R.CA_BUNDLE_REF_NOT_FOUND, _R.CA_BUNDLE_REF_INVALID),
+        ),
+        ConditionRule(
+            _T.HEADER_SECRET_REFS_VALIDATED,
+            (_R.HEADER_SECRETS_VALID,),
+            (_R.HEADER_SECRET_NOT_FOUND,),
+            presence="only with headers from Secrets",
+        ),
+        ConditionRule(
+            _T.HEADERS_VALIDATED,
+            (_R.HEADERS_VALID,),
+            (_R.RESTRICTED_HEADER, _R.HEADER_INVALID),
+            presence="only with spec.headerForward",
+        ),
+    ),
+)

@@ -1,0 +1,337 @@
+"""Words of a VirtualMCPServer's status.
+
+Two programs write this status: the operator, and the running gateway (`writer="vmcp"` below). Each owns its own
+conditions and never touches the other's.
+"""
+
+from __future__ import annotations
+
+from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+
+
+class VirtualMCPServerPhase(Word):
+    """`status.phase` of a VirtualMCPServer."""
+
+    PENDING = "Pending", "Something is only not there yet: the group, pods, a first usable backend."
+    READY = "Ready", "A pod is ready, and no backend is known to be unhealthy."
+    DEGRADED = "Degraded", "A pod is ready, but the gateway reports unhealthy backends."
+    FAILED = "Failed", "A reference or the spec must be mended, or every pod failed."
+
+
+class VirtualMCPServerCondition(Word):
+    """Condition types of a VirtualMCPServer."""
+
+    READY = "Ready", "Whether the gateway serves; follows the phase."
+    VALID = "Valid", "Whether the spec passes the checks that the API server cannot make."
+    POD_TEMPLATE_SPEC_VALID = (
+        "PodTemplateSpecValid",
+        "Whether spec.podTemplateSpec can be merged into the pod template.",
+    )
+    GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
+    COMPOSITE_TOOL_REFS_VALIDATED = (
+        "CompositeToolRefsValidated",
+        "Whether every definition of spec.config.compositeToolRefs exists and is valid.",
+    )
+    EMBEDDING_SERVER_READY = "EmbeddingServerReady", "Whether the server of spec.embeddingServerRef can be used."
+    AUTH_SERVER_CONFIG_VALIDATED = "AuthServerConfigValidated", "Whether spec.authServerConfig can be used."
+    IDENTITY_SYNTHESIZED = (
+        "IdentitySynthesized",
+        "Advice: an upstream of spec.authServerConfig has no user information.",
+    )
+    AUTHZ_UPSTREAM_SELECTION_WARNING = (
+        "AuthzUpstreamSelectionWarning",
+        "Advice: authorization uses the first of several upstreams.",
+    )
+    SESSION_STORAGE_WARNING = (
+        "SessionStorageWarning",
+        "Whether several replicas run without a session store that they share.",
+    )
+    OIDC_CONFIG_REF_VALIDATED = "OIDCConfigRefValidated", "Whether the MCPOIDCConfig exists and is valid."
+    AUTHZ_CONFIG_REF_VALIDATED = "AuthzConfigRefValidated", "Whether the MCPAuthzConfig exists, is Cedar and parses."
+    TELEMETRY_CONFIG_REF_VALIDATED = (
+        "TelemetryConfigRefValidated",
+        "Whether the MCPTelemetryConfig exists and is valid.",
+    )
+    TOOL_CONFIG_REFS_VALIDATED = (
+        "ToolConfigRefsValidated",
+        "Whether every MCPToolConfig of spec.config.aggregation.tools exists.",
+    )
+    AUTH_CONFIGURED = "AuthConfigured", "Whether the Secrets and policies of incoming authentication are usable."
+    DEFAULT_AUTH_CONFIG = "DefaultAuthConfig", "Whether spec.outgoingAuth.default became a strategy."
+    BACKEND_AUTH_CONFIG = "BackendAuthConfig", "Whether spec.outgoingAuth.backends.<name> became a strategy."
+    DISCOVERED_AUTH_CONFIG = "DiscoveredAuthConfig", "Whether the member's externalAuthConfigRef became a strategy."
+    BACKENDS_INCLUDED = "BackendsIncluded", "Whether every member of the group is a backend."
+    CONFIG_PUBLISHED = "ConfigPublished", "Whether the gateway's configuration could be written."
+    OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects could be written."
+    DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
+    STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
+    BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
+    DEGRADED = "Degraded", "The gateway reports unhealthy backends."
+
+
+class VirtualMCPServerReason(Word):
+    """Reasons of a VirtualMCPServer's conditions."""
+
+    DEPLOYMENT_READY = "DeploymentReady", "A pod is ready and no backend is known to be unhealthy."
+    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "No pod is ready yet."
+    DEPLOYMENT_FAILED = "DeploymentFailed", "Every pod failed."
+    BACKENDS_UNAVAILABLE = "BackendsUnavailable", "The gateway reports that no backend can be used."
+    BACKENDS_DEGRADED = "BackendsDegraded", "The gateway reports that some backends cannot be used."
+    BACKENDS_UNKNOWN = "BackendsUnknown", "The gateway has not checked its backends yet."
+    VALIDATION_SUCCEEDED = "ValidationSucceeded", "Every check of the spec passed."
+    VALIDATION_FAILED = "ValidationFailed", "A check of the spec did not pass; the message names each."
+    POD_TEMPLATE_SPEC_VALID = "PodTemplateSpecValid", "The patch is a pod template and could be merged."
+    INVALID_POD_TEMPLATE_SPEC = "InvalidPodTemplateSpec", "The patch is not a pod template or cannot be merged."
+    GROUP_REF_VALID = "GroupRefValid", "The group exists and is Ready."
+    GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
+    GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
+    COMPOSITE_TOOL_REFS_VALID = "CompositeToolRefsValid", "Every definition is there and valid, or there is none."
+    COMPOSITE_TOOL_REF_NOT_FOUND = "CompositeToolRefNotFound", "A definition does not exist."
+    COMPOSITE_TOOL_REF_INVALID = "CompositeToolRefInvalid", "A definition breaks a rule; the message names each."
+    EMBEDDING_SERVER_READY = "EmbeddingServerReady", "The embedding server is Ready."
+    EMBEDDING_SERVER_NOT_FOUND = "EmbeddingServerNotFound", "The embedding server does not exist."
+    EMBEDDING_SERVER_NOT_READY = "EmbeddingServerNotReady", "The embedding server is not Ready yet."
+    NOT_SUPPORTED = "NotSupported", "This build does not support the field."
+    AUTH_SERVER_CONFIG_VALID = "AuthServerConfigValid", "The embedded authorization server can be configured."
+    AUTH_SERVER_CONFIG_INVALID = "AuthServerConfigInvalid", "spec.authServerConfig breaks a rule."
+    AUTHZ_REQUIRES_UPSTREAM = "AuthzRequiresUpstream", "Authorization needs an upstream provider."
+    AUTHZ_UPSTREAM_UNKNOWN = "AuthzUpstreamUnknown", "The primary upstream is not one of the providers."
+    AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER = (
+        "AuthzPrimaryProviderRequiresAuthServer",
+        "A primary upstream is named without spec.authServerConfig.",
+    )
+    OAUTH2_WITHOUT_USER_INFO = "OAuth2UpstreamWithoutUserInfo", "An oauth2 upstream has no user information."
+    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream tells who the user is."
+    AUTHZ_UPSTREAM_AUTO_SELECTED = "AuthzUpstreamAutoSelected", "The first of several upstreams was taken."
+    SESSION_STORAGE_MISSING = (
+        "SessionStorageMissingForReplicas",
+        "More than one replica without Redis: a session lives in one pod only.",
+    )
+    SESSION_STORAGE_CONFIGURED = "SessionStorageConfigured", "The replicas share a session store."
+    SESSION_STORAGE_NOT_APPLICABLE = "SessionStorageWarningNotApplicable", "There is at most one replica."
+    OIDC_CONFIG_REF_VALID = "OIDCConfigRefValid", "The MCPOIDCConfig can be used."
+    OIDC_CONFIG_REF_NOT_FOUND = "OIDCConfigRefNotFound", "The MCPOIDCConfig does not exist."
+    OIDC_CONFIG_REF_NOT_VALID = "OIDCConfigRefNotValid", "The MCPOIDCConfig is not valid."
+    AUTHZ_CONFIG_REF_VALID = "AuthzConfigRefValid", "The MCPAuthzConfig can be used."
+    AUTHZ_CONFIG_REF_NOT_FOUND = "AuthzConfigRefNotFound", "The MCPAuthzConfig does not exist."
+    AUTHZ_CONFIG_REF_NOT_VALID = "AuthzConfigRefNotValid", "The MCPAuthzConfig is not valid, or is not Cedar."
+    TELEMETRY_CONFIG_REF_VALID = "TelemetryConfigRefValid", "The MCPTelemetryConfig can be used."
+    TELEMETRY_CONFIG_REF_FETCH_ERROR = "TelemetryConfigRefFetchError", "The MCPTelemetryConfig could not be read."
+    TELEMETRY_CONFIG_REF_NOT_FOUND = "TelemetryConfigRefNotFound", "The MCPTelemetryConfig does not exist."
+    TELEMETRY_CONFIG_REF_INVALID = "TelemetryConfigRefInvalid", "The MCPTelemetryConfig is not valid."
+    TOOL_CONFIG_REFS_VALID = "ToolConfigRefsValid", "Every MCPToolConfig exists."
+    TOOL_CONFIG_REF_NOT_FOUND = "ToolConfigRefNotFound", "An MCPToolConfig does not exist; the message names each."
+    AUTH_VALID = "AuthValid", "Incoming authentication can be configured."
+    AUTH_INVALID = "AuthInvalid", "A Secret or a key that incoming authentication needs is missing."
+    AUTHZ_CONFIG_MAP_NOT_FOUND = "AuthzConfigMapNotFound", "The ConfigMap with the policies does not exist."
+    AUTHZ_CONFIG_MAP_INVALID = "AuthzConfigMapInvalid", "The ConfigMap's policies do not parse as Cedar."
+    CONVERSION_SUCCEEDED = "ConversionSucceeded", "The MCPExternalAuthConfig became a strategy."
+    CONVERSION_FAILED = "ConversionFailed", "There is no such MCPExternalAuthConfig, or no strategy for its type."
+    INVALID_EXTERNAL_AUTH_CONFIG = "InvalidExternalAuthConfig", "The MCPExternalAuthConfig is not valid."
+    ENTERPRISE_REQUIRED = "EnterpriseRequired", "The MCPExternalAuthConfig's type is `obo`, not part of this build."
+    AMBIGUOUS_SUBJECT_PROVIDER = "AmbiguousSubjectProvider", "xaa with several upstreams and none chosen."
+    ALL_MEMBERS_INCLUDED = "AllMembersIncluded", "Every member of the group is a backend."
+    MEMBERS_SKIPPED = (
+        "MembersSkipped",
+        "Some members are not usable; the message holds their number and the first ten with their reasons.",
+    )
+    CONFIG_WRITTEN = "ConfigWritten", "The configuration was written."
+    CONFIG_COMPRESSED = "ConfigCompressed", "The configuration was written compressed, being longer than 900 KiB."
+    CONFIG_TOO_LARGE = "ConfigTooLarge", "The configuration does not fit into a ConfigMap; the old one stays."
+    CONFIG_INVALID = "ConfigInvalid", "The configuration breaks a rule of the gateway; the message names each."
+    NO_USABLE_BACKENDS = (
+        "NoUsableBackends",
+        "The stock gateway refuses a static configuration without backends; the old one stays.",
+    )
+    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is as it should be."
+    OBJECT_REFUSED = "ObjectRefused", "The API server refused a generated object; the message holds its sentence."
+    FOREIGN_OBJECT = (
+        "ForeignObject",
+        "An object of the needed name exists and belongs to someone else; it is left alone.",
+    )
+    HMAC_SECRET_INVALID = "HMACSecretInvalid", "The session Secret does not hold 32 bytes in base64, or all are zero."
+    UNKNOWN_DIALECT = "UnknownDialect", "The annotation names no dialect; the manager's default is used."
+    STATUS_TOO_LARGE = "StatusTooLarge", "The status would exceed 256 KiB."
+    BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
+    ALL_BACKENDS_ROUTABLE = "AllBackendsRoutable", "Stock gateway: every backend can be used."
+    SOME_BACKENDS_UNHEALTHY = "SomeBackendsUnhealthy", "Stock gateway: some backends cannot be used."
+    NO_ROUTABLE_BACKENDS = "NoRoutableBackends", "Stock gateway: no backend can be used."
+    BACKENDS_PENDING = "BackendsPending", "Stock gateway: the backends were not checked yet."
+    BACKENDS_UNHEALTHY = "BackendsUnhealthy", "Stock gateway: every backend is unhealthy."
+
+
+class MemberSkipReason(Word):
+    """Why a member of the group is no backend; stands in the message of `BackendsIncluded`."""
+
+    NOT_VALID = "NotValid", "The member's own checks did not pass."
+    NO_URL = "NoURL", "The member has no URL yet."
+    INVALID_URL = "InvalidURL", "The member's URL broke a rule."
+    UNSUPPORTED_TRANSPORT = "UnsupportedTransport", "The member's transport is none that a gateway speaks."
+    SECRET_NOT_FOUND = "SecretNotFound", "A Secret or key that the member's headers or auth need is missing."
+    CA_BUNDLE_NOT_FOUND = "CABundleNotFound", "The member's CA bundle or its key is missing."
+    RESTRICTED_HEADER = "RestrictedHeader", "The member forwards a restricted header."
+    AUTH_CONFIG_FAILED = "AuthConfigFailed", "The member's auth config did not become a strategy."
+    NAME_COLLISION = "NameCollision", "A member of another kind with the same name is served."
+    IDENTIFIER_COLLISION = (
+        "IdentifierCollision",
+        "The stock gateway would give this member and another the same environment variables.",
+    )
+
+
+_T, _R = VirtualMCPServerCondition, VirtualMCPServerReason
+_CONVERSION = (
+    _R.CONVERSION_FAILED,
+    _R.INVALID_EXTERNAL_AUTH_CONFIG,
+    _R.ENTERPRISE_REQUIRED,
+    _R.AMBIGUOUS_SUBJECT_PROVIDER,
+)
+
+VIRTUALMCPSERVER = KindVocabulary(
+    kind="VirtualMCPServer",
+    phase=VirtualMCPServerPhase,
+    types=_T,
+    reasons=_R,
+    rules=(
+        ConditionRule(
+            _T.READY,
+            (_R.DEPLOYMENT_READY, _R.ALL_BACKENDS_ROUTABLE),
+            (
+                _R.DEPLOYMENT_NOT_READY,
+                _R.DEPLOYMENT_FAILED,
+                _R.BACKENDS_UNAVAILABLE,
+                _R.BACKENDS_DEGRADED,
+                _R.BACKENDS_UNKNOWN,
+                _R.AUTH_SERVER_CONFIG_INVALID,
+                _R.SOME_BACKENDS_UNHEALTHY,
+                _R.NO_ROUTABLE_BACKENDS,
+                _R.BACKENDS_PENDING,
+                _R.BACKENDS_UNHEALTHY,
+            ),
+            mirrors=True,
+        ),
+        ConditionRule(_T.VALID, (_R.VALIDATION_SUCCEEDED,), (_R.VALIDATION_FAILED,)),
+        ConditionRule(
+            _T.POD_TEMPLATE_SPEC_VALID,
+            (_R.POD_TEMPLATE_SPEC_VALID,),
+            (_R.INVALID_POD_TEMPLATE_SPEC,),
+            presence="only with podTemplateSpec",
+        ),
+        ConditionRule(_T.GROUP_REF_VALIDATED, (_R.GROUP_REF_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)),
+        ConditionRule(
+            _T.COMPOSITE_TOOL_REFS_VALIDATED,
+            (_R.COMPOSITE_TOOL_REFS_VALID,),
+            (_R.COMPOSITE_TOOL_REF_NOT_FOUND, _R.COMPOSITE_TOOL_REF_INVALID),
+        ),
+        ConditionRule(
+            _T.EMBEDDING_SERVER_READY,
+            (_R.EMBEDDING_SERVER_READY,),
+            (_R.EMBEDDING_SERVER_NOT_FOUND, _R.EMBEDDING_SERVER_NOT_READY, _R.NOT_SUPPORTED),
+            presence="only with embeddingServerRef",
+        ),
+        ConditionRule(
+            _T.AUTH_SERVER_CONFIG_VALIDATED,
+            (_R.AUTH_SERVER_CONFIG_VALID,),
+            (
+                _R.AUTH_SERVER_CONFIG_INVALID,
+                _R.AUTHZ_REQUIRES_UPSTREAM,
+                _R.AUTHZ_UPSTREAM_UNKNOWN,
+                _R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER,
+                _R.NOT_SUPPORTED,
+            ),
+            presence="only with authServerConfig, or a primary upstream without it",
+        ),
+        ConditionRule(
+            _T.IDENTITY_SYNTHESIZED,
+            (_R.OAUTH2_WITHOUT_USER_INFO,),
+            (_R.ALL_HAVE_USER_INFO,),
+            presence="only with authServerConfig",
+        ),
+        ConditionRule(
+            _T.AUTHZ_UPSTREAM_SELECTION_WARNING,
+            (_R.AUTHZ_UPSTREAM_AUTO_SELECTED,),
+            presence="only with authorization, several upstreams and none chosen",
+        ),
+        ConditionRule(
+            _T.SESSION_STORAGE_WARNING,
+            (_R.SESSION_STORAGE_MISSING,),
+            (_R.SESSION_STORAGE_CONFIGURED, _R.SESSION_STORAGE_NOT_APPLICABLE),
+        ),
+        ConditionRule(
+            _T.OIDC_CONFIG_REF_VALIDATED,
+            (_R.OIDC_CONFIG_REF_VALID,),
+            (_R.OIDC_CONFIG_REF_NOT_FOUND, _R.OIDC_CONFIG_REF_NOT_VALID),
+            presence="only with incomingAuth.oidcConfigRef",
+        ),
+        ConditionRule(
+            _T.AUTHZ_CONFIG_REF_VALIDATED,
+            (_R.AUTHZ_CONFIG_REF_VALID,),
+            (_R.AUTHZ_CONFIG_REF_NOT_FOUND, _R.AUTHZ_CONFIG_REF_NOT_VALID),
+            presence="only with incomingAuth.authzConfigRef",
+        ),
+        ConditionRule(
+            _T.TELEMETRY_CONFIG_REF_VALIDATED,
+            (_R.TELEMETRY_CONFIG_REF_VALID,),
+            (
+                _R.TELEMETRY_CONFIG_REF_FETCH_ERROR,
+                _R.TELEMETRY_CONFIG_REF_NOT_FOUND,
+                _R.TELEMETRY_CONFIG_REF_INVALID,
+            ),
+            presence="only with telemetryConfigRef",
+        ),
+        ConditionRule(
+            _T.TOOL_CONFIG_REFS_VALIDATED,
+            (_R.TOOL_CONFIG_REFS_VALID,),
+            (_R.TOOL_CONFIG_REF_NOT_FOUND,),
+            presence="only with toolConfigRef in config.aggregation.tools",
+        ),
+        ConditionRule(
+            _T.AUTH_CONFIGURED,
+            (_R.AUTH_VALID,),
+            (_R.AUTH_INVALID, _R.AUTHZ_CONFIG_MAP_NOT_FOUND, _R.AUTHZ_CONFIG_MAP_INVALID),
+        ),
+        ConditionRule(
+            _T.DEFAULT_AUTH_CONFIG,
+            (_R.CONVERSION_SUCCEEDED,),
+            _CONVERSION,
+            presence="only with outgoingAuth.default.externalAuthConfigRef",
+            mirrors=True,
+        ),
+        ConditionRule(
+            _T.BACKEND_AUTH_CONFIG,
+            (_R.CONVERSION_SUCCEEDED,),
+            _CONVERSION,
+            presence="one per key of outgoingAuth.backends with an externalAuthConfigRef",
+            family=True,
+            mirrors=True,
+        ),
+        ConditionRule(
+            _T.DISCOVERED_AUTH_CONFIG,
+            (_R.CONVERSION_SUCCEEDED,),
+            _CONVERSION,
+            presence="one per member of the group with an externalAuthConfigRef",
+            family=True,
+            mirrors=True,
+        ),
+        ConditionRule(_T.BACKENDS_INCLUDED, (_R.ALL_MEMBERS_INCLUDED,), (_R.MEMBERS_SKIPPED,)),
+        ConditionRule(
+            _T.CONFIG_PUBLISHED,
+            (_R.CONFIG_WRITTEN, _R.CONFIG_COMPRESSED),
+            (_R.CONFIG_TOO_LARGE, _R.CONFIG_INVALID, _R.NO_USABLE_BACKENDS),
+        ),
+        ConditionRule(
+            _T.OBJECTS_APPLIED,
+            (_R.OBJECTS_APPLIED,),
+            (_R.OBJECT_REFUSED, _R.FOREIGN_OBJECT, _R.HMAC_SECRET_INVALID),
+        ),
+        ConditionRule(
+            _T.DIALECT_VALIDATED, false=(_R.UNKNOWN_DIALECT,), presence="only while the annotation names no dialect"
+        ),
+        ConditionRule(_T.STATUS_TRUNCATED, (_R.STATUS_TOO_LARGE,), presence="only while something is cut"),
+        ConditionRule(
+            _T.BACKENDS_DISCOVERED, (_R.BACKENDS_DISCOVERED,), presence="once a gateway has reported", writer="vmcp"
+        ),
+        ConditionRule(
+            _T.DEGRADED, (_R.BACKENDS_DEGRADED,), presence="only while backends are unhealthy", writer="vmcp"
+        ),
+    ),
+)

@@ -1,0 +1,71 @@
+"""How the vocabulary of conditions is written down: words with a description, and which word may follow which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+
+class Word(StrEnum):
+    """A condition type, a reason or a phase: the text on the wire plus a sentence that says when it is set.
+
+    A member is written as `NAME = "Text", "When it is set."` and is the plain text everywhere else, so it goes into
+    JSON, f-strings and comparisons as a `str`.
+    """
+
+    description: str
+
+    def __new__(cls, value: str, description: str) -> Self:
+        """Keep the sentence beside the text."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+
+@dataclass(frozen=True)
+class ConditionRule:
+    """One condition type with the reasons that it may carry.
+
+    Attributes:
+        type: the condition type; for a family (`BackendAuthConfig-<name>`) its prefix.
+        true: reasons with status True.
+        false: reasons with status False.
+        presence: when the condition is there at all.
+        family: the type is followed by an object's name (see `named_condition_type`).
+        writer: who writes it: "operator" or "vmcp" (the running gateway).
+        mirrors: False may also carry a reason that another object's condition had.
+    """
+
+    type: Word
+    true: tuple[Word, ...] = ()
+    false: tuple[Word, ...] = ()
+    presence: str = "always"
+    family: bool = False
+    writer: str = "operator"
+    mirrors: bool = False
+
+
+@dataclass(frozen=True)
+class KindVocabulary:
+    """All words of one kind's status."""
+
+    kind: str
+    phase: type[Word] | None
+    types: type[Word]
+    reasons: type[Word]
+    rules: tuple[ConditionRule, ...]
+    controlled: bool = True
+    """Whether this repository has a controller for the kind; otherwise the words are read, not written."""
+
+    def rule(self, condition_type: str) -> ConditionRule:
+        """Return the rule of a condition type, also of a member of a family.
+
+        Raises:
+            KeyError: the kind has no such condition.
+        """
+        for rule in self.rules:
+            if rule.type == condition_type or (rule.family and condition_type.startswith(f"{rule.type}-")):
+                return rule
+        raise KeyError(f"{self.kind} has no condition {condition_type}")
