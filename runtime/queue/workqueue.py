@@ -102,9 +102,15 @@ class WorkQueue(Generic[T]):
         if priority > entry.priority:
             self._raise_priority(item, entry, priority)
 
-    def add_rate_limited(self, item: T, *, priority: int = NORMAL_PRIORITY) -> float:
-        """Ask for work after the item's back-off, which grows with every call until `forget`. Returns the delay."""
-        delay = self._backoff.next_delay(item)
+    def add_rate_limited(self, item: T, *, priority: int = NORMAL_PRIORITY, at_least: float = 0.0) -> float:
+        """Ask for work after the item's back-off, which grows with every call until `forget`. Returns the delay.
+
+        Args:
+            item: What failed.
+            priority: Of the retry.
+            at_least: Seconds that somebody else asks to wait, such as a server's Retry-After.
+        """
+        delay = max(at_least, self._backoff.next_delay(item))
         self.add(item, priority=priority, after=delay)
         return delay
 

@@ -1,0 +1,1 @@
+"""Controllers: what wakes them, how a reconcile is run, and what follows from its end."""

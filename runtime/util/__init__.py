@@ -1,0 +1,1 @@
+"""Small helpers that every controller needs: conditions, owner references, finalizers."""

@@ -1,0 +1,121 @@
+"""Status conditions by the rules of the Kubernetes API conventions.
+
+`lastTransitionTime` moves only when `status` moves; a new reason or message of the same status is no transition, and
+alerts that count from the transition time must not be reset by it. A list that needs no change comes back as the same
+object, so that callers can skip the write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+Status = Literal["True", "False", "Unknown"]
+
+MAX_MESSAGE = 32_768
+"""Longest message that the API server takes; longer ones are cut, with an ellipsis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One `metav1.Condition`.
+
+    Attributes:
+        type: CamelCase; the key of the list.
+        status: `True`, `False` or `Unknown`.
+        reason: CamelCase, required, for programs.
+        message: A sentence for people; may be empty.
+        observed_generation: `metadata.generation` that this verdict is about; None to leave it out.
+        last_transition_time: RFC 3339 in UTC, whole seconds; filled in by `set_condition`.
+    """
+
+    type: str
+    status: Status
+    reason: str
+    message: str = ""
+    observed_generation: int | None = None
+    last_transition_time: str = ""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Condition:
+        """Read a condition from the JSON of a status; fields that are missing become empty."""
+        return cls(
+            type=raw.get("type", ""),
+            status=raw.get("status", "Unknown"),
+            reason=raw.get("reason", ""),
+            message=raw.get("message", ""),
+            observed_generation=raw.get("observedGeneration"),
+            last_transition_time=raw.get("lastTransitionTime", ""),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form, keys in a fixed order so that equal conditions give equal bytes."""
+        body: dict[str, Any] = {"type": self.type, "status": self.status}
+        if self.observed_generation is not None:
+            body["observedGeneration"] = self.observed_generation
+        body["lastTransitionTime"] = self.last_transition_time
+        body["reason"] = self.reason
+        body["message"] = self.message
+        return body
+
+
+Conditions = tuple[Condition, ...]
+
+
+def parse_conditions(raw: Iterable[Mapping[str, Any]] | None) -> Conditions:
+    """Read `status.conditions`; None (no status yet) is an empty tuple."""
+    return tuple(Condition.parse(item) for item in raw or ())
+
+
+def get_condition(conditions: Conditions, type_: str) -> Condition | None:
+    """The condition of this type, None when there is none."""
+    return next((c for c in conditions if c.type == type_), None)
+
+
+def set_condition(conditions: Conditions, new: Condition, *, now: datetime) -> Conditions:
+    """Put `new` in place of the condition of its type, or at the end.
+
+    The transition time is the old one while the status stays; else `new.last_transition_time` when the caller sets it;
+    else `now`.
+
+    Args:
+        conditions: The present conditions, in their order.
+        new: The verdict. An empty reason is refused as the API server would refuse it.
+        now: Time of the decision; passed in, so that deciding stays a pure function.
+
+    Returns:
+        `conditions` itself when nothing changes.
+    """
+    if not new.reason:
+        raise ValueError(f"condition {new.type} needs a reason")
+    if len(new.message) > MAX_MESSAGE:
+        new = replace(new, message=new.message[: MAX_MESSAGE - 1] + "…")
+    for position, old in enumerate(conditions):
+        if old.type != new.type:
+            continue
+        if old.status == new.status and old.last_transition_time:
+            new = replace(new, last_transition_time=old.last_transition_time)
+        new = _stamped(new, now)
+        return conditions if new == old else (*conditions[:position], new, *conditions[position + 1 :])
+    return (*conditions, _stamped(new, now))
+
+
+def remove_condition(conditions: Conditions, type_: str) -> Conditions:
+    """Drop the condition of this type; the others keep their order. The same tuple when there was none."""
+    kept = tuple(c for c in conditions if c.type != type_)
+    return conditions if len(kept) == len(conditions) else kept
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, the form of `metav1.Time`. A naive time is refused: it is a bug."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without zone cannot be written to the API")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stamped(condition: Condition, now: datetime) -> Condition:
+    if condition.last_transition_time:
+        return condition
+    return replace(condition, last_transition_time=format_time(now))
