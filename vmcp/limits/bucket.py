@@ -1,0 +1,114 @@
+"""Token buckets in memory.
+
+A bucket of `maxTokens` fills evenly, from empty to full in `refillPeriod` (ToolHive's meaning of the two). A call is
+measured against every bucket that matches it (all callers, this caller, this tool, this tool for this caller) and
+takes one token from each, or, if one of them is empty, from none: a refused call costs nobody anything.
+
+Buckets per user live in one bounded table; a full bucket that is forgotten loses nothing, so those go first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vmcp.auth.interface import Principal
+
+MAX_BUCKETS = 100_000
+"""Per-user buckets kept. Beyond, the one that was used least recently starts anew, full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many calls: `tokens` at once, `tokens` per `period` seconds in the long run."""
+
+    tokens: int
+    period: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRates:
+    """Limits of one tool."""
+
+    shared: Rate | None = None
+    per_user: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `rateLimiting` says. Tool names are advertised names."""
+
+    shared: Rate | None = None
+    per_user: Rate | None = None
+    tools: Mapping[str, ToolRates] = field(default_factory=dict)
+
+
+class Bucket:
+    """One token bucket; times are monotonic seconds."""
+
+    __slots__ = ("_filled_at", "_rate", "_tokens")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        """Start full."""
+        self._rate = rate
+        self._tokens = float(rate.tokens)
+        self._filled_at = now
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a token is there; 0 = now."""
+        self._fill(now)
+        return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) * self._rate.period / self._rate.tokens
+
+    def take(self) -> None:
+        """Take a token; only after `wait` said 0."""
+        self._tokens -= 1.0
+
+    def _fill(self, now: float) -> None:
+        gained = (now - self._filled_at) * self._rate.tokens / self._rate.period
+        # Rounding must not turn "a token is due" into "almost": a nanotoken is a token.
+        self._tokens = min(float(self._rate.tokens), self._tokens + gained + 1e-9)
+        self._filled_at = now
+
+
+class MemoryRateLimiter:
+    """`RateLimiter` of one process. Replicas count for themselves; a shared limit needs a shared store."""
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with full buckets; `clock` gives monotonic seconds."""
+        self._limits = limits
+        self._clock = clock
+        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+
+    def take(self, principal: Principal, tool: str) -> float | None:
+        """See `RateLimiter.take`."""
+        limits, now = self._limits, self._clock()
+        tool_rates = limits.tools.get(tool)
+        matching: list[Bucket] = []
+        if limits.shared is not None:
+            matching.append(self._bucket("", "", limits.shared, now))
+        if limits.per_user is not None:
+            matching.append(self._bucket("", principal.key, limits.per_user, now))
+        if tool_rates is not None:
+            if tool_rates.shared is not None:
+                matching.append(self._bucket(tool, "", tool_rates.shared, now))
+            if tool_rates.per_user is not None:
+                matching.append(self._bucket(tool, principal.key, tool_rates.per_user, now))
+        wait = max((bucket.wait(now) for bucket in matching), default=0.0)
+        if wait > 0.0:
+            return wait
+        for bucket in matching:
+            bucket.take()
+        return None
+
+    def _bucket(self, tool: str, who: str, rate: Rate, now: float) -> Bucket:
+        key = (tool, who)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(rate, now)
+            if len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket
