@@ -1,4 +1,4 @@
-"""Items of a backend's lists: tools, resources, templates, prompts, read without losing a byte.
+"""Items of a backend's lists: tools, resources, templates, prompts, changed without losing a byte.
 
 An item is kept as the JSON members that the backend sent. A rename replaces one member's value; every other value goes
 out with the very bytes that came in, known to us or not (title, icons, `_meta`, vendor fields, schemas, number forms).
@@ -6,27 +6,13 @@ out with the very bytes that came in, known to us or not (title, icons, `_meta`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-Members = dict[str, msgspec.Raw]
-_members = msgspec.json.Decoder(Members)
-_text = msgspec.json.Decoder(str)
-_encode = msgspec.json.Encoder().encode
-
-
-class Kind(StrEnum):
-    """A list that MCP servers offer; the value is the member of the list result that holds the items."""
-
-    TOOLS = "tools"
-    RESOURCES = "resources"
-    TEMPLATES = "resourceTemplates"
-    PROMPTS = "prompts"
-
+from vmcp.backend.interface import Kind
+from vmcp.wire.jsonrpc import fields
 
 KEY_FIELD: Mapping[Kind, str] = {
     Kind.TOOLS: "name",
@@ -36,6 +22,14 @@ KEY_FIELD: Mapping[Kind, str] = {
 }
 """The member that identifies an item of each kind."""
 
+LIST_MEMBER: Mapping[Kind, str] = {
+    Kind.TOOLS: "tools",
+    Kind.RESOURCES: "resources",
+    Kind.TEMPLATES: "resourceTemplates",
+    Kind.PROMPTS: "prompts",
+}
+"""The member of a list result that holds the items."""
+
 LIST_METHOD: Mapping[str, Kind] = {
     "tools/list": Kind.TOOLS,
     "resources/list": Kind.RESOURCES,
@@ -44,43 +38,7 @@ LIST_METHOD: Mapping[str, Kind] = {
 }
 """The list methods, the same in both eras."""
 
-
-@dataclass(frozen=True, slots=True)
-class BackendItem:
-    """One item as its backend sent it.
-
-    Attributes:
-        key: Value of the kind's key field.
-        raw: The whole JSON object.
-    """
-
-    key: str
-    raw: bytes
-
-
-def parse_items(kind: Kind, raws: Iterable[bytes]) -> tuple[tuple[BackendItem, ...], tuple[str, ...]]:
-    """Read the keys of a backend's items.
-
-    Returns:
-        The items in the backend's order, and a sentence for each that was dropped: not an object, without a usable
-        key, or with the key of an earlier item (the first wins, for a backend could serve only one of them anyway).
-    """
-    field = KEY_FIELD[kind]
-    items: dict[str, BackendItem] = {}
-    problems: list[str] = []
-    for raw in raws:
-        try:
-            key = _text.decode(_members.decode(raw)[field])
-        except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
-            problems.append(f"an item of {kind.value} has no usable {field!r}")
-            continue
-        if not key:
-            problems.append(f"an item of {kind.value} has an empty {field!r}")
-        elif key in items:
-            problems.append(f"{kind.value} has {key!r} twice")
-        else:
-            items[key] = BackendItem(key, bytes(raw))
-    return tuple(items.values()), tuple(problems)
+_encode = msgspec.json.Encoder().encode
 
 
 def replace_members(raw: bytes, changes: Mapping[str, Any]) -> bytes:
@@ -88,7 +46,7 @@ def replace_members(raw: bytes, changes: Mapping[str, Any]) -> bytes:
 
     A new member goes to the end. Values are encoded as JSON.
     """
-    members = _members.decode(raw)
+    members = fields(raw)
     for name, value in changes.items():
         members[name] = msgspec.Raw(_encode(value))
     return _encode(members)
@@ -96,8 +54,8 @@ def replace_members(raw: bytes, changes: Mapping[str, Any]) -> bytes:
 
 def member(raw: bytes, name: str) -> Any:
     """Return one member, decoded; None when absent or when `raw` is no object."""
+    found = fields(raw).get(name)
     try:
-        found = _members.decode(raw).get(name)
         return None if found is None else msgspec.json.decode(found)
     except msgspec.DecodeError:
         return None

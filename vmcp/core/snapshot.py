@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vmcp.core.items import KEY_FIELD, BackendItem, Kind, member, parse_items, replace_members
+from vmcp.backend.interface import Item, Kind
+from vmcp.core.items import KEY_FIELD, member, replace_members
 from vmcp.core.naming import Claim, Naming, name_prompts, name_tools
 from vmcp.core.rules import AggregationRules, Override
 from vmcp.core.templates import UriTemplate, compile_template
@@ -19,13 +20,13 @@ _NO_OVERRIDE = Override()
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The lists of one backend, raw, as its catalogue holds them."""
+    """The lists of one backend, as its catalogue holds them: keys are unique within a list."""
 
     backend: str
-    tools: tuple[bytes, ...] = ()
-    resources: tuple[bytes, ...] = ()
-    templates: tuple[bytes, ...] = ()
-    prompts: tuple[bytes, ...] = ()
+    tools: tuple[Item, ...] = ()
+    resources: tuple[Item, ...] = ()
+    templates: tuple[Item, ...] = ()
+    prompts: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +108,11 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
 
 
 def _tools(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
-    items: dict[tuple[str, str], BackendItem] = {}
+    items: dict[tuple[str, str], Item] = {}
     claims: list[Claim] = []
     for offer in offers:
         taken: set[str] = set()
-        for item in _parsed(offer, Kind.TOOLS, offer.tools, problems):
+        for item in offer.tools:
             override = _override(rules, offer.backend, item.key)
             wanted = override.name or item.key
             if wanted in taken:
@@ -125,9 +126,7 @@ def _tools(offers: list[Offer], rules: AggregationRules, problems: list[str]) ->
     return {name: _tool_route(name, naming.names[name], items, rules) for name in sorted(naming.names)}
 
 
-def _tool_route(
-    name: str, claim: Claim, items: Mapping[tuple[str, str], BackendItem], rules: AggregationRules
-) -> Route:
+def _tool_route(name: str, claim: Claim, items: Mapping[tuple[str, str], Item], rules: AggregationRules) -> Route:
     raw = items[claim.backend, claim.original].raw
     override = _override(rules, claim.backend, claim.original)
     changes: dict[str, object] = {}
@@ -151,11 +150,7 @@ def _tool_route(
 
 
 def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
-    items = {
-        (offer.backend, item.key): item
-        for offer in offers
-        for item in _parsed(offer, Kind.PROMPTS, offer.prompts, problems)
-    }
+    items = {(offer.backend, item.key): item for offer in offers for item in offer.prompts}
     naming: Naming = name_prompts((Claim(backend, key, key) for backend, key in items), rules)
     problems.extend(naming.problems)
     routes: dict[str, Route] = {}
@@ -172,19 +167,13 @@ def _first_of(offers: list[Offer], kind: Kind, problems: list[str]) -> dict[str,
     routes: dict[str, Route] = {}
     for offer in offers:
         raws = offer.resources if kind is Kind.RESOURCES else offer.templates
-        for item in _parsed(offer, kind, raws, problems):
+        for item in raws:
             owner = routes.get(item.key)
             if owner is None:
                 routes[item.key] = Route(item.key, offer.backend, item.key, item.raw)
             else:
                 problems.append(f"{KEY_FIELD[kind]} {item.key!r}: {owner.backend} wins over {offer.backend}")
     return dict(sorted(routes.items()))
-
-
-def _parsed(offer: Offer, kind: Kind, raws: tuple[bytes, ...], problems: list[str]) -> tuple[BackendItem, ...]:
-    items, lost = parse_items(kind, raws)
-    problems.extend(f"{offer.backend}: {problem}" for problem in lost)
-    return items
 
 
 def _override(rules: AggregationRules, backend: str, original: str) -> Override:

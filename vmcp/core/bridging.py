@@ -1,0 +1,206 @@
+"""Questions of backends to modern clients: relayed, or bridged from a legacy backend's request in the middle of a call.
+
+A modern backend's `input_required` goes to the client as it is, with its state sealed. A legacy backend's elicitation,
+sampling or roots request parks the call (`parking`) and becomes an `input_required` of ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from msgspec import Raw
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.backend.interface import (
+    BackendSession,
+    Call,
+    Era,
+    InputRequired,
+    NotificationSink,
+    Reply,
+    RpcFault,
+    ServerRequestBridge,
+)
+from vmcp.core.outcomes import conclude
+from vmcp.core.parking import ParkedCall, ParkedCalls
+from vmcp.core.seal import Sealer
+from vmcp.core.snapshot import Route
+from vmcp.core.state import TTL, RequestState, request_digest, seal_state
+from vmcp.core.types import Caller, Outcome, failed
+from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
+from vmcp.wire.protocol import (
+    ELICIT,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    RESULT_INPUT_REQUIRED,
+    ROOTS_LIST,
+    SAMPLE,
+)
+
+CAPABILITY = {ELICIT: "elicitation", SAMPLE: "sampling", ROOTS_LIST: "roots"}
+"""What a client must have declared to be asked."""
+
+
+class Bridging:
+    """Sends the calls of modern clients."""
+
+    def __init__(self, sealer: Sealer, parked: ParkedCalls) -> None:
+        self._sealer = sealer
+        self._parked = parked
+
+    async def send(
+        self,
+        caller: Caller,
+        session: BackendSession,
+        route: Route,
+        call: Call,
+        arguments: bytes | None,
+        era: Era | None,
+    ) -> Outcome:
+        """Send a call; `era` is what is known of the backend.
+
+        Raises:
+            BackendError: There is no answer.
+        """
+        call.relay_input = True
+        missing: list[str] = []
+        declared = fields(caller.capabilities)
+        if era is Era.MODERN or not any(name in declared for name in CAPABILITY.values()):
+            call.bridge = _refusing(missing)
+            reply: Reply | ParkedCall = await session.call(call)
+        else:
+            reply = await self._parked.run(
+                caller.principal.key, _starter(session, call, _checking(declared, missing)), caller.sink
+            )
+        return self._outcome(caller, route, call.method, arguments, reply, missing)
+
+    async def resume(
+        self,
+        caller: Caller,
+        route: Route,
+        method: str,
+        state: RequestState,
+        responses: bytes | None,
+        arguments: bytes | None,
+    ) -> Outcome:
+        """Go on with a parked call.
+
+        Raises:
+            BackendError: There is no answer.
+        """
+        reply = await self._parked.resume(state.parked, caller.principal.key, responses, caller.sink)
+        if reply is None:
+            return failed(INVALID_PARAMS, "requestState is not valid", name=route.name)
+        return self._outcome(caller, route, method, arguments, reply, [])
+
+    def _outcome(
+        self,
+        caller: Caller,
+        route: Route,
+        method: str,
+        arguments: bytes | None,
+        reply: Reply | ParkedCall,
+        missing: list[str],
+    ) -> Outcome:
+        if isinstance(reply, ParkedCall):
+            state = self._state(caller, route, method, arguments, parked=reply.id)
+            return _asked(_input_required(reply.requests(), state), route, None)
+        if reply.input_required is not None:
+            asked = reply.input_required
+            result = asked.result
+            if asked.state is not None:
+                state = self._state(caller, route, method, arguments, inner=asked.state)
+                result = _with_state(asked, state)
+            return _asked(result, route, reply.status)
+        outcome = conclude(reply, route)
+        if missing and outcome.verdict is not Verdict.SUCCESS:
+            # The backend could not go on without asking: that is what the client must hear.
+            return Outcome(
+                error=_missing_capability(missing),
+                verdict=Verdict.FAILURE,
+                name=route.name,
+                route=route,
+                backend_status=reply.status,
+            )
+        return outcome
+
+    def _state(
+        self,
+        caller: Caller,
+        route: Route,
+        method: str,
+        arguments: bytes | None,
+        *,
+        parked: str = "",
+        inner: str | None = None,
+    ) -> str:
+        return seal_state(
+            self._sealer,
+            RequestState(
+                owner=caller.principal.key,
+                digest=request_digest(method, route.name, arguments),
+                backend=route.backend,
+                expires=time.time() + TTL,
+                parked=parked,
+                inner=inner,
+            ),
+        )
+
+
+def _refusing(missing: list[str]) -> ServerRequestBridge:
+    """A bridge for clients that can be asked nothing; notes what was wanted."""
+
+    async def bridge(method: str, params: bytes) -> bytes:  # noqa: ARG001  the Protocol names it
+        missing.append(method)
+        raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
+
+    return bridge
+
+
+def _checking(declared: dict[str, Raw], missing: list[str]) -> Callable[[ServerRequestBridge], ServerRequestBridge]:
+    """Wrap a bridge so that only declared capabilities pass."""
+
+    def wrap(ask: ServerRequestBridge) -> ServerRequestBridge:
+        async def bridge(method: str, params: bytes) -> bytes:
+            if CAPABILITY.get(method) not in declared:
+                missing.append(method)
+                raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
+            return await ask(method, params)
+
+        return bridge
+
+    return wrap
+
+
+def _starter(
+    session: BackendSession, call: Call, wrap: Callable[[ServerRequestBridge], ServerRequestBridge]
+) -> Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]:
+    async def start(ask: ServerRequestBridge, sink: NotificationSink) -> Reply:
+        return await session.call(replace(call, bridge=wrap(ask), sink=sink))
+
+    return start
+
+
+def _asked(result: bytes, route: Route, status: int | None) -> Outcome:
+    return Outcome(
+        result=result, era=Era.MODERN, input_required=True, name=route.name, route=route, backend_status=status
+    )
+
+
+def _input_required(requests: bytes, state: str) -> bytes:
+    return join({"resultType": dumps(RESULT_INPUT_REQUIRED), "inputRequests": requests, "requestState": dumps(state)})
+
+
+def _with_state(asked: InputRequired, state: str) -> bytes:
+    members = fields(asked.result)
+    members["requestState"] = Raw(dumps(state))
+    return join(members)
+
+
+def _missing_capability(methods: list[str]) -> RpcError:
+    names = sorted({CAPABILITY.get(method, method) for method in methods})
+    data: dict[str, dict[str, dict[str, str]]] = {"requiredCapabilities": {name: {} for name in names}}
+    return RpcError(MISSING_CAPABILITY, f"the client must declare: {', '.join(names)}", Raw(dumps(data)))

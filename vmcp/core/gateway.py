@@ -1,0 +1,297 @@
+"""The core: what a request of a known caller leads to. Authorize, limit, route, call, say what came of it.
+
+Era-free: callers differ in what they can be asked (`Caller.bridge`), not in how they are served. Which bytes go out on
+which wire is the fronts' business, which bytes go to which kind of backend the adapters' behind `Backend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from msgspec import UNSET, Raw
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.authz.interface import DENIED_MESSAGE, Action
+from vmcp.backend.interface import Backend, BackendError, Call, Era, Kind
+from vmcp.core.bridging import Bridging
+from vmcp.core.offers import Offers
+from vmcp.core.outcomes import broken, conclude, unknown
+from vmcp.core.parking import ParkedCalls
+from vmcp.core.plan import Plan
+from vmcp.core.requests import (
+    ParamsError,
+    Target,
+    read_reference,
+    read_target,
+    with_name,
+    with_reference,
+    without_answers,
+)
+from vmcp.core.seal import Sealer
+from vmcp.core.sessions import BackendSessions, SharedSessions
+from vmcp.core.snapshot import Route, Snapshot
+from vmcp.core.state import RequestState, StateError, open_state, request_digest
+from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
+from vmcp.core.views import CursorError, Page, Pager
+from vmcp.limits.interface import RATE_LIMITED_CODE
+from vmcp.wire.jsonrpc import RpcError, dumps
+from vmcp.wire.protocol import (
+    COMPLETE,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    PROMPTS_GET,
+    RESOURCES_READ,
+    RESOURCES_SUBSCRIBE,
+    TOOLS_CALL,
+)
+
+log = structlog.get_logger(__name__)
+
+Render = Callable[[Kind, Page], bytes]
+"""Makes a list result out of a page, as the caller's era wants it."""
+
+_ACTIONS = {
+    TOOLS_CALL: Action.CALL_TOOL,
+    PROMPTS_GET: Action.GET_PROMPT,
+    RESOURCES_READ: Action.READ_RESOURCE,
+}
+_NAMED = frozenset({TOOLS_CALL, PROMPTS_GET})
+_NO_COMPLETION = b'{"completion":{"values":[],"total":0,"hasMore":false}}'
+
+
+class _ListParams(msgspec.Struct):
+    cursor: str | None = None
+
+
+_list_params = msgspec.json.Decoder(_ListParams)
+
+
+class Gateway:
+    """Serves requests under the current plan; a plan is replaced without touching what is under way."""
+
+    def __init__(self, plan: Plan, sealer: Sealer, *, page_size: int = 1000) -> None:
+        """Take the first plan, the sealer of cursors and request state, and the most items of one page."""
+        self.plan = plan
+        self.sealer = sealer
+        self.offers = Offers(plan)
+        self.shared = SharedSessions()
+        self.parked = ParkedCalls()
+        self._pager = Pager(sealer, size=page_size)
+        self._bridging = Bridging(sealer, self.parked)
+
+    def replace(self, plan: Plan) -> None:
+        """Take a new plan. Calls that are under way end as they began; sessions with backends that stay, stay."""
+        self.plan = plan
+        self.offers.replace(plan)
+        for sessions in self.shared.all():
+            sessions.drop(self.has)
+
+    def has(self, backend: Backend) -> bool:
+        """Say whether the plan still holds exactly this backend."""
+        return self.plan.backends.get(backend.name) is backend
+
+    async def close(self) -> None:
+        """End parked calls and shared sessions. The backends are closed by who made them."""
+        self.offers.close()
+        await self.parked.close()
+        await self.shared.close()
+
+    # --- lists ---
+
+    async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> Outcome:
+        """Answer a list request from what is known now."""
+        try:
+            cursor = _list_params.decode(params or b"{}").cursor
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return failed(INVALID_PARAMS, "invalid params: member 'cursor' must be a string")
+        refused = self._partial()
+        if refused is not None:
+            return refused
+        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        view = views.get(kind, caller.principal, self.plan.authorizer)
+        if cursor is None:
+            ready = view.rendered.get(caller.era)
+            if ready is not None:
+                return Outcome(result=ready, era=caller.era)
+        try:
+            page = self._pager.page(view, kind, caller.principal, cursor)
+        except CursorError:
+            return failed(INVALID_PARAMS, "invalid cursor")
+        result = render(kind, page)
+        if cursor is None and page.cursor is None:
+            view.rendered[caller.era] = result
+        return Outcome(result=result, era=caller.era)
+
+    def _partial(self) -> Outcome | None:
+        """With `partialFailureMode: fail` a list that cannot be whole is an error and says whose fault it is."""
+        if not self.plan.fail_partial:
+            return None
+        missing = sorted(name for name, backend in self.plan.backends.items() if not _answers(backend))
+        if not missing:
+            return None
+        outcome = failed(INTERNAL_ERROR, f"backends do not answer: {', '.join(missing)}", verdict=Verdict.ERROR)
+        assert outcome.error is not None
+        outcome.error = RpcError(outcome.error.code, outcome.error.message, Raw(dumps({"backends": missing})))
+        return outcome
+
+    # --- use of one item ---
+
+    async def use(self, caller: Caller, method: str, params: bytes) -> Outcome:
+        """Call a tool, read a resource or get a prompt."""
+        try:
+            name, target = read_target(params, "uri" if method == RESOURCES_READ else "name")
+        except ParamsError as err:
+            return failed(INVALID_PARAMS, str(err))
+        plan = self.plan
+        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        route = _find(views.snapshot, method, name)
+        arguments = None if target.arguments is UNSET else bytes(target.arguments)
+        refused = self._refuse(caller, method, name, arguments, route, retry=target.is_retry)
+        if refused is not None:
+            return refused
+        assert route is not None
+        backend = plan.backends.get(route.backend)
+        if backend is None:
+            return unknown(method, name)
+        if target.is_retry:
+            return await self._again(caller, backend, route, method, params, target)
+        return await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
+
+    def _refuse(
+        self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None, *, retry: bool
+    ) -> Outcome | None:
+        """Ask policy, then the table, then the limits. Policy first: a denial must not tell what exists."""
+        action = _ACTIONS[method]
+        annotations = None if route is None else route.annotations
+        if not self.plan.authorizer.allows(caller.principal, action, name, arguments, annotations):
+            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
+        if route is None:
+            return unknown(method, name)
+        if method == TOOLS_CALL and self.plan.limiter is not None and not retry:
+            wait = self.plan.limiter.take(caller.principal, name)
+            if wait is not None:
+                outcome = failed(RATE_LIMITED_CODE, "rate limit exceeded", name=name)
+                outcome.retry_after = wait
+                outcome.route = route
+                return outcome
+        return None
+
+    def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
+        named = method in _NAMED
+        if named and route.original != route.name:
+            params = with_name(params, route.original)
+        return Call(
+            method=method,
+            params=params,
+            principal=caller.principal,
+            timeout=self.plan.timeout_for(route.backend),
+            name=route.original if named else None,
+            headers=caller.headers,
+            trace=caller.trace,
+            log_level=caller.log_level,
+            client_capabilities=caller.capabilities,
+            client_info=caller.info,
+            sink=caller.sink,
+            bridge=caller.bridge,
+        )
+
+    async def _send(
+        self, caller: Caller, backend: Backend, route: Route, call: Call, arguments: bytes | None
+    ) -> Outcome:
+        """Send one call; a modern caller's goes by way of `Bridging`."""
+        session = caller.sessions.get(backend)
+        try:
+            if caller.era is Era.MODERN:
+                return await self._bridging.send(caller, session, route, call, arguments, backend.state.era)
+            return conclude(await session.call(call), route)
+        except BackendError as err:
+            return broken(err, route)
+
+    async def _again(
+        self, caller: Caller, backend: Backend, route: Route, method: str, params: bytes, target: Target
+    ) -> Outcome:
+        """Continue a request that ended with `input_required`."""
+        responses = None if target.inputResponses is UNSET else bytes(target.inputResponses)
+        arguments = None if target.arguments is UNSET else bytes(target.arguments)
+        state: RequestState | None = None
+        if target.requestState is not UNSET:
+            digest = request_digest(method, route.name, arguments)
+            try:
+                state = open_state(self.sealer, target.requestState, owner=caller.principal.key, digest=digest)
+            except StateError as err:
+                return failed(INVALID_PARAMS, str(err), name=route.name)
+            if state.backend != route.backend:
+                return failed(INVALID_PARAMS, "requestState is not valid", name=route.name)
+        try:
+            if state is not None and state.parked:
+                return await self._bridging.resume(caller, route, method, state, responses, arguments)
+        except BackendError as err:
+            return broken(err, route)
+        call = self._call(caller, route, method, without_answers(params))
+        call.input_responses = responses
+        call.request_state = None if state is None else state.inner
+        return await self._send(caller, backend, route, call, arguments)
+
+    # --- completion, subscriptions, notifications ---
+
+    async def complete(self, caller: Caller, params: bytes) -> Outcome:
+        """Complete an argument; a reference that leads nowhere has no completions."""
+        try:
+            ref = read_reference(params)
+        except ParamsError as err:
+            return failed(INVALID_PARAMS, str(err))
+        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        if ref.type == "ref/prompt" and ref.name is not UNSET:
+            name, action, route = ref.name, Action.GET_PROMPT, views.snapshot.prompts.get(ref.name)
+        elif ref.type == "ref/resource" and ref.uri is not UNSET:
+            name, action, route = ref.uri, Action.READ_RESOURCE, views.snapshot.for_uri(ref.uri)
+        else:
+            return Outcome(result=_NO_COMPLETION)
+        if not self.plan.authorizer.allows(caller.principal, action, name):
+            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
+        backend = None if route is None else self.plan.backends.get(route.backend)
+        if route is None or backend is None:
+            return Outcome(result=_NO_COMPLETION, name=name)
+        if route.original != route.name:
+            params = with_reference(params, route.original)
+        call = self._call(caller, route, COMPLETE, params)
+        try:
+            return conclude(await caller.sessions.get(backend).call(call), route)
+        except BackendError as err:
+            return broken(err, route)
+
+    async def subscribe(self, caller: Caller, uri: str, *, method: str = RESOURCES_SUBSCRIBE) -> Outcome:
+        """Subscribe to a resource at its backend, or end that; updates come through the sessions' events."""
+        if not self.plan.authorizer.allows(caller.principal, Action.READ_RESOURCE, uri):
+            message = DENIED_MESSAGE[Action.READ_RESOURCE]
+            return failed(DENIED_CODE, message, verdict=Verdict.DENIED, name=uri)
+        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        route = views.snapshot.for_uri(uri)
+        backend = None if route is None else self.plan.backends.get(route.backend)
+        if route is None or backend is None:
+            return unknown(RESOURCES_READ, uri)
+        call = self._call(caller, route, method, dumps({"uri": uri}))
+        try:
+            return conclude(await caller.sessions.get(backend).call(call), route)
+        except BackendError as err:
+            return broken(err, route)
+
+    async def notify(self, sessions: BackendSessions, method: str, params: bytes) -> None:
+        """Tell all backends of a client something that concerns each of them."""
+        for _, session in sessions.live():
+            try:
+                await session.notify(method, params)
+            except BackendError as err:
+                log.debug("a notification did not reach its backend", backend=err.backend, category=err.category)
+
+
+def _answers(backend: Backend) -> bool:
+    return backend.state.usable and (backend.personal or backend.catalogue.known) and not backend.state.failures
+
+
+def _find(snapshot: Snapshot, method: str, name: str) -> Route | None:
+    if method == TOOLS_CALL:
+        return snapshot.tool(name)
+    return snapshot.prompts.get(name) if method == PROMPTS_GET else snapshot.for_uri(name)

@@ -1,0 +1,55 @@
+"""What a backend's answer, or the lack of one, means for the caller."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.backend.interface import BackendError, Reply
+from vmcp.core.snapshot import Route
+from vmcp.core.types import Outcome, failed
+from vmcp.wire.jsonrpc import RpcError, dumps, fields
+from vmcp.wire.protocol import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    RESOURCE_NOT_FOUND_LEGACY,
+    RESOURCES_READ,
+    TOOLS_CALL,
+)
+
+_CLIENTS_FAULT = frozenset({INVALID_PARAMS, RESOURCE_NOT_FOUND_LEGACY})
+
+
+def conclude(reply: Reply, route: Route) -> Outcome:
+    """Turn a reply that is not `input_required` into an outcome."""
+    outcome = Outcome(result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status)
+    if reply.error is not None:
+        outcome.error = reply.error
+        outcome.verdict = Verdict.FAILURE if reply.error.code in _CLIENTS_FAULT else Verdict.ERROR
+    elif reply.result is None:
+        outcome.error = RpcError(INTERNAL_ERROR, "the backend asks for input that this client cannot be asked for")
+        outcome.verdict = Verdict.ERROR
+    elif b'"isError"' in reply.result and bytes(fields(reply.result).get("isError", b"")) == b"true":
+        outcome.verdict = Verdict.APPLICATION_ERROR
+    return outcome
+
+
+def broken(err: BackendError, route: Route) -> Outcome:
+    """The backend gave no answer: an error of ours, with a sentence that is safe to show."""
+    data = {"backend": err.backend, "category": err.category}
+    return Outcome(
+        error=RpcError(INTERNAL_ERROR, str(err), Raw(dumps(data))),
+        verdict=Verdict.ERROR,
+        name=route.name,
+        route=route,
+        backend_status=err.status or None,
+    )
+
+
+def unknown(method: str, name: str) -> Outcome:
+    """There is no such item, or this caller must not know of it."""
+    if method == RESOURCES_READ:
+        error = RpcError(RESOURCE_NOT_FOUND_LEGACY, "Resource not found", Raw(dumps({"uri": name})))
+        return Outcome(error=error, verdict=Verdict.FAILURE, name=name)
+    what = "tool" if method == TOOLS_CALL else "prompt"
+    return failed(INVALID_PARAMS, f"Unknown {what}: {name[:256]}", name=name)

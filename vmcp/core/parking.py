@@ -1,0 +1,183 @@
+"""Calls that wait for their client between two of its requests.
+
+A legacy backend asks in the middle of a call and keeps it open; a modern client can only be asked by ending its request
+with `input_required`, and answers with a new request. In between the backend's call is *parked*: it goes on waiting in
+a task of its own, and the sealed request state that the client returns names it. It lives in this process: a retry that
+reaches another replica finds nothing and is told so.
+
+Parked calls are bounded in number, per principal and in all, and in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from vmcp.backend.interface import NotificationSink, Reply, RpcFault, ServerRequestBridge
+from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
+from vmcp.wire.protocol import INTERNAL_ERROR
+
+Start = Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]
+"""Starts the backend's call with a bridge and a sink."""
+
+
+@dataclass(slots=True)
+class Question:
+    """Something that the backend wants to know from the client."""
+
+    method: str
+    params: bytes
+    answer: asyncio.Future[bytes]
+
+
+@dataclass(slots=True, eq=False)
+class ParkedCall:
+    """One open call of a backend.
+
+    Attributes:
+        id: Random; known to the client only inside a sealed state.
+        owner: `Principal.key`.
+        questions: Not answered yet, by key.
+        sink: Where notifications go now: the request that the client is waiting on, or nowhere.
+    """
+
+    id: str
+    owner: str
+    questions: dict[str, Question] = field(default_factory=dict)
+    sink: NotificationSink | None = None
+    task: asyncio.Task[Reply] | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    expiry: asyncio.TimerHandle | None = None
+    asked: int = 0
+
+    def notify(self, method: str, params: bytes) -> None:
+        """Pass a notification to whoever waits now."""
+        if self.sink is not None:
+            self.sink(method, params)
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        """Be the bridge: keep the question until the client answered it."""
+        self.asked += 1
+        question = Question(method, params, asyncio.get_running_loop().create_future())
+        key = f"{method.partition('/')[0]}-{self.asked}"
+        self.questions[key] = question
+        self.wake.set()
+        try:
+            return await question.answer
+        finally:
+            self.questions.pop(key, None)
+
+    def requests(self) -> bytes:
+        """Return the open questions as the raw `inputRequests` object."""
+        return join(
+            {
+                key: join({"method": dumps(question.method), "params": question.params})
+                for key, question in self.questions.items()
+            }
+        )
+
+
+class ParkedCalls:
+    """The parked calls of this process."""
+
+    def __init__(self, *, limit: int = 4096, per_owner: int = 256, ttl: float = 600.0) -> None:
+        """Take the bounds: calls in all, calls per principal, and seconds between two requests of the client."""
+        self._limit = limit
+        self._per_owner = per_owner
+        self.ttl = ttl
+        self._calls: dict[str, ParkedCall] = {}
+        self._owners: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    async def run(self, owner: str, start: Start, sink: NotificationSink | None) -> Reply | ParkedCall:
+        """Run a call until it ends or asks; cancelled when the awaiting task is.
+
+        Returns:
+            The reply, or the call, parked, with its questions.
+        """
+        call = ParkedCall(secrets.token_urlsafe(12), owner, sink=sink)
+
+        async def bridge(method: str, params: bytes) -> bytes:
+            if call.id not in self._calls and not self._admit(call):
+                raise RpcFault(RpcError(INTERNAL_ERROR, "too many calls wait for their clients"))
+            return await call.ask(method, params)
+
+        async def body() -> Reply:
+            return await start(bridge, call.notify)
+
+        call.task = asyncio.create_task(body(), name="parkable call")
+        call.task.add_done_callback(lambda _: call.wake.set())
+        return await self._wait(call)
+
+    async def resume(
+        self, call_id: str, owner: str, responses: bytes | None, sink: NotificationSink | None
+    ) -> Reply | ParkedCall | None:
+        """Hand the client's answers to its parked call and go on. Answers to nothing that was asked are ignored.
+
+        Returns:
+            As `run`; None when there is no such call (any more) or another request is already waiting on it.
+        """
+        call = self._calls.get(call_id)
+        if call is None or call.owner != owner or call.expiry is None:
+            return None
+        call.expiry.cancel()
+        call.expiry = None
+        call.sink = sink
+        for key, answer in fields(responses).items():
+            question = call.questions.pop(key, None)
+            if question is not None and not question.answer.done():
+                question.answer.set_result(bytes(answer))
+        if not call.questions:
+            call.wake.clear()
+        return await self._wait(call)
+
+    async def close(self) -> None:
+        """Cancel all."""
+        tasks = [call.task for call in self._calls.values() if call.task is not None]
+        for call in list(self._calls.values()):
+            self._end(call)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait(self, call: ParkedCall) -> Reply | ParkedCall:
+        task = call.task
+        assert task is not None
+        try:
+            while True:
+                await call.wake.wait()
+                # What a backend asks at once should reach the client at once.
+                await asyncio.sleep(0)
+                if task.done() or call.questions:
+                    break
+                call.wake.clear()
+        except asyncio.CancelledError:
+            self._end(call)
+            raise
+        call.sink = None
+        if task.done():
+            self._end(call)
+            return task.result()
+        call.expiry = asyncio.get_running_loop().call_later(self.ttl, self._end, call)
+        return call
+
+    def _admit(self, call: ParkedCall) -> bool:
+        if len(self._calls) >= self._limit or self._owners[call.owner] >= self._per_owner:
+            return False
+        self._calls[call.id] = call
+        self._owners[call.owner] += 1
+        return True
+
+    def _end(self, call: ParkedCall) -> None:
+        if self._calls.pop(call.id, None) is not None:
+            self._owners[call.owner] -= 1
+            if not self._owners[call.owner]:
+                del self._owners[call.owner]
+        if call.expiry is not None:
+            call.expiry.cancel()
+            call.expiry = None
+        if call.task is not None:
+            call.task.cancel()

@@ -1,0 +1,55 @@
+"""Everything that the configuration decides, as one immutable value: a reload makes a new one and swaps it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmcp.audit.interface import AuditLog
+from vmcp.auth.interface import Authenticator
+from vmcp.authz.interface import Authorizer
+from vmcp.backend.interface import Backend
+from vmcp.core.rules import AggregationRules
+from vmcp.limits.interface import RateLimiter
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds for a call, where the configuration says nothing (ToolHive's default)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the gateway works with.
+
+    Attributes:
+        name: The gateway's name towards clients.
+        group: The group it serves; `group_ref` in `/status`.
+        backends: By name.
+        rules: How lists are merged.
+        authenticator: Incoming authentication.
+        authorizer: Policy.
+        limiter: Rate limits; None = none.
+        audit: The audit log.
+        timeout: Seconds for a call.
+        timeouts: Seconds for calls to single backends.
+        fail_partial: A list is refused while a backend cannot answer; False = lists hold what is there.
+        passthrough: Lower-case names of client headers that backends get.
+        monitoring: Backends are probed.
+    """
+
+    name: str
+    group: str
+    backends: Mapping[str, Backend]
+    rules: AggregationRules
+    authenticator: Authenticator
+    authorizer: Authorizer
+    limiter: RateLimiter | None
+    audit: AuditLog
+    timeout: float = DEFAULT_TIMEOUT
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    fail_partial: bool = False
+    passthrough: frozenset[str] = frozenset()
+    monitoring: bool = True
+
+    def timeout_for(self, backend: str) -> float:
+        """Return the seconds for a call to this backend."""
+        return self.timeouts.get(backend, self.timeout)

@@ -1,0 +1,112 @@
+"""Params of the methods that the gateway routes: read once, rewritten only where a name differs at the backend."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from vmcp.wire.jsonrpc import dumps, fields, join
+
+_MRTR = ("inputResponses", "requestState")
+
+
+class ParamsError(ValueError):
+    """The params of a request are not what its method takes; the text says which."""
+
+
+class Target(msgspec.Struct, gc=False):
+    """The members of params that decide where a request goes. Everything else stays in the raw params.
+
+    Attributes:
+        name: Tool or prompt name.
+        uri: Of resources.
+        arguments: Raw.
+        inputResponses: Raw; modern retries only.
+        requestState: Modern retries only.
+    """
+
+    name: str | UnsetType = UNSET
+    uri: str | UnsetType = UNSET
+    arguments: Raw | UnsetType = UNSET
+    inputResponses: Raw | UnsetType = UNSET  # noqa: N815  the wire's name
+    requestState: str | UnsetType = UNSET  # noqa: N815  the wire's name
+
+    @property
+    def is_retry(self) -> bool:
+        """The request answers an earlier `input_required`."""
+        return self.inputResponses is not UNSET or self.requestState is not UNSET
+
+
+_target = msgspec.json.Decoder(Target)
+
+
+def read_target(params: bytes, key: str) -> tuple[str, Target]:
+    """Return the name (or URI) under `key`, and the rest of what matters.
+
+    Raises:
+        ParamsError: It is missing, or something has the wrong type.
+    """
+    try:
+        target = _target.decode(params)
+    except msgspec.ValidationError as err:
+        raise ParamsError(f"invalid params: {err}") from err
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+        raise ParamsError("invalid params") from err
+    found = target.name if key == "name" else target.uri
+    if found is UNSET:
+        raise ParamsError(f"invalid params: member {key!r} is missing")
+    arguments = target.arguments
+    if arguments is not UNSET and bytes(arguments)[:1] != b"{" and bytes(arguments) != b"null":
+        raise ParamsError("invalid params: member 'arguments' must be an object")
+    return found, target
+
+
+def without_answers(params: bytes) -> bytes:
+    """Return the params without the members of a retry: they travel beside the call."""
+    members = fields(params)
+    for name in _MRTR:
+        members.pop(name, None)
+    return join(members)
+
+
+def with_name(params: bytes, name: str) -> bytes:
+    """Return the params for a tool or prompt that has another name at its backend."""
+    members = fields(params)
+    members["name"] = Raw(dumps(name))
+    return join(members)
+
+
+class Reference(msgspec.Struct):
+    """`params.ref` of a completion."""
+
+    type: str
+    name: str | UnsetType = UNSET
+    uri: str | UnsetType = UNSET
+
+
+class _Completion(msgspec.Struct):
+    ref: Reference
+
+
+_completion = msgspec.json.Decoder(_Completion)
+
+
+def read_reference(params: bytes) -> Reference:
+    """Return what a completion is for.
+
+    Raises:
+        ParamsError: There is no usable `ref`.
+    """
+    try:
+        return _completion.decode(params).ref
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+        raise ParamsError("invalid params: member 'ref' is missing or malformed") from err
+
+
+def with_reference(params: bytes, name: str) -> bytes:
+    """Return the params of a completion for a prompt that has another name at its backend."""
+    members = fields(params)
+    ref = fields(members["ref"])
+    ref["name"] = Raw(dumps(name))
+    members["ref"] = Raw(join(ref))
+    return join(members)

@@ -1,0 +1,123 @@
+"""The sessions towards backends that belong to one client.
+
+Opened on first use and kept, so that a stateful backend keeps its state between calls. A backend that a reload replaced
+gets a new session at the next use; one that a reload kept keeps its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from vmcp.backend.interface import Backend, BackendSession, SessionSpec
+
+
+class BackendSessions:
+    """One client's sessions, by backend name."""
+
+    __slots__ = ("_closing", "_open", "spec", "used_at")
+
+    def __init__(self, spec: SessionSpec) -> None:
+        self.spec = spec
+        self.used_at = time.monotonic()
+        self._open: dict[str, tuple[Backend, BackendSession]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def get(self, backend: Backend) -> BackendSession:
+        """Return the session with `backend`; opens it when there is none. No IO."""
+        known = self._open.get(backend.name)
+        if known is not None:
+            if known[0] is backend:
+                return known[1]
+            self._end(known[1])
+        session = backend.open(self.spec)
+        self._open[backend.name] = (backend, session)
+        return session
+
+    def live(self) -> list[tuple[Backend, BackendSession]]:
+        """Return what is open now."""
+        return list(self._open.values())
+
+    def drop(self, keep: Callable[[Backend], bool]) -> None:
+        """End the sessions with backends that are no longer there."""
+        for name, (backend, session) in list(self._open.items()):
+            if not keep(backend):
+                del self._open[name]
+                self._end(session)
+
+    async def close(self) -> None:
+        """End all. Never raises."""
+        sessions = [session for _, session in self._open.values()]
+        self._open.clear()
+        await asyncio.gather(*(session.close() for session in sessions), *self._closing, return_exceptions=True)
+
+    def _end(self, session: BackendSession) -> None:
+        task = asyncio.create_task(session.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class SharedSessions:
+    """Sessions of clients that have none of their own: modern clients, per principal and declared capabilities.
+
+    Two clients share sessions only when they are the same principal, declare the same capabilities and send the same
+    passthrough headers. Idle ones end; the least recently used goes first when there are too many.
+    """
+
+    def __init__(self, *, limit: int = 2048, idle: float = 600.0) -> None:
+        """Take the most sets of sessions that are kept, and the seconds after which an unused one ends."""
+        self._limit = limit
+        self._idle = idle
+        self._sets: OrderedDict[bytes, BackendSessions] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def get(self, key: bytes, make: Callable[[], SessionSpec]) -> BackendSessions:
+        """Return the set of this key; `make` says what a new one declares."""
+        found = self._sets.get(key)
+        if found is None:
+            found = self._sets[key] = BackendSessions(make())
+            if len(self._sets) > self._limit:
+                self._end(next(iter(self._sets)))
+        else:
+            self._sets.move_to_end(key)
+        found.used_at = time.monotonic()
+        return found
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def all(self) -> list[BackendSessions]:
+        """Return every set."""
+        return list(self._sets.values())
+
+    def sweep(self, busy: Callable[[BackendSessions], bool]) -> None:
+        """End what was not used for a while, except what `busy` says is in use."""
+        limit = time.monotonic() - self._idle
+        for key, sessions in list(self._sets.items()):
+            if sessions.used_at > limit:
+                break
+            if not busy(sessions):
+                self._end(key)
+
+    async def close(self) -> None:
+        """End all."""
+        for key in list(self._sets):
+            self._end(key)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _end(self, key: bytes) -> None:
+        task = asyncio.create_task(self._sets.pop(key).close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def sharing_key(spec: SessionSpec) -> bytes:
+    """Return what two clients must have in common to share sessions, as a digest."""
+    digest = hashlib.sha256(spec.principal.key.encode())
+    for part in (spec.client_capabilities, *(f"{name}\0{value}".encode() for name, value in spec.headers)):
+        digest.update(len(part).to_bytes(4, "big"))
+        digest.update(part)
+    return digest.digest()

@@ -1,0 +1,68 @@
+"""`requestState` as our clients carry it: sealed, bound to principal, request and backend, with an end.
+
+Inside lies either the backend's own state, which travels through us untouched, or the name of a parked call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import msgspec
+
+from vmcp.core.seal import Purpose, Sealer, SealError
+
+TTL = 600.0
+"""Seconds that a client has for its answer."""
+
+
+class StateError(ValueError):
+    """The state is not ours, expired, or belongs to somebody or something else. The text does not say which."""
+
+
+class RequestState(msgspec.Struct, array_like=True, frozen=True):
+    """What a sealed state says.
+
+    Attributes:
+        owner: `Principal.key`.
+        digest: Of the original request.
+        backend: Who asked.
+        expires: Unix seconds.
+        parked: Id of a parked call, "" when there is none.
+        inner: The backend's own state; None when it gave none.
+    """
+
+    owner: str
+    digest: bytes
+    backend: str
+    expires: float
+    parked: str = ""
+    inner: str | None = None
+
+
+def request_digest(method: str, name: str, arguments: bytes | None) -> bytes:
+    """Return what makes two requests the same request: method, item and arguments, however they are spelled in JSON."""
+    digest = hashlib.sha256(f"{method}\0{name}\0".encode())
+    if arguments:
+        digest.update(msgspec.json.encode(msgspec.json.decode(arguments), order="deterministic"))
+    return digest.digest()
+
+
+def seal_state(sealer: Sealer, state: RequestState) -> str:
+    """Return the token for the client."""
+    return sealer.seal(Purpose.STATE, msgspec.json.encode(state))
+
+
+def open_state(sealer: Sealer, token: str, *, owner: str, digest: bytes) -> RequestState:
+    """Return what a token says.
+
+    Raises:
+        StateError: See there.
+    """
+    try:
+        state = msgspec.json.decode(sealer.open(Purpose.STATE, token), type=RequestState)
+    except (SealError, msgspec.DecodeError) as err:
+        raise StateError("requestState is not valid") from err
+    if state.owner != owner or state.digest != digest or state.expires < time.time():
+        raise StateError("requestState is not valid")
+    return state

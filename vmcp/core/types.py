@@ -1,0 +1,86 @@
+"""What front and core say to each other: who asks, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.auth.interface import Principal
+from vmcp.backend.interface import (
+    EMPTY_OBJECT,
+    Era,
+    HeaderList,
+    NotificationSink,
+    ServerRequestBridge,
+)
+from vmcp.core.sessions import BackendSessions
+from vmcp.core.snapshot import Route
+from vmcp.trace import TraceContext
+from vmcp.wire.jsonrpc import RpcError
+
+DENIED_CODE: Final = 403
+"""JSON-RPC code of a call that policy refuses."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Caller:
+    """One request's asker.
+
+    Attributes:
+        principal: Who it is.
+        era: The protocol of the client.
+        sessions: The sessions towards backends that this client uses.
+        capabilities: Raw JSON object that the client declared.
+        info: Raw JSON object `clientInfo`; None = not said.
+        headers: Passthrough headers of this request.
+        trace: Trace context of this request.
+        log_level: The client's level; None = it wants no log messages.
+        sink: Takes notifications of this call; None = nobody listens.
+        bridge: Asks the client while the call is open; None = impossible for this client.
+    """
+
+    principal: Principal
+    era: Era
+    sessions: BackendSessions
+    capabilities: bytes = EMPTY_OBJECT
+    info: bytes | None = None
+    headers: HeaderList = ()
+    trace: TraceContext | None = None
+    log_level: str | None = None
+    sink: NotificationSink | None = None
+    bridge: ServerRequestBridge | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a request: `result` or `error`.
+
+    Attributes:
+        result: Raw JSON object.
+        error: JSON-RPC error.
+        era: Whose rules the result follows; None = plain members, to be stamped as the client's era wants it.
+        input_required: The result is an `input_required` (modern clients only).
+        verdict: For audit and metrics.
+        name: The advertised name that was asked for.
+        route: Where it went; None when it went nowhere.
+        backend_status: HTTP status of the backend.
+        retry_after: Seconds, of a call that was limited.
+        cacheable: The modern era wants `ttlMs` and `cacheScope` on this result.
+    """
+
+    result: bytes | None = None
+    error: RpcError | None = None
+    era: Era | None = None
+    input_required: bool = False
+    verdict: Verdict = Verdict.SUCCESS
+    name: str | None = None
+    route: Route | None = None
+    backend_status: int | None = None
+    retry_after: float | None = None
+    cacheable: bool = False
+
+
+def failed(code: int, message: str, *, verdict: Verdict = Verdict.FAILURE, name: str | None = None) -> Outcome:
+    """Return an outcome that is an error."""
+    return Outcome(error=RpcError(code, message), verdict=verdict, name=name)
