@@ -1,0 +1,180 @@
+"""Where the control plane's programs come from.
+
+In this order: the directory in KUBEBUILDER_ASSETS; the user's cache directory (XDG_CACHE_HOME or ~/.cache); built from
+Go modules into that cache directory when `go` is there; else the official envtest archive. CONTROLPLANE_DOWNLOAD=1 asks
+for the archive before Go, CONTROLPLANE_DOWNLOAD=0 forbids it. docs/design/010-control-plane.md says why building is the
+default.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULE = Path(__file__).with_name("gomodule")
+ETCD, APISERVER, CONTROLLER_MANAGER, KUBECTL = "etcd", "kube-apiserver", "kube-controller-manager", "kubectl"
+REQUIRED = (ETCD, APISERVER, KUBECTL)
+
+Say = Callable[[str], None]
+
+
+class BinariesError(RuntimeError):
+    """The programs are not there and could not be made. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """A directory that holds the control plane's programs."""
+
+    directory: Path
+    origin: str
+
+    def path(self, name: str) -> Path:
+        """The path of one program; raises `BinariesError` when the directory lacks it."""
+        path = self.directory / name
+        if not os.access(path, os.X_OK):
+            raise BinariesError(
+                f"{self.directory} ({self.origin}) has no {name}; "
+                "unset KUBEBUILDER_ASSETS to have it built: envtest archives hold no kube-controller-manager"
+            )
+        return path
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of `REQUIRED` are there."""
+        return all(os.access(self.directory / name, os.X_OK) for name in REQUIRED)
+
+
+def kubernetes_version() -> str:
+    """The version of Kubernetes that go.mod names, without the v."""
+    return _module_version("k8s.io/kubernetes")
+
+
+def etcd_version() -> str:
+    """The version of etcd that go.mod names, without the v."""
+    return _module_version("go.etcd.io/etcd/server/v3")
+
+
+def _module_version(module: str) -> str:
+    text = (MODULE / "go.mod").read_text(encoding="utf-8")
+    match = re.search(rf"^\s*(?:require\s+)?{re.escape(module)} v([\w.+-]+)", text, re.MULTILINE)
+    assert match, f"{module} is missing in {MODULE / 'go.mod'}"
+    return match[1]
+
+
+def target() -> tuple[str, str]:
+    """This machine as Go names it: ("linux", "amd64")."""
+    machine = platform.machine().lower()
+    return platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def cache_root() -> Path:
+    """The directory for this project's files in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mcp-operator" / "controlplane"
+
+
+def cache_directory() -> Path:
+    """The directory for this version's programs."""
+    system, machine = target()
+    return cache_root() / f"k8s-{kubernetes_version()}-etcd-{etcd_version()}-{system}-{machine}"
+
+
+def find() -> Binaries | None:
+    """Look without building or downloading; None when there is nothing.
+
+    Raises:
+        BinariesError: KUBEBUILDER_ASSETS is set, but the directory is not complete.
+    """
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        binaries = Binaries(Path(assets), "KUBEBUILDER_ASSETS")
+        if not binaries.complete:
+            raise BinariesError(f"KUBEBUILDER_ASSETS={assets} does not hold all of {', '.join(REQUIRED)}")
+        return binaries
+    cached = Binaries(cache_directory(), "cache")
+    return cached if cached.complete else None
+
+
+def ensure(say: Say | None = None, *, download: bool | None = None) -> Binaries:
+    """Find the programs, or make them. Waits while another process makes them.
+
+    Args:
+        say: gets one line per step; default: standard error.
+        download: True tries the official archive before Go, False never tries it, None reads CONTROLPLANE_DOWNLOAD
+            ("1", "0"; unset: only where there is no Go).
+
+    Raises:
+        BinariesError: nothing worked; the message says why and what to do.
+    """
+    say = say or to_stderr
+    found = find()
+    if found:
+        return found
+    with _lock(say):
+        found = find()  # somebody else may have made them while we waited
+        if found:
+            return found
+        _make(say, download if download is not None else _download_wanted())
+    found = find()
+    assert found, "made, but not found"
+    return found
+
+
+def _download_wanted() -> bool | None:
+    value = os.environ.get("CONTROLPLANE_DOWNLOAD", "")
+    if value not in ("", "0", "1"):
+        raise BinariesError(f"CONTROLPLANE_DOWNLOAD={value}: expected 0 or 1")
+    return {"": None, "0": False, "1": True}[value]
+
+
+def _make(say: Say, download: bool | None) -> None:
+    from hack.controlplane import builder
+    from hack.controlplane import download as archive
+
+    go = shutil.which("go")
+    if download or (download is None and go is None):
+        try:
+            archive.fetch(cache_directory(), say)
+        except BinariesError as error:
+            if go is None:
+                raise BinariesError(f"{error}; and there is no `go` (1.26 or newer) to build with") from error
+            say(f"    {error}; building from Go modules instead")
+        else:
+            if go is None:
+                return
+    if go is None:
+        raise BinariesError(
+            "no `go` in PATH (install Go 1.26 or newer), or set CONTROLPLANE_DOWNLOAD=1 to fetch the envtest archive, "
+            "or point KUBEBUILDER_ASSETS at a directory with " + ", ".join(REQUIRED)
+        )
+    builder.build(go, cache_directory(), say)
+
+
+@contextmanager
+def _lock(say: Say) -> Iterator[None]:
+    """One maker at a time, across processes; the kernel frees the lock of a process that died."""
+    directory = cache_directory()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f".{directory.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("==> another process is building the control plane; waiting for it (up to about 5 minutes)")
+            start = time.monotonic()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            say(f"    waited {time.monotonic() - start:.0f} s")
+        yield
+
+
+def to_stderr(line: str) -> None:
+    """Print a line of progress."""
+    print(line, file=sys.stderr, flush=True)
