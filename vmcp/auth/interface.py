@@ -8,13 +8,12 @@ is no "pass the client's token on" (the MCP authorization rules forbid it), and 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
-
-import orjson
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Request headers as ASGI delivers them: lower-case names, raw values."""
@@ -64,7 +63,7 @@ class Principal:
         policy may refer to them (`claim_exp`); the token cache makes one Principal per token, so a miss costs once.
         """
         seen = [self.issuer, self.subject, dict(self.claims), self.groups, self.roles]
-        return hashlib.sha256(orjson.dumps(seen, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+        return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
 
 
 ANONYMOUS = Principal(ANONYMOUS_SUBJECT, LOCAL_ISSUER, {"sub": ANONYMOUS_SUBJECT, "iss": LOCAL_ISSUER})
