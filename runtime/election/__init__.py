@@ -1,0 +1,1 @@
+"""Leader election: one writer at a time, also when processes hang, stop and come back."""
