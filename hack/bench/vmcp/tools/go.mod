@@ -1,0 +1,3 @@
+module vmcpbench
+
+go 1.22

@@ -1,0 +1,313 @@
+"""One HTTP/1.1 connection: writes a request, parses the answer with httptools, knows whether it may be used again.
+
+A protocol class instead of streams: an answer that fits one read costs one callback chain and wakes its waiter once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import select
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from vmcp.http.stream import Stream
+from vmcp.http.types import BadResponse, ConnectionLost, HttpError, HttpTimeout, Limits, Response, ResponseTooLarge
+
+_NO_BODY = frozenset({204, 304})
+_MAX_HEADERS = 256
+
+
+class _State(enum.IntEnum):
+    IDLE = 0
+    HEAD = 1
+    """A request was written, the answer's head is not complete."""
+    BODY = 2
+    STREAM = 3
+    CLOSED = 4
+
+
+class Connection(asyncio.Protocol):
+    """A connection that serves one request at a time.
+
+    Attributes:
+        idle_since: Loop time of the last release; decides expiry and whether reuse needs a look at the socket.
+        keep_for: Seconds it may stay idle.
+        served: Answers so far.
+    """
+
+    __slots__ = (
+        "_body",
+        "_eof_body",
+        "_head_bytes",
+        "_headers",
+        "_limits",
+        "_loop",
+        "_on_close",
+        "_on_free",
+        "_parser",
+        "_size",
+        "_state",
+        "_status",
+        "_stream",
+        "_touched",
+        "_transport",
+        "_waiter",
+        "idle_since",
+        "keep_for",
+        "served",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        on_free: Callable[[Connection], None],
+        on_close: Callable[[Connection], None],
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._on_free = on_free
+        self._on_close = on_close
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._state = _State.IDLE
+        self._waiter: asyncio.Future[Response] | None = None
+        self._stream: Stream | None = None
+        self._touched = False
+        self.idle_since = 0.0
+        self.keep_for = limits.idle_timeout
+        self.served = 0
+        self._reset_answer()
+
+    def _reset_answer(self) -> None:
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._size = 0
+        self._eof_body = False
+
+    # --- for the pool ---
+
+    @property
+    def usable(self) -> bool:
+        """Idle and, as far as we know, open."""
+        return self._state is _State.IDLE and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def closed(self) -> bool:
+        """Gone for good."""
+        return self._state is _State.CLOSED
+
+    def looks_stale(self) -> bool:
+        """Look at the socket itself: readable while idle means that the server closed it or talks out of turn."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is None or sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
+
+    async def request(self, data: bytes, deadline: float) -> Response:
+        """Write `data`, a whole request, and return the answer.
+
+        Args:
+            data: The request.
+            deadline: Loop time until which the answer must be complete; of a stream only its head.
+
+        Raises:
+            HttpError: See its subclasses. The connection is closed then.
+        """
+        assert self._transport is not None
+        self._state = _State.HEAD
+        self._touched = False
+        self._reset_answer()
+        waiter: asyncio.Future[Response] = self._loop.create_future()
+        self._waiter = waiter
+        timer = self._loop.call_at(deadline, self._expire)
+        self._transport.write(data)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # Once the answer is complete the connection may already serve somebody else: leave that one alone.
+            if self._waiter is waiter and self._state is not _State.IDLE:
+                self.abort()
+            raise
+        finally:
+            timer.cancel()
+
+    @property
+    def answered(self) -> bool:
+        """At least one byte came after the last request was written."""
+        return self._touched
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close; for TLS with a goodbye."""
+        self._close()
+        if self._transport is not None:
+            self._transport.close()
+
+    def pause_reading(self) -> None:
+        """Let the kernel's buffer, and so the sender, wait."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; whatever cannot be parsed ends the connection."""
+        if self._state is _State.IDLE or self._state is _State.CLOSED:
+            self.abort()
+            return
+        self._touched = True
+        if self._state is _State.HEAD:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(BadResponse("the server switches protocols, which nobody asked for", status=self._status))
+        except httptools.HttpParserCallbackError as err:
+            cause = err.__context__
+            self._fail(cause if isinstance(cause, HttpError) else BadResponse("the answer cannot be read"))
+        except httptools.HttpParserError:
+            self._fail(BadResponse("the answer is not HTTP/1.1", status=self._status))
+        if self._state is _State.HEAD and self._head_bytes > 2 * self._limits.max_head:
+            self._fail(ResponseTooLarge(f"the head of the answer is longer than {self._limits.max_head} bytes"))
+
+    def eof_received(self) -> bool:
+        """Let the transport close; `connection_lost` decides what that means."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a body that lasts until the end of the connection; fail anything else that is under way."""
+        if self._eof_body and exc is None and self._state in {_State.BODY, _State.STREAM}:
+            self._finish(reusable=False)
+            return
+        self._fail(ConnectionLost("the server closed the connection before the answer was complete", sent=True))
+
+    # --- httptools ---
+
+    def on_status(self, _reason: bytes) -> None:
+        """Nothing to keep; the number is read with the head's end."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, within the limits. Trailers are dropped."""
+        if self._state is not _State.HEAD:
+            return
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
+        self._size += len(key) + len(text)
+        if self._size > self._limits.max_head or len(self._headers) >= _MAX_HEADERS:
+            raise ResponseTooLarge(f"the head of the answer is longer than {self._limits.max_head} bytes")
+        known = self._headers.get(key)
+        self._headers[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body is read."""
+        if self._state is not _State.HEAD:
+            raise BadResponse("an answer that nobody asked for")
+        self._status = status = self._parser.get_status_code()
+        if status < 200:
+            return
+        headers = self._headers
+        if headers.get("content-encoding", "identity") not in {"identity", ""}:
+            raise BadResponse("the answer is compressed, which nobody asked for", status=status)
+        length = headers.get("content-length")
+        self._eof_body = length is None and "transfer-encoding" not in headers and status not in _NO_BODY
+        self._size = 0
+        if status == 200 and headers.get("content-type", "").lower().startswith("text/event-stream"):
+            self._state = _State.STREAM
+            self._stream = Stream(self, self._loop, self._limits.stream_buffer)
+            self._resolve(Response(status, headers, b"", self._stream))
+            return
+        self._state = _State.BODY
+        if length is not None and length.isdigit() and int(length) > self._limits.max_body:
+            raise ResponseTooLarge(f"the answer announces more than {self._limits.max_body} bytes")
+
+    def on_body(self, data: bytes) -> None:
+        """Collect or pass on a piece of the body."""
+        if self._stream is not None:
+            self._stream.feed(data)
+            return
+        self._size += len(data)
+        if self._size > self._limits.max_body:
+            raise ResponseTooLarge(f"the answer is longer than {self._limits.max_body} bytes")
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """End the answer; interim answers only make room for the next."""
+        if self._state is _State.HEAD and 100 <= self._status < 200 and self._status != 101:
+            self._reset_answer()
+            return
+        if self._state in {_State.BODY, _State.STREAM}:
+            self._finish(reusable=self._parser.should_keep_alive())
+
+    # --- endings ---
+
+    def _finish(self, *, reusable: bool) -> None:
+        stream, self._stream = self._stream, None
+        self.served += 1
+        if reusable:
+            self._state = _State.IDLE
+            self.keep_for = self._keep_alive()
+        else:
+            self._close()
+        if stream is not None:
+            stream.end(None)
+        else:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._resolve(Response(self._status, self._headers, body))
+        if reusable:
+            self._on_free(self)
+        elif self._transport is not None:
+            self._transport.close()
+
+    def _keep_alive(self) -> float:
+        """Return how long the server says it waits, a second less, never more than our own limit."""
+        for part in self._headers.get("keep-alive", "").split(","):
+            name, _, value = part.partition("=")
+            if name.strip().lower() == "timeout" and value.strip().isdigit():
+                return min(self._limits.idle_timeout, max(0.0, int(value.strip()[:6]) - 1.0))
+        return self._limits.idle_timeout
+
+    def _resolve(self, response: Response) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(response)
+
+    def _expire(self) -> None:
+        if self._state in {_State.HEAD, _State.BODY}:
+            self._fail(HttpTimeout("the server did not answer in time", sent=True))
+
+    def _fail(self, error: HttpError) -> None:
+        stream, self._stream = self._stream, None
+        was_closed = self._state is _State.CLOSED
+        self._close()
+        if self._transport is not None and not was_closed:
+            self._transport.abort()
+        if stream is not None:
+            stream.end(error)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+    def _close(self) -> None:
+        if self._state is not _State.CLOSED:
+            self._state = _State.CLOSED
+            self._on_close(self)

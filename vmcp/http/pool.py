@@ -1,0 +1,256 @@
+"""The connections to one origin, used again last-in-first-out, bounded, and never handed out stale."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmcp.http.connection import Connection
+from vmcp.http.tls import Trust
+from vmcp.http.types import ConnectError, HttpTimeout, Limits
+
+_LOOK_AFTER = 0.2
+"""Seconds of idleness after which a connection is looked at before use: a poll(2) costs a few microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port.
+
+    Attributes:
+        tls: https.
+        host: Lower case, without brackets.
+        port: As in the URL or the scheme's.
+    """
+
+    tls: bool
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of `Host`: without the scheme's own port, IPv6 in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class Pool:
+    """Connections to one origin with one trust.
+
+    Attributes:
+        opened: Connections made so far.
+    """
+
+    def __init__(self, origin: Origin, trust: Trust, limits: Limits, resolve: Mapping[tuple[str, int], str]) -> None:
+        self._origin = origin
+        self._trust = trust
+        self._limits = limits
+        self._address = resolve.get((origin.host, origin.port))
+        self._idle: deque[Connection] = deque()
+        self._all: set[Connection] = set()
+        self._counted = 0
+        self._long_lived: set[Connection] = set()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._generation = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.opened = 0
+
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._all)
+
+    @property
+    def idle(self) -> int:
+        """Of these, the unused ones."""
+        return len(self._idle)
+
+    def take_idle(self) -> Connection | None:
+        """Return a connection that is ready for a request, None when a new one is needed."""
+        now = asyncio.get_running_loop().time()
+        if self._origin.tls:
+            self._trust.refresh(now)
+            self._drop_outdated()
+        while self._idle:
+            connection = self._idle.pop()
+            idle_for = now - connection.idle_since
+            if not connection.usable:
+                continue
+            if idle_for >= connection.keep_for or (idle_for > _LOOK_AFTER and connection.looks_stale()):
+                connection.close()
+                continue
+            return connection
+        return None
+
+    async def acquire(self, deadline: float, *, fresh: bool = False, long_lived: bool = False) -> Connection:
+        """Return a connection; `fresh` never an old one.
+
+        Args:
+            deadline: Loop time.
+            fresh: Make a new one.
+            long_lived: For a stream that stays: not counted against the limit of calls.
+
+        Raises:
+            ConnectError: It cannot be made.
+            HttpTimeout: The deadline or the connect timeout passed. Nothing was sent.
+        """
+        while True:
+            if self._closed:
+                raise ConnectError("the client is closed")
+            if not fresh and (connection := self.take_idle()) is not None:
+                if long_lived:
+                    self._uncount(connection)
+                return connection
+            if long_lived or self._counted < self._limits.max_connections:
+                return await self._open(deadline, long_lived=long_lived)
+            if fresh and self._idle:
+                self._idle.popleft().close()
+                continue
+            await self._wait(deadline)
+
+    async def _wait(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_at(deadline, _give_up, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._wake()  # the turn was ours already: pass it on
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _open(self, deadline: float, *, long_lived: bool) -> Connection:
+        loop = asyncio.get_running_loop()
+        if not long_lived:
+            self._counted += 1
+        try:
+            until = min(deadline, loop.time() + self._limits.connect_timeout)
+            connection = await self._connect(loop, until)
+        except BaseException:
+            if not long_lived:
+                self._counted -= 1
+                self._wake()
+            raise
+        if self._closed:
+            connection.abort()
+            raise ConnectError("the client is closed")
+        self._all.add(connection)
+        if long_lived:
+            self._long_lived.add(connection)
+        self.opened += 1
+        return connection
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, until: float) -> Connection:
+        context = self._trust.context() if self._origin.tls else None
+        self._drop_outdated()
+        host = self._address or self._origin.host
+        where = f"{self._origin.host}:{self._origin.port}"
+        try:
+            async with asyncio.timeout_at(until):
+                infos = await loop.getaddrinfo(host, self._origin.port, type=socket.SOCK_STREAM)
+            last: Exception = ConnectError(f"{where} has no address")
+            for index, info in enumerate(infos):
+                left = until - loop.time()
+                share = left if index == len(infos) - 1 else max(left / (len(infos) - index), min(1.0, left))
+                try:
+                    async with asyncio.timeout(share):
+                        return await self._dial(loop, info[4][0], context)
+                except (TimeoutError, OSError, ssl.SSLError) as err:
+                    last = err
+            raise last
+        except TimeoutError:
+            raise HttpTimeout(f"no connection to {where} in time", sent=False) from None
+        except ssl.SSLCertVerificationError as err:
+            raise ConnectError(f"the certificate of {where} is not trusted: {err.verify_message}") from err
+        except ssl.SSLError as err:
+            raise ConnectError(f"TLS with {where} failed: {err.reason or 'handshake'}") from err
+        except OSError as err:
+            raise ConnectError(f"no connection to {where}: {err.strerror or type(err).__name__}") from err
+
+    async def _dial(
+        self, loop: asyncio.AbstractEventLoop, address: str | int, context: ssl.SSLContext | None
+    ) -> Connection:
+        _transport, connection = await loop.create_connection(
+            lambda: Connection(loop, self._limits, self._on_free, self._on_close),
+            str(address),
+            self._origin.port,
+            ssl=context,
+            server_hostname=self._origin.host if context is not None else None,
+        )
+        return connection
+
+    def _drop_outdated(self) -> None:
+        """Close idle connections that were made under an older CA bundle."""
+        if self._trust.generation != self._generation:
+            self._generation = self._trust.generation
+            while self._idle:
+                self._idle.pop().close()
+
+    def _uncount(self, connection: Connection) -> None:
+        if connection not in self._long_lived:
+            self._long_lived.add(connection)
+            self._counted -= 1
+            self._wake()
+
+    def _on_free(self, connection: Connection) -> None:
+        if self._closed or connection in self._long_lived:
+            connection.close()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+        if self._waiters:
+            self._wake()
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_timeout, self._sweep)
+
+    def _on_close(self, connection: Connection) -> None:
+        if connection in self._all:
+            self._all.discard(connection)
+            if connection in self._long_lived:
+                self._long_lived.discard(connection)
+            else:
+                self._counted -= 1
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._wake()
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        for connection in [c for c in self._idle if loop.time() - c.idle_since >= c.keep_for]:
+            connection.close()
+        if self._idle:
+            self._sweeper = loop.call_later(self._limits.idle_timeout, self._sweep)
+
+    def close(self) -> None:
+        """Close every connection; requests under way end with ConnectionLost."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in list(self._all):
+            connection.abort()
+        while self._waiters:
+            self._wake()
+
+
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(HttpTimeout("no free connection in time", sent=False))

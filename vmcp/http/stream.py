@@ -1,0 +1,138 @@
+"""The body of a streaming answer, with backpressure and deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from vmcp.http.types import HttpError, HttpTimeout
+
+if TYPE_CHECKING:
+    from vmcp.http.connection import Connection
+
+
+class Stream:
+    """Chunks of a body as they arrive. One reader at a time.
+
+    Attributes:
+        deadline: Event loop time after which `chunk` raises; None = no end. The owner may move it.
+    """
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_connection",
+        "_done",
+        "_error",
+        "_high",
+        "_loop",
+        "_paused",
+        "_waiter",
+        "deadline",
+    )
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, high_water: int) -> None:
+        self._connection: Connection | None = connection
+        self._loop = loop
+        self._high = high_water
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._done = False
+        self._error: HttpError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.deadline: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """The body is complete and every chunk was taken."""
+        return self._done and not self._chunks
+
+    async def chunk(self, *, idle: float | None = None) -> bytes | None:
+        """Return the next bytes, None at the end.
+
+        Args:
+            idle: Seconds to wait for them at most; None = until `deadline`.
+
+        Raises:
+            HttpTimeout: They did not come in time. The connection is closed.
+            ConnectionLost, BadResponse: The body ended too early, or is garbage.
+        """
+        if not self._chunks and not self._done:
+            await self._wait(idle)
+        if self._chunks:
+            return self._take()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def _take(self) -> bytes:
+        chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._take_all()
+        self._buffered -= len(chunk)
+        if self._paused and self._connection is not None:
+            self._paused = False
+            self._connection.resume_reading()
+        return chunk
+
+    def _take_all(self) -> bytes:
+        joined = b"".join(self._chunks)
+        self._chunks.clear()
+        return joined
+
+    async def _wait(self, idle: float | None) -> None:
+        now = self._loop.time()
+        ends = [end for end in (self.deadline, None if idle is None else now + idle) if end is not None]
+        self._waiter = waiter = self._loop.create_future()
+        timer = self._loop.call_at(min(ends), self._expire) if ends else None
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _expire(self) -> None:
+        self._finish(HttpTimeout("the stream was silent for too long", sent=True))
+        self._abort()
+
+    def close(self) -> None:
+        """Stop reading. Closes the connection unless the body is complete already."""
+        self._chunks.clear()
+        if not self._done:
+            self._done = True
+            self._abort()
+        self._connection = None
+
+    def _abort(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    # --- called by the connection ---
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the socket; pauses it when the reader is behind."""
+        if self._done:
+            return
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > self._high and not self._paused and self._connection is not None:
+            self._paused = True
+            self._connection.pause_reading()
+        self._wake()
+
+    def _finish(self, error: HttpError | None) -> None:
+        if not self._done:
+            self._done = True
+            self._error = error
+            self._wake()
+
+    def end(self, error: HttpError | None) -> None:
+        """Take the end of the body; `error` None = it is complete."""
+        self._connection = None
+        self._finish(error)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
