@@ -1,0 +1,162 @@
+"""The audit log: a bounded queue and one thread that writes.
+
+A request never waits for a disk. What does not fit into the queue is counted and said in the log and in `/metrics`.
+The file is opened with mode 0600 and opened again when somebody moved it away, so log rotation needs no signal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from vmcp.audit.interface import AuditEvent
+from vmcp.audit.line import LineSettings, audit_line
+from vmcp.observe.logs import current_redactor
+
+log = structlog.get_logger(__name__)
+
+MAX_QUEUE = 20_000
+BATCH_SECONDS = 0.02
+"""How long the writer lets events gather: fifty wake-ups a second at most."""
+CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """What the audit section says.
+
+    Attributes:
+        line: What a line holds.
+        event_types: Written; empty = all.
+        exclude_event_types: Not written; wins.
+        log_file: Path; empty = standard output.
+    """
+
+    line: LineSettings = field(default_factory=LineSettings)
+    event_types: frozenset[str] = frozenset()
+    exclude_event_types: frozenset[str] = frozenset()
+    log_file: str = ""
+
+
+class NoAudit:
+    """`AuditLog` where none is configured."""
+
+    enabled = False
+
+    def write(self, event: AuditEvent) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ThreadedAuditLog:
+    """`AuditLog` with a writer thread."""
+
+    enabled = True
+
+    def __init__(self, settings: AuditSettings, *, dropped: Callable[[], None] | None = None) -> None:
+        """Open the file and start the thread; `dropped` is called for each event that is lost.
+
+        Raises:
+            OSError: The file cannot be opened.
+        """
+        self._settings = settings
+        self._dropped = dropped
+        self._queue: deque[tuple[float, AuditEvent]] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._lost = 0
+        self._path = Path(settings.log_file) if settings.log_file else None
+        self._file = self._open()
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def write(self, event: AuditEvent) -> None:
+        """See `AuditLog.write`."""
+        kind = event.type.value
+        wanted = self._settings.event_types
+        if kind in self._settings.exclude_event_types or (wanted and kind not in wanted):
+            return
+        if len(self._queue) >= MAX_QUEUE or self._closing:
+            self._lose(1)
+            return
+        self._queue.append((time.time(), event))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """See `AuditLog.close`."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+        if not self._thread.is_alive() and self._path is not None:
+            self._file.close()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if not self._closing:
+                time.sleep(BATCH_SECONDS)
+            self._wake.clear()
+            self._drain()
+            if self._closing and not self._queue:
+                return
+            if self._closing:
+                self._wake.set()
+
+    def _drain(self) -> None:
+        lines: list[bytes] = []
+        redactor = current_redactor()
+        while self._queue and len(lines) < 1_000:
+            at, event = self._queue.popleft()
+            try:
+                lines.append(audit_line(event, at, self._settings.line, redactor))
+            except Exception as error:  # noqa: BLE001  one odd event must not end the audit log
+                log.error("audit event cannot be written", error=type(error).__name__)  # noqa: TRY400
+                self._lose(1)
+        if self._queue:
+            self._wake.set()
+        if not lines:
+            return
+        try:
+            self._reopen_if_moved()
+            self._file.write(b"".join(lines))
+            self._file.flush()
+        except (OSError, ValueError) as error:
+            self._lose(len(lines))
+            log.error("audit log cannot be written", error=str(error))  # noqa: TRY400
+
+    def _lose(self, count: int) -> None:
+        if self._lost == 0:
+            log.warning("audit events are lost")
+        self._lost += count
+        if self._dropped is not None:
+            for _ in range(count):
+                self._dropped()
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            return sys.stdout.buffer
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.fdopen(descriptor, "ab")
+
+    def _reopen_if_moved(self) -> None:
+        if self._path is None:
+            return
+        try:
+            same = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            self._file.close()
+            self._file = self._open()
