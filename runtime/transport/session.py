@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -158,7 +158,7 @@ class Transport:
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Mapping[str, str], accept: str = JSON, silence: Callable[[], float]
-    ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+    ) -> AsyncIterator[AsyncGenerator[list[bytes], None]]:
         """Open a watch; the context gives batches of its lines.
 
         Args:

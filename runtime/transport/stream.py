@@ -8,18 +8,20 @@ looks idle for ever, so silence has a limit too. Any byte counts as a sign of li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
+
+from runtime.wire.errors import TransportError
 
 MAX_LINE = 32 * 1024 * 1024
 """Bytes of one line. etcd refuses objects above 1.5 MiB by default, aggregated servers may send more."""
 
 
-class LineTooLongError(Exception):
+class LineTooLongError(TransportError):
     """A line beyond the limit; its stream cannot be read any further."""
 
 
-class StalledError(Exception):
+class StalledError(TransportError):
     """No byte came for too long."""
 
 
@@ -32,7 +34,7 @@ class ChunkReader(Protocol):
 
 async def read_lines(
     reader: ChunkReader, *, silence: Callable[[], float], max_line: int = MAX_LINE
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncGenerator[list[bytes], None]:
     """Yield batches of complete lines, without line ends and empty ones.
 
     A last line without line end is dropped: its sender died in the middle of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from sys import intern
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from runtime.wire.gvk import Key, Resource
 from runtime.wire.record import NO_BYTES, Meta, Record
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_PARTIAL = "PartialObjectMetadata"
 _MANAGED_FIELDS = b'"managedFields":'
 
 
@@ -49,6 +51,17 @@ class WatchLine(msgspec.Struct, gc=False):
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Bookmark(msgspec.Struct, gc=False):
+    metadata: Meta = msgspec.field(default_factory=Meta)
+
+
+class UnexpectedKindError(ValueError):
+    """An object of another kind than the one asked for, for example a Table."""
+
+
+DecodeError = msgspec.DecodeError
+"""What undecodable bytes raise; a wrong shape too."""
+
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -58,17 +71,25 @@ decode_watch_line = msgspec.json.Decoder(WatchLine).decode
 """Split one watch line into its type and its raw object. Raises msgspec.DecodeError on anything else."""
 
 
-def decode_record(resource: Resource, data: bytes | msgspec.Raw) -> Record:
+def decode_record(resource: Resource, data: bytes | msgspec.Raw, *, metadata_only: bool = False) -> Record:
     """Make the record of one object.
 
     Cuts managedFields out, adds apiVersion and kind where the server leaves them out (items of a list), and turns a
     PartialObjectMetadata into an object of `resource` with nothing but metadata.
 
+    Args:
+        resource: the kind.
+        data: the object's JSON.
+        metadata_only: drop everything but the metadata, whatever the server sent.
+
     Raises:
-        msgspec.DecodeError: not JSON, or metadata of another shape.
+        DecodeError: not JSON, or metadata of another shape.
+        UnexpectedKindError: an object of another kind.
     """
     raw = bytes(data)
     envelope = _decode_envelope(raw)
+    if envelope.kind not in (resource.kind, "", _PARTIAL):
+        raise UnexpectedKindError(f"expected {resource.kind}, got {envelope.kind[:80]!r}")
     meta = envelope.metadata
     if meta.managed_fields is not NO_BYTES:
         managed = bytes(meta.managed_fields)
@@ -76,7 +97,7 @@ def decode_record(resource: Resource, data: bytes | msgspec.Raw) -> Record:
         force_setattr(meta, "managed_fields", NO_BYTES)
         raw = _cut_managed_fields(raw, managed) if managed != b"[]" else raw
     _compact(meta)
-    if envelope.kind == "PartialObjectMetadata":
+    if metadata_only or envelope.kind == _PARTIAL:
         raw = _head(resource) + b'"metadata":' + bytes(_decode_bare(raw).metadata) + b"}"
     elif not envelope.kind or not envelope.api_version:
         raw = _with_type(resource, raw)
@@ -95,6 +116,11 @@ def record_from_body(resource: Resource, body: Any) -> Record:
     return decode_record(resource, bytes(memoryview(orjson.dumps(body))))
 
 
+def metadata_only(record: Record) -> Record:
+    """Return the record without its body, as a metadata-only informer keeps it."""
+    return decode_record(record.resource, record.raw, metadata_only=True)
+
+
 def decode_list(data: bytes) -> tuple[ListMeta, list[msgspec.Raw]]:
     """Split a list answer into its metadata and its raw items.
 
@@ -107,6 +133,17 @@ def decode_list(data: bytes) -> tuple[ListMeta, list[msgspec.Raw]]:
     if not envelope.kind.endswith("List"):
         raise msgspec.ValidationError(f"expected a list, got {envelope.kind or 'an object without kind'}")
     return envelope.metadata, envelope.items or []
+
+
+def is_status(data: bytes) -> bool:
+    """Whether an answer is a Status and not an object."""
+    return _decode_envelope(data).kind == "Status"
+
+
+def decode_bookmark(data: msgspec.Raw) -> tuple[str, Mapping[str, str]]:
+    """Return the resourceVersion and the annotations of a bookmark's object."""
+    meta = msgspec.json.decode(data, type=_Bookmark).metadata
+    return meta.resource_version, meta.annotations
 
 
 def parse_version(resource_version: str) -> int:

@@ -1,0 +1,264 @@
+"""The reflector's states and the one function that leads from state to state.
+
+```
+            +---------+  end bookmark   +----------+
+  start --> |Streaming|---------------->|          |
+            +---------+                 |          |--> clean end, lost connection, 429, 5xx, silence: Watching again
+                 | not offered,         | Watching |    from the last version
+                 | bookmark missing     |          |
+                 v                      |          |--> 410, version too large, 404, versions going back:
+            +---------+   last page     |          |    start again
+            | Listing |---------------->|          |
+            +---------+                 +----------+
+```
+
+No IO and no clock in here: the table of transitions is tested without a server. The rules are client-go's
+(reflector.go), except where a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtime._kit.backoff import BackoffSettings
+from runtime.wire.errors import (
+    TOO_LARGE_RESOURCE_VERSION,
+    ApiError,
+    BadRequestError,
+    ExpiredError,
+    InvalidError,
+    NotFoundError,
+)
+
+
+@dataclass(frozen=True)
+class ReflectorSettings:
+    """How a reflector follows the server. All times in seconds."""
+
+    backoff: BackoffSettings = field(default_factory=BackoffSettings)
+    """Pauses after failures."""
+    silence: float = 75.0
+    """Without a byte for this long, a watch counts as dead. The server sends a bookmark about every 60 s."""
+    fresh: float = 67.0
+    """Without progress for this long the informer reports itself as not fresh; below `silence`, above the bookmarks."""
+    end_bookmark: float = 10.0
+    """Silence in the initial stream after which the server counts as one that sends no end bookmark."""
+    streaming: bool = True
+    """Whether to try WatchList (initial objects as a stream) at all."""
+    streaming_retry: float = 1800.0
+    """How long a server without WatchList is remembered."""
+    watch_min: float = 300.0
+    """Lower end of the asked duration of a watch; random, so that watches do not end together."""
+    watch_max: float = 600.0
+    """Upper end of it."""
+    page_size: int = 500
+    """Objects per page of a list that is not served from the server's watch cache."""
+    list_timeout: float = 60.0
+    """Limit of one page."""
+    short_watch: float = 1.0
+    """A watch that ends sooner without any event is a failure."""
+    relist_pause: float = 10.0
+    """Two lists closer to each other than this are kept apart by the back-off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Getting the initial objects as watch events (WatchList)."""
+
+    version: str = ""
+    """Not older than this; empty for the most recent."""
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Getting the initial objects as a list."""
+
+    version: str = "0"
+    """"0": anything, from the server's cache; empty: the most recent; else not older than this."""
+    paged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Following from a version."""
+
+    version: str
+    silences: int = 0
+    """Silent watches in a row."""
+
+
+State = Streaming | Listing | Watching
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The list is in the store."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The server closed the stream in good order."""
+
+    version: str | None
+    """Version reached; None when the initial objects were not complete."""
+    events: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A refusal, a lost connection, or something unreadable."""
+
+    error: Exception
+    version: str | None
+    """Version from which a watch can go on; None when the initial objects were not complete."""
+    continuing: bool = False
+    """It was a further page of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """No byte for too long."""
+
+    version: str | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class WentBack:
+    """The server told a version below one that it had told before: replayed events, or a restored etcd."""
+
+    version: str
+
+
+Outcome = Listed | Ended | Failed | Silent | WentBack
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where to go from here."""
+
+    state: State
+    cause: str
+    """Short and constant: a label of metrics and logs."""
+    pause: bool = False
+    """Back off first."""
+    wait: float | None = None
+    """The server asked to wait this long: instead of the back-off."""
+    unsupported: bool = False
+    """Remember that this server offers no WatchList for this kind."""
+
+    @property
+    def relists(self) -> bool:
+        """Whether the whole state is fetched again."""
+        return not isinstance(self.state, Watching)
+
+
+STREAM_FAILURES = 3
+"""Failures of the initial stream after which this round is done by a list."""
+
+
+def start(*, streaming: bool, version: str = "") -> State:
+    """Return the state in which everything is fetched.
+
+    Args:
+        streaming: whether WatchList may be used.
+        version: last known one, empty to accept only the most recent. A first list passes "0" for "any".
+    """
+    if streaming:
+        return Streaming("" if version == "0" else version)
+    return Listing(version)
+
+
+def advance(state: State, outcome: Outcome, settings: ReflectorSettings, *, streaming: bool) -> Step:
+    """Return the next step.
+
+    Args:
+        state: the state in which the outcome occurred.
+        outcome: what happened.
+        settings: limits.
+        streaming: whether WatchList may be used from here on.
+    """
+    match outcome:
+        case Listed(version=version):
+            return Step(Watching(version), "listed")
+        case WentBack():
+            # Only a quorum read tells which of the two it is.
+            return Step(start(streaming=streaming), "version_regression")
+        case Ended(version=None) | Failed(version=None) | Silent(version=None):
+            return _initial_failed(state, outcome, streaming=streaming)
+        case Ended(version=str(version), events=events, seconds=seconds):
+            if seconds < settings.short_watch and events == 0:
+                return Step(Watching(version), "short_watch", pause=True)
+            return Step(Watching(version), "ended")
+        case Silent(version=str(version), events=events):
+            before = state.silences if isinstance(state, Watching) else 0
+            if before and not events:
+                # Beyond client-go: a watch from a version in the server's future is accepted and silent for ever.
+                return Step(start(streaming=streaming), "silent_again")
+            return Step(Watching(version, silences=1), "silent")
+        case Failed(version=str(version), error=error):
+            return _watch_failed(version, error, streaming=streaming)
+        case _:
+            raise AssertionError(outcome)
+
+
+def _initial_failed(state: State, outcome: Outcome, *, streaming: bool) -> Step:
+    error = outcome.error if isinstance(outcome, Failed) else None
+    wait = error.retry_after if isinstance(error, ApiError) else None
+    match state, error:
+        case Listing(version=""), ExpiredError() if isinstance(outcome, Failed) and outcome.continuing:
+            return Step(Listing("", paged=False), "expired_page")
+        case Listing(version=version), ExpiredError():
+            paged = not (isinstance(outcome, Failed) and outcome.continuing)
+            return Step(Listing("", paged=paged), "expired", pause=version == "")
+        case _, ApiError() if error.has_cause(TOO_LARGE_RESOURCE_VERSION):
+            return Step(start(streaming=streaming), "version_too_large", pause=True, wait=wait)
+        case Listing(), _:
+            return Step(state, _cause(outcome), pause=True, wait=wait)
+        case Streaming(version=version), BadRequestError() | InvalidError():
+            return Step(Listing(version or "0"), "streaming_refused", unsupported=True)
+        case Streaming(version=version), None if isinstance(outcome, Silent):
+            return Step(Listing(version or "0"), "no_end_bookmark", unsupported=True)
+        case Streaming(version=version), ExpiredError():
+            return Step(Streaming("") if version else Listing(""), "expired", pause=not version)
+        case Streaming(version=version, failures=failures), _:
+            again: State = Streaming(version, failures + 1)
+            if failures + 1 >= STREAM_FAILURES:
+                again = Listing(version or "0")
+            return Step(again, _cause(outcome), pause=True, wait=wait)
+        case _:
+            raise AssertionError((state, outcome))
+
+
+def _watch_failed(version: str, error: Exception, *, streaming: bool) -> Step:
+    match error:
+        case ExpiredError():
+            return Step(start(streaming=streaming), "expired")
+        case ApiError() if error.has_cause(TOO_LARGE_RESOURCE_VERSION):
+            return Step(start(streaming=streaming), "version_too_large", pause=True, wait=error.retry_after)
+        case NotFoundError() | BadRequestError() | InvalidError():
+            # The kind is gone or has changed: what comes back may have nothing to do with what we know.
+            return Step(start(streaming=streaming), error_cause(error), pause=True)
+        case ApiError():
+            return Step(Watching(version), error_cause(error), pause=True, wait=error.retry_after)
+        case _:
+            return Step(Watching(version), error_cause(error), pause=True)
+
+
+def _cause(outcome: Outcome) -> str:
+    match outcome:
+        case Failed(error=error):
+            return error_cause(error)
+        case Silent():
+            return "silent"
+        case _:
+            return "ended"
+
+
+def error_cause(error: Exception) -> str:
+    """Return a short constant name of an error: the HTTP status, or `connection`."""
+    return str(error.status) if isinstance(error, ApiError) else "connection"
