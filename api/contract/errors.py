@@ -1,0 +1,44 @@
+"""What is wrong with a configuration: every mistake at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class ConfigError:
+    """One mistake.
+
+    Attributes:
+        path: where, for example `backends[3].caBundlePath`; empty for the document as a whole.
+        message: what is wrong and what would be right. Never holds the value of a field that may be secret.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigErrors(Exception):  # noqa: N818  a configuration has errors; the exception carries all of them
+    """The configuration cannot be used; `errors` holds every mistake found, in the order of the document."""
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(f"invalid configuration ({len(self.errors)} found)")
+
+    def __str__(self) -> str:
+        return "invalid configuration:\n" + "\n".join(f"  - {error}" for error in self.errors)
+
+
+def join(*steps: str | int) -> str:
+    """Write a path: names joined by dots, positions in brackets."""
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif step:
+            text += f".{step}" if text else step
+    return text

@@ -1,0 +1,146 @@
+"""From bytes to a configuration and back."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from api.contract.config import Dialect, VmcpConfig
+from api.contract.defaults import with_defaults
+from api.contract.dialect import dialect_errors
+from api.contract.document import to_document
+from api.contract.errors import ConfigError, ConfigErrors, join
+from api.contract.nearest import nearest
+from api.contract.section import Section
+from api.contract.validation import validate_config
+from api.contract.yaml_reader import read_yaml
+from api.contract.yaml_writer import write_yaml
+
+MAX_CONFIG_BYTES = 64 * 1024 * 1024
+"""Longest document, unpacked. A ConfigMap holds 1 MiB; YAML of thousands of backends packs to a twentieth."""
+
+_GZIP = b"\x1f\x8b"
+_SENTENCES = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "model_attributes_type": "expected a mapping",
+    "missing": "is required",
+}
+
+
+def load_config(
+    data: bytes | str, *, dialect: Dialect = Dialect.NATIVE, env: Mapping[str, str] | None = None
+) -> VmcpConfig:
+    """Read, check and complete a configuration.
+
+    Args:
+        data: YAML or JSON, plain or gzip-packed.
+        dialect: NATIVE reads documents of both dialects; TOOLHIVE refuses what the stock gateway would refuse.
+        env: the process's environment; when given, the variables that strategies name must be there.
+
+    Returns:
+        The configuration with the defaults of `operational` filled in.
+
+    Raises:
+        ConfigErrors: every mistake at once. Unknown keys and wrong types come first: rules of meaning are only
+            checked on a document that has the right shape.
+    """
+    config = with_defaults(parse_config(data))
+    errors = [*dialect_errors(config, dialect), *validate_config(config, env=env)]
+    if errors:
+        raise ConfigErrors(errors)
+    return config
+
+
+def parse_config(data: bytes | str) -> VmcpConfig:
+    """Read a configuration without completing it or checking its meaning: only keys and types.
+
+    Raises:
+        ConfigErrors: every unknown key (with the nearest known one) and wrong type at once.
+    """
+    tree = read_yaml(_decode(data))
+    if not isinstance(tree, dict):
+        raise ConfigErrors([ConfigError("", "the document must be a mapping")])
+    try:
+        return VmcpConfig.model_validate(tree, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ConfigErrors(_explain(error)) from None
+
+
+def dump_config(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> bytes:
+    """Write a configuration: keys in the stock gateway's order, maps sorted, nothing that is zero; same bytes always.
+
+    Raises:
+        ConfigErrors: the configuration holds what the dialect cannot say (see `to_dialect`).
+    """
+    errors = dialect_errors(config, dialect)
+    if errors:
+        raise ConfigErrors(errors)
+    return write_yaml(to_document(config, dialect)).encode()
+
+
+def pack_config(document: bytes) -> bytes:
+    """Pack a written configuration with gzip; no time stamp, so the same bytes always."""
+    return gzip.compress(document, compresslevel=6, mtime=0)
+
+
+def _decode(data: bytes | str) -> str:
+    if isinstance(data, str):
+        size = len(data)
+        text = data
+    else:
+        plain = _unpack(data) if data.startswith(_GZIP) else data
+        size = len(plain)
+        try:
+            text = plain.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ConfigErrors([ConfigError("", "the document is not UTF-8 text")]) from None
+    if size > MAX_CONFIG_BYTES:
+        raise ConfigErrors([ConfigError("", f"the document is longer than {MAX_CONFIG_BYTES >> 20} MiB")])
+    return text
+
+
+def _unpack(data: bytes) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            return file.read(MAX_CONFIG_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise ConfigErrors([ConfigError("", "the packed document is damaged")]) from None
+
+
+def _explain(error: ValidationError) -> list[ConfigError]:
+    found = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = item["loc"]
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(where[:-1])
+            found.append(ConfigError(join(*where), f"unknown key{nearest(str(where[-1]), known)}"))
+        else:
+            found.append(ConfigError(join(*where), _SENTENCES.get(item["type"], item["msg"])))
+    return found
+
+
+def _keys_at(where: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return the keys of the section at a place of the document."""
+    kind: Any = VmcpConfig
+    for step in where:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            by_key = {field.alias or name: field for name, field in kind.model_fields.items()}
+            kind = _bare(by_key[str(step)].annotation)
+        else:
+            # A list's or a map's items.
+            kind = _bare(get_args(kind)[0 if get_origin(kind) is tuple else 1])
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseModel)
+    return kind.keys() if issubclass(kind, Section) else ()
+
+
+def _bare(annotation: Any) -> Any:
+    options = [option for option in get_args(annotation) if option is not type(None)]
+    return options[0] if get_origin(annotation) is not tuple and len(options) == 1 else annotation

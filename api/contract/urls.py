@@ -1,0 +1,166 @@
+"""Which remote URLs may be reached, judged by their text alone: no DNS, no connection.
+
+The rules are those of the stock operator; they are applied to every spelling of an address that some resolver or HTTP
+client understands (`2130706433`, `0x7f.1`, `0177.0.0.1`, `[::ffff:7f00:1]`, full-width digits, trailing dots), since
+what counts is where a connection would go. This cannot see what a name resolves to; the gateway checks redirects.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from urllib.parse import SplitResult, urlsplit
+
+_ALWAYS_BLOCKED = tuple(
+    map(
+        IPv4Network,
+        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32"),  # the last: metadata of Alibaba Cloud
+    )
+)
+_ALWAYS_BLOCKED_6 = tuple(
+    map(IPv6Network, ("::/128", "::1/128", "fe80::/10", "fd00:ec2::254/128"))  # the last: metadata of AWS
+)
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+_PRIVATE_6 = (IPv6Network("fc00::/7"),)
+_EMBEDDING = tuple(
+    map(
+        IPv6Network,
+        ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96"),  # mapped, translated, compatible, NAT64
+    )
+)
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_BLOCKED_NAMES = (
+    "localhost",
+    "kubernetes.default.svc.cluster.local",
+    "kubernetes.default.svc",
+    "kubernetes.default",
+    "metadata.google.internal",
+)
+_CLUSTER = "cluster.local"
+_DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
+_SUSPICIOUS = re.compile(r"[\x00-\x20\x7f\\]")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+
+
+def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
+    """Say why a remote URL may not be used; None when it may.
+
+    Args:
+        url: as the user wrote it.
+        allow_private: accept private networks and names of the cluster; loopback, link-local and metadata addresses
+            stay refused.
+    """
+    if _SUSPICIOUS.search(url):
+        return "remote URL must not contain spaces, control characters or backslashes"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port
+    except ValueError as error:
+        return f"remote URL is invalid: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "remote URL must use the http or https scheme"
+    if not host:
+        return "remote URL must have a host"
+    if port == 0:
+        return "remote URL must not use port 0"
+    if "@" in parts.netloc:
+        return "remote URL must not contain user information; use headerForward or externalAuthConfigRef"
+    return _host_problem(_normalized(host), _is_bracketed(parts), allow_private=allow_private)
+
+
+def has_http_url_shape(url: str) -> bool:
+    """Whether a text is an http(s) URL with a host; nothing is said about where it leads."""
+    if _SUSPICIOUS.search(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_bracketed(parts: SplitResult) -> bool:
+    return parts.netloc.rpartition("@")[2].startswith("[")
+
+
+def _normalized(host: str) -> str:
+    # What IDNA processing does before a look-up, as far as it can turn one host into another.
+    return unicodedata.normalize("NFKC", host.translate(_DOTS)).translate(_DOTS).casefold().rstrip(".")
+
+
+def _host_problem(host: str, bracketed: bool, *, allow_private: bool) -> str | None:
+    if not host or "%" in host:
+        return "remote URL must have a plain host, without percent signs or zones"
+    if bracketed:
+        try:
+            return _address_problem(_with_embedded(IPv6Address(host)), allow_private=allow_private)
+        except ValueError:
+            return "remote URL has an invalid IPv6 address"
+    labels = host.split(".")
+    if not all(labels):
+        return "remote URL has an empty label in its host"
+    if _NUMBER.fullmatch(labels[-1]):
+        addresses = list(_ipv4_readings(labels))
+        if not addresses:
+            return "remote URL has an invalid IPv4 address"
+        return _address_problem(addresses, allow_private=allow_private)
+    return _name_problem(host, allow_private=allow_private)
+
+
+def _name_problem(host: str, *, allow_private: bool) -> str | None:
+    for name in _BLOCKED_NAMES:
+        if host == name or host.endswith(f".{name}"):
+            return f"remote URL must not point to {name}"
+    if not allow_private and (host == _CLUSTER or host.endswith(f".{_CLUSTER}")):
+        return "remote URL must not point into the cluster (cluster.local); set allowPrivateEndpoint to allow it"
+    return None
+
+
+def _address_problem(addresses: list[IPv4Address | IPv6Address], *, allow_private: bool) -> str | None:
+    for address in addresses:
+        always = _ALWAYS_BLOCKED if isinstance(address, IPv4Address) else _ALWAYS_BLOCKED_6
+        if any(address in network for network in always):
+            return f"remote URL must not point to {address}: loopback, link-local and metadata addresses are blocked"
+        private = _PRIVATE if isinstance(address, IPv4Address) else _PRIVATE_6
+        if not allow_private and any(address in network for network in private):
+            return f"remote URL must not point to the private address {address}; set allowPrivateEndpoint to allow it"
+    return None
+
+
+def _with_embedded(address: IPv6Address) -> list[IPv4Address | IPv6Address]:
+    found: list[IPv4Address | IPv6Address] = [address]
+    number = int(address)
+    # ::/128 and ::1 have reasons of their own, not those of an embedded 0.0.0.0.
+    if any(address in network for network in _EMBEDDING) and number > 1:
+        found.append(IPv4Address(number & 0xFFFFFFFF))
+    if address in _SIX_TO_FOUR:
+        found.append(IPv4Address((number >> 80) & 0xFFFFFFFF))
+    return found
+
+
+def _ipv4_readings(labels: list[str]) -> Iterator[IPv4Address | IPv6Address]:
+    """Yield what the classic `inet_aton` makes of a host, and what a reader that ignores leading zeros makes of it."""
+    for octal in (True, False):
+        numbers = [_number(label, octal=octal) for label in labels]
+        if len(numbers) > 4 or any(number is None for number in numbers):
+            continue
+        *firsts, last = [number for number in numbers if number is not None]
+        if any(number > 255 for number in firsts) or last >= 256 ** (5 - len(numbers)):
+            continue
+        value = last
+        for index, number in enumerate(firsts):
+            value += number << (24 - 8 * index)
+        yield IPv4Address(value)
+
+
+def _number(label: str, *, octal: bool) -> int | None:
+    if not _NUMBER.fullmatch(label) or len(label) > 40:
+        return None
+    if label[:2] in ("0x", "0X"):
+        return int(label[2:] or "0", 16)
+    if octal and len(label) > 1 and label.startswith("0"):
+        return int(label, 8) if all(digit in "01234567" for digit in label) else None
+    return int(label)

@@ -1,0 +1,68 @@
+"""Static backends and the headers of requests towards them."""
+
+from __future__ import annotations
+
+import re
+
+from api.contract.config import Backend, HeaderForward, VmcpConfig
+from api.contract.headers import canonical_header, header_name_problem, is_header_value, passthrough_problem
+from api.contract.urls import has_http_url_shape
+from api.contract.validation.report import Report
+
+TRANSPORTS = ("streamable-http", "sse")
+BACKEND_TYPES = ("container", "proxy", "entry", "direct")
+_CA_TYPES = ("entry", "direct")
+_IDENTIFIER = re.compile(r"[A-Z0-9_]+")
+
+
+def check_backends(config: VmcpConfig, report: Report) -> None:
+    """Check `backends` and `passthroughHeaders`."""
+    report.unique("backends", (backend.name for backend in config.backends), "name", "backend name")
+    for index, backend in enumerate(config.backends):
+        _check_backend(backend, f"backends[{index}]", report)
+    for index, name in enumerate(config.passthrough_headers):
+        problem = passthrough_problem(name)
+        if problem:
+            report.add(f"passthroughHeaders[{index}]", problem)
+
+
+def check_ca_path(path: str, where: str, report: Report) -> None:
+    """Check a path of certificates: absolute, without `..` and NUL."""
+    if "\0" in path or ".." in path:
+        report.add(where, 'must not contain NUL or ".."')
+    elif not path.startswith("/"):
+        report.add(where, "must be an absolute path")
+
+
+def _check_backend(backend: Backend, where: str, report: Report) -> None:
+    report.require(f"{where}.name", backend.name)
+    if report.require(f"{where}.url", backend.url) and not has_http_url_shape(backend.url):
+        report.add(f"{where}.url", "must be an http:// or https:// URL with a host")
+    report.one_of(f"{where}.transport", backend.transport, TRANSPORTS)
+    report.one_of(f"{where}.type", backend.type, BACKEND_TYPES, optional=True)
+    if backend.ca_bundle_path:
+        if backend.type not in _CA_TYPES:
+            report.add(f"{where}.caBundlePath", 'is only valid when type is "entry" or "direct"')
+        check_ca_path(backend.ca_bundle_path, f"{where}.caBundlePath", report)
+    if backend.header_forward is not None:
+        _check_headers(backend.header_forward, f"{where}.headerForward", report)
+
+
+def _check_headers(forward: HeaderForward, where: str, report: Report) -> None:
+    seen: set[str] = set()
+    for key, headers in (
+        ("addPlaintextHeaders", forward.add_plaintext_headers),
+        ("addHeadersFromSecret", forward.add_headers_from_secret),
+    ):
+        for name, value in headers.items():
+            path = f"{where}.{key}.{name}"
+            problem = header_name_problem(name)
+            if problem:
+                report.add(path, problem)
+            elif canonical_header(name) in seen:
+                report.add(path, "this header stands twice")
+            seen.add(canonical_header(name))
+            if key == "addPlaintextHeaders" and not is_header_value(value):
+                report.add(path, "the value holds control characters")
+            if key == "addHeadersFromSecret" and not _IDENTIFIER.fullmatch(value):
+                report.add(path, "the identifier must consist of A-Z, 0-9 and _")
