@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.wire.gvk import Key as Request
+from runtime.wire.gvk import Key, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,11 @@ class TerminalError(Exception):
 class Reconciler(Protocol):
     """Business logic of one kind: level based, idempotent, woken with nothing but a key."""
 
-    async def reconcile(self, request: Request) -> Result | None:
+    async def reconcile(self, request: Key) -> Result | None:
         """Make the world fit the object named by `request`, or clean up after it when it is gone.
 
         An exception means: try again with back-off. At most one call per key runs at a time.
         """
+
+
+__all__ = ["Reconciler", "Request", "Result", "TerminalError"]

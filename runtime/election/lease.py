@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import ceil
 from typing import Any, Protocol
 
 import orjson
 
+from runtime.util.times import micro_time
 from runtime.wire.errors import ConflictError, NotFoundError
 from runtime.wire.gvk import Key, Resource
 
@@ -200,8 +200,3 @@ class LeaseLock:
             spec["leaseTransitions"] = transitions + 1
         # Other fields (strategy, preferredHolder) and the metadata belong to others: keep them.
         return {**old.body, "spec": {**old.spec, **spec}}
-
-
-def micro_time() -> str:
-    """Now as a `metav1.MicroTime`: RFC 3339 in UTC with six decimals."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -11,7 +11,7 @@ unfinished work, cache size) is a collector and costs nothing in between.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 # Client libraries in Go export no `_created` series; they would double the size of a scrape.
@@ -113,16 +113,6 @@ LEADER_SLOWPATH = _counter("leader_election_slowpath_total", "Lease renewals tha
 
 # --- the cache, the loop, the recorder ------------------------------------------------------------------------------
 
-RELISTS = _counter("runtime_cache_relists_total", "Initial and repeated lists, by cause", "resource", "cause")
-WATCH_RESTARTS = _counter("runtime_cache_watch_restarts_total", "Watches that ended, by cause", "resource", "cause")
-WATCH_EVENTS = _counter("runtime_cache_watch_events_total", "Watch events applied, bookmarks included", "resource")
-CACHE_LAG = Histogram(
-    "runtime_cache_lag_seconds",
-    "Time from the answer to an own write until the watch shows it; 0 when the watch was first",
-    ("resource",),
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-    registry=REGISTRY,
-)
 HANDLER_ERRORS = _counter(
     "runtime_handler_errors_total", "Event handlers, predicates or mappings that raised", "controller"
 )
@@ -209,12 +199,17 @@ REGISTRY.register(QUEUES)
 
 @dataclass(frozen=True, slots=True)
 class CacheSample:
-    """One informer as a scrape sees it."""
+    """One informer as a scrape sees it; counts are totals since the start."""
 
     resource: str
     objects: int
     bytes: int
-    last_progress_age: float  # seconds since the last event or bookmark
+    pending_writes: int  # own writes that the watch has not shown yet
+    silent_for: float | None  # seconds since the last event or bookmark; None before the first list
+    events: Mapping[str, int]  # by type, bookmarks included
+    lists: Mapping[str, int]  # by cause
+    watches: Mapping[str, int]  # by cause
+    skipped: Mapping[str, int]  # by reason
 
 
 class CacheState(Protocol):
@@ -225,7 +220,7 @@ class CacheState(Protocol):
 
 
 class _CacheCollector(Collector):
-    """Sizes and ages of all live caches."""
+    """Sizes, ages and histories of all live caches."""
 
     def __init__(self) -> None:
         self._caches: weakref.WeakSet[CacheState] = weakref.WeakSet()
@@ -234,25 +229,59 @@ class _CacheCollector(Collector):
         self._caches.add(cache)
 
     def describe(self) -> Iterable[Metric]:
-        return self._families()
+        return self._gauges() + self._counters()
 
     def collect(self) -> Iterator[Metric]:
-        objects, size, age = families = self._families()
-        for sample in sorted((s for c in self._caches for s in c.samples()), key=lambda s: s.resource):
-            objects.add_metric([sample.resource], sample.objects)
-            size.add_metric([sample.resource], sample.bytes)
-            age.add_metric([sample.resource], sample.last_progress_age)
-        yield from families
+        objects, size, pending, age = gauges = self._gauges()
+        events, lists, watches, skipped = counters = self._counters()
+        for sample in self._samples():
+            name = [sample.resource]
+            objects.add_metric(name, sample.objects)
+            size.add_metric(name, sample.bytes)
+            pending.add_metric(name, sample.pending_writes)
+            if sample.silent_for is not None:
+                age.add_metric(name, sample.silent_for)
+            totals = (
+                (events, sample.events),
+                (lists, sample.lists),
+                (watches, sample.watches),
+                (skipped, sample.skipped),
+            )
+            for family, counts in totals:
+                for label, count in sorted(counts.items()):
+                    family.add_metric([*name, label], count)
+        yield from gauges
+        yield from counters
+
+    def _samples(self) -> Iterable[CacheSample]:
+        """One per kind: a second cache of the same kind in one process (tests) must not repeat a series."""
+        by_resource = {sample.resource: sample for cache in self._caches for sample in cache.samples()}
+        return [by_resource[name] for name in sorted(by_resource)]
 
     @staticmethod
-    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    def _gauges() -> tuple[GaugeMetricFamily, ...]:
+        label = ("resource",)
         return (
-            GaugeMetricFamily("runtime_cache_objects", "Objects held", labels=("resource",)),
-            GaugeMetricFamily("runtime_cache_bytes", "Bytes of the raw objects held", labels=("resource",)),
+            GaugeMetricFamily("runtime_cache_objects", "Objects held", labels=label),
+            GaugeMetricFamily("runtime_cache_bytes", "Bytes of the raw objects held", labels=label),
             GaugeMetricFamily(
-                "runtime_cache_last_progress_age_seconds",
-                "Time since the last watch event or bookmark",
-                labels=("resource",),
+                "runtime_cache_pending_writes", "Own writes that the watch has not shown yet", labels=label
+            ),
+            GaugeMetricFamily(
+                "runtime_cache_last_progress_age_seconds", "Time since the last watch event or bookmark", labels=label
+            ),
+        )
+
+    @staticmethod
+    def _counters() -> tuple[CounterMetricFamily, ...]:
+        return (
+            CounterMetricFamily(
+                "runtime_cache_watch_events_total", "Watch events by type", labels=("resource", "type")
+            ),
+            CounterMetricFamily("runtime_cache_lists_total", "First and repeated lists", labels=("resource", "cause")),
+            CounterMetricFamily("runtime_cache_watches_total", "Watch requests", labels=("resource", "cause")),
+            CounterMetricFamily(
+                "runtime_cache_skipped_events_total", "Watch events that changed nothing", labels=("resource", "reason")
             ),
         )
 

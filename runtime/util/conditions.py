@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
+
+from runtime.util.times import format_time
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -106,13 +108,6 @@ def remove_condition(conditions: Conditions, type_: str) -> Conditions:
     """Drop the condition of this type; the others keep their order. The same tuple when there was none."""
     kept = tuple(c for c in conditions if c.type != type_)
     return conditions if len(kept) == len(conditions) else kept
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with whole seconds, the form of `metav1.Time`. A naive time is refused: it is a bug."""
-    if moment.tzinfo is None:
-        raise ValueError("a time without zone cannot be written to the API")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _stamped(condition: Condition, now: datetime) -> Condition:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from runtime.util.conditions import (
     MAX_MESSAGE,
     Condition,
-    format_time,
     get_condition,
     parse_conditions,
     remove_condition,
     set_condition,
 )
+from runtime.util.times import format_time
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
