@@ -39,14 +39,14 @@ class Binaries:
     origin: str
 
     def path(self, name: str) -> Path:
-        """The path of one program; raises `BinariesError` when the directory lacks it."""
-        path = self.directory / name
-        if not os.access(path, os.X_OK):
-            raise BinariesError(
-                f"{self.directory} ({self.origin}) has no {name}; "
-                "unset KUBEBUILDER_ASSETS to have it built: envtest archives hold no kube-controller-manager"
-            )
-        return path
+        """The path of one program, from this directory or else the cache; `BinariesError` when neither has it."""
+        for directory in (self.directory, cache_directory()):
+            if os.access(directory / name, os.X_OK):
+                return directory / name
+        raise BinariesError(
+            f"{name} is neither in {self.directory} ({self.origin}) nor in {cache_directory()}: envtest archives lack "
+            "it; with Go installed, unset KUBEBUILDER_ASSETS, empty the cache directory and run `make binaries`"
+        )
 
     @property
     def complete(self) -> bool:
@@ -137,26 +137,30 @@ def _download_wanted() -> bool | None:
 
 
 def _make(say: Say, download: bool | None) -> None:
+    """Fill a partial directory, then rename it: the programs appear together or not at all."""
     from hack.controlplane import builder
     from hack.controlplane import download as archive
 
+    directory = cache_directory()
+    partial = directory.with_name(f".{directory.name}.partial")
     go = shutil.which("go")
     if download or (download is None and go is None):
         try:
-            archive.fetch(cache_directory(), say)
+            archive.fetch(partial, say)
         except BinariesError as error:
             if go is None:
                 raise BinariesError(f"{error}; and there is no `go` (1.26 or newer) to build with") from error
             say(f"    {error}; building from Go modules instead")
-        else:
-            if go is None:
-                return
-    if go is None:
+    if go is not None:
+        builder.build(go, partial, say)
+    if not Binaries(partial, "").complete:
         raise BinariesError(
             "no `go` in PATH (install Go 1.26 or newer), or set CONTROLPLANE_DOWNLOAD=1 to fetch the envtest archive, "
             "or point KUBEBUILDER_ASSETS at a directory with " + ", ".join(REQUIRED)
         )
-    builder.build(go, cache_directory(), say)
+    shutil.rmtree(directory, ignore_errors=True)  # without one of the programs, or `find` had taken it
+    partial.rename(directory)
+    say(f"    kept in {directory}")
 
 
 @contextmanager

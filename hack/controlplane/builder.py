@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -42,39 +41,35 @@ PROGRAMS = (
 
 
 def build(go: str, directory: Path, say: Say) -> None:
-    """Build all programs into `directory`, which appears complete or not at all.
-
-    A broken-off build leaves a partial directory beside it; the next one keeps what is finished.
+    """Build what is missing in `directory`; each program appears when it is finished.
 
     Raises:
         BinariesError: `go` failed; the message holds the end of its output.
     """
-    partial = directory.with_name(f".{directory.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    total = sum(program.seconds for program in PROGRAMS)
+    directory.mkdir(parents=True, exist_ok=True)
+    missing = [program for program in PROGRAMS if not (directory / program.name).exists()]
+    minutes = sum(program.seconds for program in missing) // 60 + 1
     say(
         f"==> building Kubernetes {kubernetes_version()}'s control plane from Go modules, once: usually about "
-        f"{total // 60 + 1} minutes on 2 cores and 3 GiB of disk for Go's caches; kept in {directory}"
+        f"{minutes} minutes on 2 cores, and 3 GiB of disk for Go's caches"
     )
     for number, program in enumerate(PROGRAMS, 1):
         head = f"    [{number}/{len(PROGRAMS)}] {program.name}"
-        if (partial / program.name).exists():
+        if program not in missing:
             say(f"{head}: there already")
             continue
         say(f"{head}: usually {program.seconds} s ...")
         start = time.monotonic()
-        _build_one(go, program, partial)
+        _build_one(go, program, directory)
         say(f"{head}: {time.monotonic() - start:.0f} s")
-    shutil.rmtree(directory, ignore_errors=True)  # without one of the programs, or `find` had taken it
-    partial.rename(directory)
 
 
-def _build_one(go: str, program: Program, partial: Path) -> None:
+def _build_one(go: str, program: Program, directory: Path) -> None:
     version = kubernetes_version()
     major, minor, _ = version.split(".", 2)
     stamp = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = " ".join(["-s", "-w", *(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in stamp.items())])
-    output = partial / f".{program.name}.tmp"
+    output = directory / f".{program.name}.tmp"
     # CGO off: no C compiler needed, and the programs run in any container.
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on"}
     environment.pop("GOFLAGS", None)  # -mod=vendor, -race and the like of the user's other projects
@@ -90,4 +85,4 @@ def _build_one(go: str, program: Program, partial: Path) -> None:
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])
         raise BinariesError(f"go build {program.package} failed (status {done.returncode}):\n{tail}")
-    output.rename(partial / program.name)
+    output.rename(directory / program.name)

@@ -35,7 +35,7 @@ class Release:
 
 
 def fetch(directory: Path, say: Say, *, index: str = INDEX) -> None:
-    """Download, check and unpack into `directory`, which appears complete or not at all.
+    """Download, check and unpack into `directory`.
 
     Raises:
         BinariesError: no answer, no release for this minor version and platform, or a wrong checksum.
@@ -53,8 +53,9 @@ def fetch(directory: Path, say: Say, *, index: str = INDEX) -> None:
             )
         unpacked = Path(scratch, "bin")
         _unpack(archive, unpacked)
-        shutil.rmtree(directory, ignore_errors=True)
-        unpacked.rename(directory)
+        directory.mkdir(exist_ok=True)
+        for program in unpacked.iterdir():
+            program.replace(directory / program.name)
 
 
 def newest(index: Any, version: str, platform: str) -> Release:

@@ -103,7 +103,7 @@ def stop(run: Path, *, timeout: float = 20.0) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(handle.pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while handle.directory.exists() and running(handle.pid):
+    while running(handle.pid):
         if time.monotonic() > deadline:
             raise ProcessError(f"the control plane's supervisor (pid {handle.pid}) did not end within {timeout:g} s")
         time.sleep(0.02)
