@@ -65,7 +65,7 @@ def test_a_program_that_the_assets_lack_is_taken_from_the_cache(empty_machine, m
 
 def test_a_missing_controller_manager_is_named_with_the_way_out(empty_machine):
     install(binaries.cache_directory())
-    with pytest.raises(BinariesError, match=r"kube-controller-manager is neither in .*envtest archives do not hold it"):
+    with pytest.raises(BinariesError, match=r"kube-controller-manager is neither in .*envtest archives lack it"):
         binaries.ensure().path(CONTROLLER_MANAGER)
 
 
