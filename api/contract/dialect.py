@@ -23,6 +23,10 @@ def dialect_errors(config: VmcpConfig, dialect: Dialect) -> list[ConfigError]:
         errors.append(
             ConfigError("aggregation.conflictResolution", '"prefixOnConflict" is unknown in the toolhive dialect')
         )
+    storage = config.session_storage
+    if config.rate_limiting is not None and (storage is None or storage.provider != "redis"):
+        # The native gateway counts in memory where there is no store.
+        errors.append(ConfigError("rateLimiting", "requires sessionStorage with provider redis"))
     return errors
 
 

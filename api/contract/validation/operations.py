@@ -136,8 +136,6 @@ def _check_rate_limits(config: VmcpConfig, report: Report) -> None:
     limits = config.rate_limiting
     if limits is None:
         return
-    if config.session_storage is None or config.session_storage.provider != "redis":
-        report.add("rateLimiting", "requires sessionStorage with provider redis")
     if limits.shared is None and limits.per_user is None and not limits.tools:
         report.add("rateLimiting", "at least one of shared, perUser and tools is required")
     _check_bucket(limits.shared, "rateLimiting.shared", report)
