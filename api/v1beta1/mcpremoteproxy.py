@@ -110,7 +110,10 @@ class MCPRemoteProxyStatus(Struct):
 
 
 class MCPRemoteProxy(Resource):
-    """A proxy pod in front of a remote MCP server. Superseded by MCPRemoteEndpoint of type proxy."""
+    """A proxy pod in front of a remote MCP server.
+
+    Deprecated: superseded by MCPRemoteEndpoint of type proxy.
+    """
 
     definition: ClassVar[Definition] = Definition(
         plural="mcpremoteproxies",

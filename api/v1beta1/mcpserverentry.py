@@ -43,7 +43,10 @@ class MCPServerEntryStatus(Struct):
 
 
 class MCPServerEntry(Resource):
-    """A remote MCP server that gateways of its group connect to directly. Nothing is deployed for it."""
+    """A remote MCP server that gateways of its group connect to directly. Nothing is deployed for it.
+
+    Deprecated: superseded by MCPRemoteEndpoint of type direct.
+    """
 
     definition: ClassVar[Definition] = Definition(
         plural="mcpserverentries",
