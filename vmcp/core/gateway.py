@@ -138,10 +138,10 @@ class Gateway:
 
     # --- use of one item ---
 
-    async def use(self, caller: Caller, method: str, params: bytes) -> Outcome:
-        """Call a tool, read a resource or get a prompt."""
+    async def use(self, caller: Caller, method: str, params: bytes, target: Target | None = None) -> Outcome:
+        """Call a tool, read a resource or get a prompt; `target` saves reading the params again."""
         try:
-            name, target = read_target(params, "uri" if method == RESOURCES_READ else "name")
+            name, target = read_target(params, "uri" if method == RESOURCES_READ else "name", target)
         except ParamsError as err:
             return failed(INVALID_PARAMS, str(err))
         plan = self.plan

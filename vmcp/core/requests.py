@@ -40,14 +40,14 @@ class Target(msgspec.Struct, gc=False):
 _target = msgspec.json.Decoder(Target)
 
 
-def read_target(params: bytes, key: str) -> tuple[str, Target]:
+def read_target(params: bytes, key: str, target: Target | None = None) -> tuple[str, Target]:
     """Return the name (or URI) under `key`, and the rest of what matters.
 
     Raises:
         ParamsError: It is missing, or something has the wrong type.
     """
     try:
-        target = _target.decode(params)
+        target = target or _target.decode(params)
     except msgspec.ValidationError as err:
         raise ParamsError(f"invalid params: {err}") from err
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:

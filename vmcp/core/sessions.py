@@ -7,10 +7,9 @@ gets a new session at the next use; one that a reload kept keeps its session.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from vmcp.backend.interface import Backend, BackendSession, SessionSpec
 
@@ -71,10 +70,10 @@ class SharedSessions:
         """Take the most sets of sessions that are kept, and the seconds after which an unused one ends."""
         self._limit = limit
         self._idle = idle
-        self._sets: OrderedDict[bytes, BackendSessions] = OrderedDict()
+        self._sets: OrderedDict[Hashable, BackendSessions] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
-    def get(self, key: bytes, make: Callable[[], SessionSpec]) -> BackendSessions:
+    def get(self, key: Hashable, make: Callable[[], SessionSpec]) -> BackendSessions:
         """Return the set of this key; `make` says what a new one declares."""
         found = self._sets.get(key)
         if found is None:
@@ -108,16 +107,12 @@ class SharedSessions:
             self._end(key)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _end(self, key: bytes) -> None:
+    def _end(self, key: Hashable) -> None:
         task = asyncio.create_task(self._sets.pop(key).close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
-def sharing_key(spec: SessionSpec) -> bytes:
-    """Return what two clients must have in common to share sessions, as a digest."""
-    digest = hashlib.sha256(spec.principal.key.encode())
-    for part in (spec.client_capabilities, *(f"{name}\0{value}".encode() for name, value in spec.headers)):
-        digest.update(len(part).to_bytes(4, "big"))
-        digest.update(part)
-    return digest.digest()
+def sharing_key(spec: SessionSpec) -> Hashable:
+    """Return what two clients must have in common to share sessions."""
+    return (spec.principal.key, spec.client_capabilities, spec.headers)

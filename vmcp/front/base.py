@@ -1,0 +1,180 @@
+"""What both eras' dispatchers share: the gateway, the settings, how a request is recorded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from vmcp.audit.interface import AuditEvent, event_type
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.auth.interface import Principal, Unauthenticated
+from vmcp.backend.interface import Era, HeaderList
+from vmcp.core.gateway import Gateway
+from vmcp.core.types import Outcome
+from vmcp.front.convert import Rendering
+from vmcp.front.http import HttpError, RawHeaders, Scope, text
+from vmcp.front.settings import FrontSettings
+from vmcp.trace import TraceContext
+from vmcp.trace import parse as parse_trace
+from vmcp.wire.jsonrpc import RequestId, dumps
+from vmcp.wire.protocol import RESOURCES_READ
+
+MODERN_CAPABILITIES: Final = {
+    "tools": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
+    "prompts": {"listChanged": True},
+    "completions": {},
+    "logging": {},
+}
+"""What the gateway can do, whatever its backends offer at the moment: they may come and go."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Arrival:
+    """What is known of a request before its body.
+
+    Attributes:
+        scope: Of ASGI.
+        headers: By lower-case name.
+        started: `time.perf_counter()` of its arrival.
+        principal: Who asks; None before that is known.
+    """
+
+    scope: Scope
+    headers: dict[bytes, bytes]
+    started: float = field(default_factory=time.perf_counter)
+    principal: Principal | None = None
+
+
+@dataclass(slots=True)
+class Front:
+    """The parts that every request needs."""
+
+    gateway: Gateway
+    settings: FrontSettings
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what the plan says of the gateway itself."""
+        self.server_info = dumps({"name": self.gateway.plan.name, "version": self.settings.version})
+        self.rendering = Rendering(self.server_info)
+
+    server_info: bytes = b"{}"
+    rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))
+
+    async def authenticate(self, raw: RawHeaders) -> Principal:
+        """Return who asks.
+
+        Raises:
+            HttpError: 401 or 503, with the headers that the client needs.
+        """
+        try:
+            return await self.gateway.plan.authenticator.authenticate(raw)
+        except Unauthenticated as err:
+            headers = []
+            if err.www_authenticate is not None:
+                headers.append((b"www-authenticate", err.www_authenticate.encode("latin-1", "replace")))
+            if err.retry_after is not None:
+                headers.append((b"retry-after", str(err.retry_after).encode()))
+            message = "authentication is required" if err.status == 401 else "authentication is not possible now"
+            raise HttpError(err.status, err.status, message, headers=headers) from err
+
+    def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:
+        """Return the client's headers that backends get."""
+        wanted = self.gateway.plan.passthrough
+        if not wanted:
+            return ()
+        return tuple(
+            (name, value) for name in sorted(wanted) if (value := text(headers, name.encode("latin-1"))) is not None
+        )
+
+    def trace(self, headers: dict[bytes, bytes], meta: dict[str, str] | None = None) -> TraceContext | None:
+        """Return the trace that a request is part of; `_meta` wins over headers."""
+        if meta:
+            found = parse_trace(meta)
+            if found is not None:
+                return found
+        if b"traceparent" not in headers:
+            return None
+        names = ("traceparent", "tracestate", "baggage")
+        return parse_trace({name: text(headers, name.encode()) or "" for name in names})
+
+    def record(
+        self,
+        arrival: Arrival,
+        era: Era,
+        method: str,
+        outcome: Outcome,
+        status: int,
+        *,
+        request_id: RequestId | None = None,
+        session_id: str | None = None,
+        trace: TraceContext | None = None,
+        params: bytes | None = None,
+    ) -> None:
+        """Write the audit line of a request that ended."""
+        audit = self.gateway.plan.audit
+        if not audit.enabled:
+            return
+        scope, headers, route = arrival.scope, arrival.headers, outcome.route
+        client = scope.get("client")
+        event = AuditEvent(
+            event_type(method),
+            outcome.verdict,
+            principal=arrival.principal,
+            method=method,
+            name=outcome.name,
+            request_id=None if request_id is None else str(request_id),
+            session_id=session_id,
+            client_ip=client[0] if client else None,
+            user_agent=(text(headers, b"user-agent") or "")[:256] or None,
+            era=era.value,
+            status=status,
+            duration_ms=(time.perf_counter() - arrival.started) * 1000,
+            trace_id=None if trace is None else trace.trace_id,
+            error=None if outcome.error is None else outcome.error.message,
+            request_data=params,
+            response_data=outcome.result,
+        )
+        if route is not None:
+            event.backend = route.backend
+            event.backend_tool = route.original
+            event.remote_status = outcome.backend_status
+            backend = self.gateway.plan.backends.get(route.backend)
+            if backend is not None:
+                event.remote_url = backend.url
+                event.auth_method = backend.auth_method
+        audit.write(event)
+
+    def instructions(self) -> str | None:
+        """Return what the backends tell models about themselves, each under its name where there are several."""
+        said = {
+            name: text
+            for name, backend in sorted(self.gateway.plan.backends.items())
+            if (text := backend.catalogue.instructions)
+        }
+        if not said:
+            return None
+        if len(self.gateway.plan.backends) == 1:
+            return next(iter(said.values()))
+        return "\n\n".join(f"## {name}\n{text}" for name, text in said.items())
+
+
+def rejected(err: HttpError) -> Outcome:
+    """Return the outcome of a request that was refused before it was understood."""
+    return Outcome(error=err.error, verdict=Verdict.FAILURE if err.status < 500 else Verdict.ERROR)
+
+
+def wants_hints(method: str) -> bool:
+    """Say whether a modern result of this method carries cache hints; lists are stamped where they are made."""
+    return method == RESOURCES_READ
+
+
+def decode_params(params: object) -> bytes:
+    """Return raw params, {} where there are none."""
+    return bytes(params) if isinstance(params, msgspec.Raw) else b"{}"

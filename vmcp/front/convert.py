@@ -1,0 +1,68 @@
+"""From one era's results to the other's. Same era: the bytes pass.
+
+| | legacy result to a modern client | modern result to a legacy client |
+|---|---|---|
+| `resultType` | `complete` is added | removed |
+| `ttlMs`, `cacheScope` | 0, `private` where the method wants them | removed |
+| error -32002 (no such resource) | -32602 | stays |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmcp.backend.interface import Kind
+from vmcp.core.items import LIST_MEMBER
+from vmcp.core.views import Page
+from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
+from vmcp.wire.protocol import INVALID_PARAMS, META_SERVER_INFO, RESOURCE_NOT_FOUND_LEGACY
+
+_MODERN_ONLY: Final = ("resultType", "ttlMs", "cacheScope")
+_COMPLETE: Final = b'"resultType":"complete"'
+UNCACHED: Final = b'"ttlMs":0,"cacheScope":"private"'
+"""Lists depend on the caller, and policy may change at any time."""
+
+
+def to_modern(result: bytes, *, cacheable: bool) -> bytes:
+    """Stamp a legacy result for a modern client; `cacheable` = the method's results carry cache hints."""
+    stamps = _COMPLETE + b"," + UNCACHED if cacheable else _COMPLETE
+    inside = result.strip()[1:]
+    return b"{" + stamps + (b"}" if inside.lstrip()[:1] == b"}" else b"," + inside)
+
+
+def to_legacy(result: bytes) -> bytes:
+    """Take from a modern result what legacy clients do not know."""
+    if b'"resultType"' not in result and b'"ttlMs"' not in result:
+        return result
+    members = fields(result)
+    for name in _MODERN_ONLY:
+        members.pop(name, None)
+    return join(members)
+
+
+def error_to_modern(error: RpcError) -> RpcError:
+    """Return the modern code of an error."""
+    if error.code == RESOURCE_NOT_FOUND_LEGACY:
+        return RpcError(INVALID_PARAMS, error.message, error.data)
+    return error
+
+
+class Rendering:
+    """List results in the two eras."""
+
+    def __init__(self, server_info: bytes) -> None:
+        """Take the raw `serverInfo` object."""
+        self.meta = b'"_meta":{%b:%b}' % (dumps(META_SERVER_INFO), server_info)
+
+    def legacy(self, kind: Kind, page: Page) -> bytes:
+        """Return a legacy list result."""
+        return b"{%b}" % _items(kind, page)
+
+    def modern(self, kind: Kind, page: Page) -> bytes:
+        """Return a modern list result."""
+        return b"{%b,%b,%b,%b}" % (_COMPLETE, _items(kind, page), UNCACHED, self.meta)
+
+
+def _items(kind: Kind, page: Page) -> bytes:
+    items = b'"%b":[%b]' % (LIST_MEMBER[kind].encode(), page.items)
+    return items if page.cursor is None else b'%b,"nextCursor":%b' % (items, dumps(page.cursor))

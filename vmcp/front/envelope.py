@@ -1,0 +1,148 @@
+"""The envelope of a modern request: what `_meta` and the headers say, and that they say the same.
+
+Order of the checks: `_meta` complete (-32602), version header equal to the body's (-32020), version
+supported (-32022), mirrored headers equal to the body (-32020). All are answered with HTTP 400.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from vmcp.core.requests import Target
+from vmcp.front.http import HttpError, text
+from vmcp.wire.jsonrpc import Message, RpcError, dumps, known_id
+from vmcp.wire.protocol import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    LOG_LEVELS,
+    MODERN,
+    NAME_OF,
+    SUPPORTED_VERSIONS,
+    UNSUPPORTED_VERSION,
+    decode_value,
+)
+
+
+class Meta(msgspec.Struct, gc=False):
+    """The members of `_meta` that the gateway reads."""
+
+    version: str | UnsetType = msgspec.field(default=UNSET, name="io.modelcontextprotocol/protocolVersion")
+    capabilities: Raw | UnsetType = msgspec.field(default=UNSET, name="io.modelcontextprotocol/clientCapabilities")
+    info: Raw | UnsetType = msgspec.field(default=UNSET, name="io.modelcontextprotocol/clientInfo")
+    log_level: str | UnsetType = msgspec.field(default=UNSET, name="io.modelcontextprotocol/logLevel")
+    traceparent: Raw | UnsetType = UNSET
+    tracestate: Raw | UnsetType = UNSET
+    baggage: Raw | UnsetType = UNSET
+
+    @property
+    def says_modern(self) -> bool:
+        """Only modern clients write one of these."""
+        return self.version is not UNSET or self.capabilities is not UNSET or self.info is not UNSET
+
+
+class Params(Target):
+    """Params of a modern request."""
+
+    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
+
+
+_params = msgspec.json.Decoder(Params)
+
+
+class _Peek(msgspec.Struct):
+    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
+
+
+_peek = msgspec.json.Decoder(_Peek)
+_UNSUPPORTED: Final = "unsupported protocol version"
+
+
+def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
+    """Say which era a POST belongs to.
+
+    The header decides where it names a version that one of the eras knows; without one, `_meta` does. A client that
+    names an old version in the header and writes modern `_meta` without a version is legacy (such clients exist).
+    """
+    version = text(headers, b"mcp-protocol-version")
+    if version == MODERN:
+        return True
+    if version is None and b"mcp-session-id" in headers:
+        return False
+    if message is None or message.params is UNSET or b"io.modelcontextprotocol/" not in bytes(message.params):
+        return version is not None and version not in SUPPORTED_VERSIONS
+    try:
+        meta = _peek.decode(message.params).meta
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return version is None
+    if meta is UNSET:
+        return version is not None and version not in SUPPORTED_VERSIONS
+    return meta.version is not UNSET or (version is None and meta.says_modern)
+
+
+def read_envelope(headers: dict[bytes, bytes], message: Message) -> Params:
+    """Return the params of a request whose envelope is whole.
+
+    Raises:
+        HttpError: See the module.
+    """
+    request_id = known_id(message)
+    try:
+        params = _params.decode(message.params if message.params is not UNSET else b"{}")
+    except msgspec.ValidationError as err:
+        raise HttpError(400, INVALID_PARAMS, f"invalid params: {err}", id=request_id) from err
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+        raise HttpError(400, INVALID_PARAMS, "invalid params", id=request_id) from err
+    meta = params.meta
+    if meta is UNSET or meta.version is UNSET or meta.capabilities is UNSET:
+        raise HttpError(
+            400,
+            INVALID_PARAMS,
+            "invalid params: _meta must hold io.modelcontextprotocol/protocolVersion and .../clientCapabilities",
+            id=request_id,
+        )
+    if bytes(meta.capabilities)[:1] != b"{":
+        raise HttpError(400, INVALID_PARAMS, "invalid params: clientCapabilities must be an object", id=request_id)
+    if meta.log_level is not UNSET and meta.log_level not in LOG_LEVELS:
+        raise HttpError(400, INVALID_PARAMS, "invalid params: unknown logLevel", id=request_id)
+    _check_headers(headers, message, params, meta.version)
+    return params
+
+
+def _check_headers(headers: dict[bytes, bytes], message: Message, params: Params, version: str) -> None:
+    request_id = known_id(message)
+    header = text(headers, b"mcp-protocol-version")
+    if header != version:
+        raise _mismatch("mcp-protocol-version", header, version, request_id)
+    if version != MODERN:
+        raise unsupported(version, request_id)
+    method = text(headers, b"mcp-method")
+    if method != message.method:
+        raise _mismatch("mcp-method", method, str(message.method), request_id)
+    key = NAME_OF.get(method or "")
+    if key is None:
+        return
+    name = params.name if key == "name" else params.uri
+    if name is UNSET:
+        return  # missing in the body: the method itself will say so
+    raw = text(headers, b"mcp-name")
+    if raw is None or decode_value(raw) != name:
+        raise _mismatch("mcp-name", raw, name, request_id)
+
+
+def unsupported(requested: str, request_id: str | float | None) -> HttpError:
+    """Return the error for a version that is not spoken here."""
+    err = HttpError(400, UNSUPPORTED_VERSION, _UNSUPPORTED, id=request_id)
+    data = {"supported": list(SUPPORTED_VERSIONS), "requested": requested}
+    err.error = RpcError(UNSUPPORTED_VERSION, _UNSUPPORTED, Raw(dumps(data)))
+    return err
+
+
+def _mismatch(header: str, found: str | None, expected: str, request_id: str | float | None) -> HttpError:
+    said = "is missing" if found is None else "differs from the body"
+    err = HttpError(400, HEADER_MISMATCH, f"header {header} {said}", id=request_id)
+    data = {"header": header, "headerValue": found, "bodyValue": expected}
+    err.error = RpcError(HEADER_MISMATCH, err.error.message, Raw(dumps(data)))
+    return err

@@ -1,0 +1,197 @@
+"""The answer to one POST: a JSON body, or an event stream as soon as something must be said before the answer.
+
+The choice is made as late as possible. Most calls end without a notification, and then nothing of the machinery below
+was started: no task, no queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from vmcp.front.http import JSON, Receive, Send
+from vmcp.wire.sse import comment, encode
+
+SSE_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+MAX_QUEUED: Final = 16 * 1024 * 1024
+"""Bytes that wait for a slow reader; beyond that notifications are dropped, answers never."""
+WATCH_AFTER: Final = 0.05
+"""Seconds after which we begin to look whether the client is still there: quick calls need no watch."""
+_KEEP_ALIVE: Final = comment(b"keep-alive")
+
+
+class EventWriter:
+    """Writes an event stream; frames come from anywhere, one task sends them."""
+
+    __slots__ = ("_closed", "_headers", "_keep_alive", "_queue", "_send", "_size", "_task", "_wake", "gone")
+
+    def __init__(self, send: Send, *, keep_alive: float, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Take where to send, seconds between signs of life, and extra response headers."""
+        self._send = send
+        self._headers = (*SSE_HEADERS, *headers)
+        self._keep_alive = keep_alive
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._closed = False
+        self.gone = False
+        self._task = asyncio.create_task(self._run(), name="event stream")
+
+    def write(self, frame: bytes, *, droppable: bool = False) -> None:
+        """Queue a frame. Never blocks."""
+        if self._closed or self.gone or (droppable and self._size > MAX_QUEUED):
+            return
+        self._queue.append(frame)
+        self._size += len(frame)
+        self._wake.set()
+
+    async def finish(self) -> None:
+        """Send what is queued, end the stream, and wait for that."""
+        self._closed = True
+        self._wake.set()
+        await self._task
+
+    def abandon(self) -> None:
+        """The reader is gone: drop what is queued."""
+        self.gone = True
+        self._queue.clear()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
+        while True:
+            if self._queue:
+                data = b"".join(self._queue)
+                self._queue.clear()
+                self._size = 0
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                continue
+            if self._closed or self.gone:
+                break
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._keep_alive):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._queue.append(_KEEP_ALIVE)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Exchange:
+    """One POST that is being answered.
+
+    Attributes:
+        gone: The client went away.
+        on_gone: Called when that is noticed.
+        frame: Makes an event out of a message; legacy sessions put an id in.
+        on_open: Called when the answer becomes a stream; may return its first event.
+    """
+
+    __slots__ = (
+        "_keep_alive",
+        "_receive",
+        "_send",
+        "_timer",
+        "_watch",
+        "_writer",
+        "frame",
+        "gone",
+        "on_gone",
+        "on_open",
+    )
+
+    def __init__(self, receive: Receive, send: Send, *, keep_alive: float) -> None:
+        """Take the ASGI channels, and seconds of silence after which an event stream is opened to show life."""
+        self._receive = receive
+        self._send = send
+        self._keep_alive = keep_alive
+        self._writer: EventWriter | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.on_open: Callable[[], bytes | None] | None = None
+        self.frame: Callable[[bytes], bytes] = encode
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(WATCH_AFTER, self._start_watch)
+
+    @property
+    def streaming(self) -> bool:
+        """The answer has become an event stream."""
+        return self._writer is not None
+
+    def emit(self, message: bytes, *, droppable: bool = True) -> None:
+        """Send a message before the answer. Never blocks."""
+        self._open().write(self.frame(message), droppable=droppable)
+
+    async def finish(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send the answer: as the last event, or as a JSON body with `status` and extra headers."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watch is not None:
+            self._watch.cancel()
+        writer = self._writer
+        if writer is not None:
+            writer.write(self.frame(body))
+            await writer.finish()
+            return
+        if not self.gone:
+            start = [JSON, (b"content-length", b"%d" % len(body)), *headers]
+            await self._send({"type": "http.response.start", "status": status, "headers": start})
+            await self._send({"type": "http.response.body", "body": body})
+
+    async def end(self) -> None:
+        """End without an answer: close the stream, or say 202 where there is none."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._writer is not None:
+            await self._writer.finish()
+        elif not self.gone:
+            await self._send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def discard(self) -> None:
+        """Stop what runs beside the request; for requests that end without an answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _open(self) -> EventWriter:
+        if self._writer is None:
+            self._writer = EventWriter(self._send, keep_alive=self._keep_alive)
+            first = None if self.on_open is None else self.on_open()
+            if first is not None:
+                self._writer.write(first)
+            if self.gone:
+                self._writer.abandon()
+        return self._writer
+
+    def _start_watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch = loop.create_task(self._watching(), name="client watch")
+        self._timer = loop.call_later(self._keep_alive, self._show_life)
+
+    def _show_life(self) -> None:
+        self._timer = None
+        self._open().write(_KEEP_ALIVE)
+
+    async def _watching(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._writer is not None:
+            self._writer.abandon()
+        if self.on_gone is not None:
+            self.on_gone()

@@ -1,0 +1,91 @@
+"""Checks before anything is read: who is addressed, from which page, in which form.
+
+DNS rebinding: a page in a user's browser must not reach a gateway on the user's machine through a name that the page's
+owner points there. A listener on a loopback address therefore answers to loopback names only; elsewhere an `Origin`
+must be the gateway's own or one that was allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Final
+from urllib.parse import urlsplit
+
+from vmcp.front.http import HttpError
+from vmcp.front.settings import FrontSettings
+
+MAX_BRACKETS: Final = 400_000
+"""Opening and closing brackets of one body: counting more would hold up everybody else."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+
+
+def check_addressee(headers: dict[bytes, bytes], settings: FrontSettings) -> None:
+    """Refuse a foreign Host or Origin.
+
+    Raises:
+        HttpError: 403.
+    """
+    if settings.loopback_only:
+        host = headers.get(b"host", b"").decode("latin-1").strip()
+        if _hostname(host) not in _LOOPBACK:
+            raise HttpError(403, -32600, "the Host header names another host")
+    origin = headers.get(b"origin")
+    if origin is not None:
+        _check_origin(origin.decode("latin-1").strip(), headers, settings)
+
+
+def _check_origin(origin: str, headers: dict[bytes, bytes], settings: FrontSettings) -> None:
+    if origin in settings.allowed_origins:
+        return
+    try:
+        parts = urlsplit(origin)
+        name = parts.hostname or ""
+    except ValueError:
+        parts, name = urlsplit(""), ""
+    if settings.loopback_only:
+        if name in _LOOPBACK:
+            return
+    elif name and parts.netloc == headers.get(b"host", b"").decode("latin-1").strip():
+        return
+    raise HttpError(403, -32600, "the Origin header names a page that is not allowed here")
+
+
+def _hostname(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].lower()
+
+
+def check_post(headers: dict[bytes, bytes]) -> None:
+    """Refuse a POST whose body is no JSON, or whose sender cannot read both forms of answer.
+
+    Raises:
+        HttpError: 415 or 406.
+    """
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+        raise HttpError(415, -32600, "content-type must be application/json")
+    accept = headers.get(b"accept", b"").lower()
+    if b"application/json" in accept and b"text/event-stream" in accept:
+        return
+    if b"*/*" not in accept:
+        raise HttpError(406, -32600, "accept must list application/json and text/event-stream")
+
+
+def check_depth(body: bytes, limit: int) -> None:
+    """Refuse JSON that is nested too deep: whoever decodes it further on may not survive it.
+
+    Raises:
+        HttpError: 400.
+    """
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return
+    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    if len(brackets) > MAX_BRACKETS:
+        raise HttpError(400, -32600, "the JSON holds too many arrays and objects")
+    if any(depth > limit for depth in accumulate(map(_STEP.__getitem__, brackets))):
+        raise HttpError(400, -32600, f"the JSON is nested deeper than {limit} levels")

@@ -1,0 +1,126 @@
+"""Requests and answers of the ASGI interface, as far as MCP needs them: headers, bounded bodies, JSON answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+from vmcp.wire.jsonrpc import RequestId, RpcError, error_response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON: Final = (b"content-type", b"application/json")
+_SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"host", b"content-type"})
+"""Headers that must not come twice: readers would disagree about which one counts."""
+
+
+class HttpError(Exception):
+    """A request that ends before it is understood.
+
+    Attributes:
+        status: HTTP status.
+        error: The JSON-RPC error of the body.
+        headers: Extra response headers.
+        id: Of the request, where it is known.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: int,
+        message: str,
+        *,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        id: RequestId | None = None,  # noqa: A002  the member's name
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = RpcError(code, message)
+        self.headers = tuple(headers)
+        self.id = id
+
+
+class Disconnected(Exception):  # noqa: N818  it is no error
+    """The client went away before its request was complete."""
+
+
+def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
+    """Return the headers by lower-case name. Repeated ones are joined by commas, as RFC 9110 (5.3) reads them.
+
+    Raises:
+        HttpError: A header that must be single came twice.
+    """
+    headers = dict(raw)
+    if len(headers) != len(raw):
+        headers = {}
+        for name, value in raw:
+            if name in headers:
+                if name in _SINGLE:
+                    code = -32020 if name.startswith(b"mcp-") else -32600
+                    raise HttpError(400, code, f"header {name.decode('latin-1')} came twice")
+                headers[name] += b", " + value
+            else:
+                headers[name] = value
+    return headers
+
+
+def text(headers: dict[bytes, bytes], name: bytes) -> str | None:
+    """Return a header's value without the whitespace around it (httptools leaves it there); None when absent."""
+    value = headers.get(name)
+    return None if value is None else value.strip(b" \t").decode("latin-1")
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        HttpError: It is longer than `limit` bytes (413), or its announced length is no number (400).
+        Disconnected: The client went away.
+    """
+    announced = headers.get(b"content-length")
+    if announced is not None:
+        if not announced.strip().isdigit():
+            raise HttpError(400, -32600, "content-length is not a number")
+        if int(announced) > limit:
+            raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts = [body]
+    size = len(body)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(limit: int) -> HttpError:
+    return HttpError(413, -32600, f"the body is longer than {limit} bytes", headers=[(b"connection", b"close")])
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:
+    """Send a whole answer."""
+    start = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_error(send: Send, err: HttpError, *, null_id: bool = False) -> None:
+    """Send a JSON-RPC error; `null_id` writes an unknown id as null, as the legacy era has it."""
+    body = error_response(err.id, err.error, omit_id=not null_id)
+    await answer(send, err.status, body, (JSON, *err.headers))

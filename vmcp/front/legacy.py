@@ -1,0 +1,427 @@
+"""The legacy era (2025-11-25 and older): sessions, answers as JSON or event stream, the session's own stream.
+
+POST carries one message (in 2025-03-26 also a batch): requests are answered, notifications and answers of the client
+get 202. GET opens the session's stream or takes up a broken one. DELETE ends the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.backend.interface import Era
+from vmcp.core.items import LIST_METHOD
+from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
+from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
+from vmcp.front.convert import to_legacy
+from vmcp.front.exchange import EventWriter, Exchange
+from vmcp.front.http import HttpError, Receive, Send, answer, text
+from vmcp.front.session import LegacySession, SessionStore
+from vmcp.front.streams import Stream
+from vmcp.limits.interface import RATE_LIMITED_CODE
+from vmcp.wire.jsonrpc import (
+    JsonRpcError,
+    Message,
+    RpcError,
+    dumps,
+    error_response,
+    fields,
+    known_id,
+    loads_str,
+    notification,
+    parse,
+    response,
+)
+from vmcp.wire.protocol import (
+    CANCELLED,
+    INITIALIZE,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    LATEST_LEGACY,
+    LEGACY_VERSIONS,
+    LOG_LEVELS,
+    MESSAGE,
+    METHOD_NOT_FOUND,
+    PROMPTS_GET,
+    RESOURCES_READ,
+    ROOTS_CHANGED,
+    TOOLS_CALL,
+)
+
+SESSION_NOT_FOUND: Final = -32001
+"""What the SDKs answer, with HTTP 404: the client shall initialize again."""
+BATCHING: Final = "2025-03-26"
+"""The one version in which a body may be an array."""
+PRIMED: Final = "2025-11-25"
+"""Since this version a stream begins with an event that only carries an id."""
+_USES = frozenset({TOOLS_CALL, RESOURCES_READ, PROMPTS_GET})
+_EMPTY = b"{}"
+
+
+class LegacyFront:
+    """Serves legacy clients."""
+
+    def __init__(self, front: Front, store: SessionStore) -> None:
+        self._front = front
+        self.store = store
+
+    # --- POST ---
+
+    async def post(self, arrival: Arrival, body: bytes, message: Message | None, receive: Receive, send: Send) -> None:
+        """Answer a POST; `message` is the parsed body, None where it is not a single message.
+
+        Raises:
+            HttpError: See there.
+        """
+        self._check_version(arrival)
+        assert arrival.principal is not None
+        if message is not None and message.method == INITIALIZE and message.is_request:
+            await self._initialize(arrival, message, send)
+            return
+        session = self._session(arrival, known_id(message) if message is not None else None)
+        if message is None:
+            await self._batch(arrival, session, body, send)
+        elif message.is_request:
+            await self._request(arrival, session, message, receive, send)
+        else:
+            await self._take(session, message)
+            if message.is_notification:
+                method = str(message.method)
+                self._front.record(arrival, Era.LEGACY, method, Outcome(), 202, session_id=session.id)
+            await answer(send, 202, b"", ())
+
+    def _check_version(self, arrival: Arrival) -> None:
+        version = text(arrival.headers, b"mcp-protocol-version")
+        if version is not None and version not in LEGACY_VERSIONS:
+            supported = ", ".join(LEGACY_VERSIONS)
+            raise HttpError(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
+
+    def _session(self, arrival: Arrival, request_id: Any = None) -> LegacySession:
+        """Return the session that a request names.
+
+        Raises:
+            HttpError: 400 without an id, 404 for an id that is not (or no longer) this caller's.
+        """
+        session_id = text(arrival.headers, b"mcp-session-id")
+        assert arrival.principal is not None
+        if not session_id:
+            raise HttpError(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
+        session = self.store.find(session_id, arrival.principal)
+        if session is None:
+            raise HttpError(404, SESSION_NOT_FOUND, "session not found", id=request_id)
+        return session
+
+    async def _initialize(self, arrival: Arrival, message: Message, send: Send) -> None:
+        if b"mcp-session-id" in arrival.headers:
+            raise HttpError(400, INVALID_REQUEST, "the session is already initialized", id=known_id(message))
+        params = fields(decode_params(message.params))
+        asked = loads_str(params.get("protocolVersion"))
+        if asked is None:
+            raise HttpError(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=known_id(message))
+        capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
+        info = params.get("clientInfo")
+        version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
+        assert arrival.principal is not None
+        session = self.store.open(
+            arrival.principal,
+            version,
+            capabilities if capabilities[:1] == b"{" else _EMPTY,
+            None if info is None or bytes(info)[:1] != b"{" else bytes(info),
+            self._front.passthrough(arrival.headers),
+        )
+        self._front.gateway.offers.watch(session.watcher)
+        result: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": MODERN_CAPABILITIES,
+            "serverInfo": Raw(self._front.server_info),
+        }
+        instructions = self._front.instructions()
+        if instructions is not None:
+            result["instructions"] = instructions
+        body = response(known_id(message), dumps(result))
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"mcp-session-id", session.id.encode()),
+        )
+        outcome = Outcome(result=body)
+        self._front.record(
+            arrival, Era.LEGACY, INITIALIZE, outcome, 200, request_id=known_id(message), session_id=session.id
+        )
+        await answer(send, 200, body, headers)
+
+    async def _request(
+        self, arrival: Arrival, session: LegacySession, message: Message, receive: Receive, send: Send
+    ) -> None:
+        request_id = known_id(message)
+        if session.active >= self._front.settings.max_inflight:
+            raise HttpError(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
+        exchange = Exchange(receive, send, keep_alive=self._front.settings.keep_alive)
+        call = _LegacyCall(session, exchange)
+        method = str(message.method)
+        task = asyncio.current_task()
+        assert task is not None
+        session.inflight[request_id] = task
+        session.active += 1
+        try:
+            caller = self._caller(arrival, session, call)
+            outcome = await self.dispatch(session, caller, method, decode_params(message.params))
+        except asyncio.CancelledError:
+            # Cancelled by the client (or at the end of the session): the protocol wants no answer to that.
+            task.uncancel()
+            outcome = failed(INVALID_REQUEST, "cancelled")
+            self._record(arrival, session, message, outcome, 499)
+            await call.cancelled()
+            return
+        except BaseException:
+            exchange.discard()
+            raise
+        finally:
+            session.active -= 1
+            if session.inflight.get(request_id) is task:
+                del session.inflight[request_id]
+        status, body = legacy_answer(request_id, outcome)
+        self._record(arrival, session, message, outcome, status)
+        await call.finish(status, body)
+
+    def _caller(self, arrival: Arrival, session: LegacySession, call: _LegacyCall) -> Caller:
+        assert arrival.principal is not None
+        return Caller(
+            principal=arrival.principal,
+            era=Era.LEGACY,
+            sessions=session.backends,
+            capabilities=session.capabilities,
+            info=session.info,
+            headers=self._front.passthrough(arrival.headers),
+            trace=self._front.trace(arrival.headers),
+            log_level=session.log_level or "info",
+            sink=call.sink,
+            bridge=call.bridge,
+        )
+
+    def _record(
+        self, arrival: Arrival, session: LegacySession, message: Message, outcome: Outcome, status: int
+    ) -> None:
+        if self._front.gateway.plan.audit.enabled:
+            self._front.record(
+                arrival,
+                Era.LEGACY,
+                str(message.method),
+                outcome,
+                status,
+                request_id=known_id(message),
+                session_id=session.id,
+                trace=self._front.trace(arrival.headers),
+                params=decode_params(message.params),
+            )
+
+    async def dispatch(self, session: LegacySession, caller: Caller, method: str, params: bytes) -> Outcome:
+        """Serve one request of a session."""
+        gateway = self._front.gateway
+        if method in _USES:
+            return await gateway.use(caller, method, params)
+        kind = LIST_METHOD.get(method)
+        if kind is not None:
+            return await gateway.list(caller, kind, params, self._front.rendering.legacy)
+        match method:
+            case "ping":
+                return Outcome(result=_EMPTY)
+            case "completion/complete":
+                return await gateway.complete(caller, params)
+            case "logging/setLevel":
+                return await self._set_level(session, params)
+            case "resources/subscribe" | "resources/unsubscribe":
+                uri = loads_str(fields(params).get("uri"))
+                if uri is None:
+                    return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
+                outcome = await gateway.subscribe(caller, uri, method=method)
+                return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
+        return failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}")
+
+    async def _set_level(self, session: LegacySession, params: bytes) -> Outcome:
+        level = loads_str(fields(params).get("level"))
+        if level not in LOG_LEVELS:
+            return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
+        session.log_level = level
+        return Outcome(result=_EMPTY)
+
+    async def _take(self, session: LegacySession, message: Message) -> None:
+        """Take a notification or an answer of the client."""
+        if message.is_response:
+            session.answered(message)
+        elif message.method == CANCELLED:
+            request_id = fields(decode_params(message.params)).get("requestId")
+            task = None if request_id is None else session.inflight.get(msgspec.json.decode(request_id))
+            if task is not None:
+                task.cancel()
+        elif message.method == ROOTS_CHANGED:
+            await self._front.gateway.notify(session.backends, ROOTS_CHANGED, decode_params(message.params))
+
+    async def _batch(self, arrival: Arrival, session: LegacySession, body: bytes, send: Send) -> None:
+        """Answer an array of messages, each as if it had come alone; what belongs to no answer takes the own stream.
+
+        Raises:
+            HttpError: 400 where the session's version has no batches.
+        """
+        if session.version != BATCHING:
+            raise HttpError(400, INVALID_REQUEST, "JSON-RPC batches are not supported in this protocol version")
+        try:
+            raws = msgspec.json.decode(body, type=list[Raw])
+            messages = [parse(raw) for raw in raws]
+        except (msgspec.DecodeError, JsonRpcError) as err:
+            raise HttpError(400, INVALID_REQUEST, "the batch holds something that is no message") from err
+        if not messages or len(messages) > self._front.settings.max_batch:
+            raise HttpError(400, INVALID_REQUEST, "the batch is empty or too long")
+        if any(message.method == INITIALIZE for message in messages):
+            raise HttpError(400, INVALID_REQUEST, "initialize must not be part of a batch")
+        answers = [
+            answer
+            for answer in await asyncio.gather(*(self._of_batch(arrival, session, message) for message in messages))
+            if answer is not None
+        ]
+        if not answers:
+            await answer(send, 202, b"", ())
+            return
+        await answer(send, 200, b"[" + b",".join(answers) + b"]")
+
+    async def _of_batch(self, arrival: Arrival, session: LegacySession, message: Message) -> bytes | None:
+        if not message.is_request:
+            await self._take(session, message)
+            return None
+        call = _LegacyCall(session, None)
+        caller = self._caller(arrival, session, call)
+        outcome = await self.dispatch(session, caller, str(message.method), decode_params(message.params))
+        status, body = legacy_answer(known_id(message), outcome)
+        self._record(arrival, session, message, outcome, status)
+        return body
+
+    # --- GET and DELETE ---
+
+    async def get(self, arrival: Arrival, receive: Receive, send: Send) -> None:
+        """Open the session's own stream, or take up the stream that `Last-Event-ID` names.
+
+        Raises:
+            HttpError: See there.
+        """
+        if b"text/event-stream" not in arrival.headers.get(b"accept", b"").lower():
+            raise HttpError(406, INVALID_REQUEST, "accept must list text/event-stream")
+        self._check_version(arrival)
+        session = self._session(arrival)
+        stream, after = session.streams.own, None
+        last = text(arrival.headers, b"last-event-id")
+        if last is not None:
+            found = session.streams.find(last)
+            if found is not None:
+                stream, after = found
+        await self._follow(session, stream, after, receive, send)
+
+    async def _follow(
+        self, session: LegacySession, stream: Stream, after: int | None, receive: Receive, send: Send
+    ) -> None:
+        writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
+        if session.version >= PRIMED:
+            writer.write(stream.prime())
+        over = stream.attach(writer, after)
+        gone = asyncio.create_task(_gone(receive), name="client watch")
+        session.active += 1
+        try:
+            await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            session.active -= 1
+            stream.detach(writer)
+            if gone.done():
+                writer.abandon()
+            gone.cancel()
+            await writer.finish()
+
+    async def delete(self, arrival: Arrival, send: Send) -> None:
+        """End a session.
+
+        Raises:
+            HttpError: See there.
+        """
+        self._check_version(arrival)
+        self.store.end(self._session(arrival))
+        await answer(send, 200, b"", ())
+
+    def reject(self, arrival: Arrival, err: HttpError, method: str) -> None:
+        """Record a request that was refused."""
+        self._front.record(arrival, Era.LEGACY, method, rejected(err), err.status)
+
+
+class _LegacyCall:
+    """The client's side of one request under way: where notifications and questions of its backend go."""
+
+    __slots__ = ("_exchange", "_session", "_stream")
+
+    def __init__(self, session: LegacySession, exchange: Exchange | None) -> None:
+        self._session = session
+        self._exchange = exchange
+        self._stream: Stream | None = None
+        if exchange is not None:
+            exchange.on_open = self._opened
+
+    def sink(self, method: str, params: bytes) -> None:
+        """Pass a notification of the call."""
+        if method != MESSAGE or self._session.wants(params):
+            self._emit(notification(method, params), droppable=True)
+
+    async def bridge(self, method: str, params: bytes) -> bytes:
+        """Ask the client on the call's own stream."""
+        return await self._session.ask(method, params, lambda message: self._emit(message, droppable=False))
+
+    def _emit(self, message: bytes, *, droppable: bool) -> None:
+        if self._exchange is None:
+            self._session.streams.own.emit(message, droppable=droppable)
+            return
+        self._exchange.emit(message, droppable=droppable)
+
+    def _opened(self) -> bytes | None:
+        """The answer becomes a stream: one that can be taken up again."""
+        assert self._exchange is not None
+        self._stream = self._session.streams.for_post()
+        self._exchange.frame = self._stream.relay
+        return self._stream.prime() if self._session.version >= PRIMED else None
+
+    async def finish(self, status: int, body: bytes) -> None:
+        """Send the answer."""
+        assert self._exchange is not None
+        await self._exchange.finish(status, body)
+        if self._stream is not None:
+            self._stream.finish()
+
+    async def cancelled(self) -> None:
+        """End without an answer."""
+        assert self._exchange is not None
+        if self._stream is not None:
+            self._stream.finish()
+        await self._exchange.end()
+
+
+def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:
+    """Return HTTP status and body for an outcome."""
+    error = outcome.error
+    if error is None:
+        assert outcome.result is not None
+        result = to_legacy(outcome.result) if outcome.era is Era.MODERN else outcome.result
+        return 200, response(request_id, result)
+    if error.code == RATE_LIMITED_CODE and outcome.retry_after is not None:
+        return 200, response(request_id, _limited(outcome.retry_after, error))
+    return (403 if error.code == DENIED_CODE and outcome.verdict is Verdict.DENIED else 200), error_response(
+        request_id, error
+    )
+
+
+def _limited(retry_after: float, error: RpcError) -> bytes:
+    """A tool result: legacy clients show it to the model, which can wait."""
+    data = {"code": RATE_LIMITED_CODE, "message": error.message, "data": {"retryAfterSeconds": retry_after}}
+    said = f"{error.message}; retry after {retry_after:.1f} s"
+    return dumps({"content": [{"type": "text", "text": said}], "structuredContent": data, "isError": True})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,151 @@
+"""The endpoints beside MCP: liveness, readiness, status, backend health, metrics, RFC 9728 metadata.
+
+Shapes and status codes are ToolHive's, so that probes and dashboards keep working. None of them needs authentication,
+and none of them shows more than names, health and kinds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from vmcp.backend.interface import Backend, Circuit, Health
+from vmcp.core.gateway import Gateway
+from vmcp.front.http import JSON, Send, answer
+from vmcp.front.settings import FrontSettings
+
+READY_WAIT = 5.0
+"""Seconds after the start that readiness waits for backends that were never heard."""
+_HEALTHY = frozenset({Health.HEALTHY, Health.DEGRADED})
+_STATUS_HEADERS = (JSON, (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_NOT_FOUND = b'{"error":"not_found"}'
+
+
+class Service:
+    """Answers the service endpoints.
+
+    Attributes:
+        draining: The process is about to end: not ready any more.
+    """
+
+    def __init__(
+        self, gateway: Gateway, settings: FrontSettings, metrics: Callable[[], tuple[bytes, str]] | None
+    ) -> None:
+        """Take what to report on, and what renders metrics (body and content type)."""
+        self._gateway = gateway
+        self._settings = settings
+        self._metrics = metrics
+        self._started = time.monotonic()
+        self.draining = False
+
+    async def handle(self, method: str, path: str, send: Send) -> bool:
+        """Answer when `path` is one of ours; return whether it was."""
+        match path:
+            case "/health" | "/ping":
+                await answer(send, 200, b'{"status":"ok"}')
+            case "/readyz":
+                await self._ready(send)
+            case "/status":
+                await self._status(method, send)
+            case "/api/backends/health":
+                await answer(send, 200, orjson.dumps(self._health()), _STATUS_HEADERS)
+            case "/metrics":
+                await self._show_metrics(send)
+            case _ if path.startswith("/.well-known/"):
+                await self._well_known(method, path, send)
+            case _:
+                return False
+        return True
+
+    def ready(self) -> str | None:
+        """Return why the gateway is not ready; None = it is."""
+        if self.draining:
+            return "shutting_down"
+        if self._gateway.offers.unknown() and time.monotonic() - self._started < READY_WAIT:
+            states = [backend.state for backend in self._gateway.plan.backends.values()]
+            if any(state.last_check is None for state in states):
+                return "backends_pending"
+        return None
+
+    async def _ready(self, send: Send) -> None:
+        reason = self.ready()
+        if reason is None:
+            await answer(send, 200, b'{"status":"ready","mode":"static"}')
+        else:
+            await answer(send, 503, orjson.dumps({"status": "not_ready", "mode": "static", "reason": reason}))
+
+    async def _status(self, method: str, send: Send) -> None:
+        if method not in {"GET", "HEAD"}:
+            await answer(send, 405, b'{"error":"method_not_allowed"}', (JSON, (b"allow", b"GET, HEAD")))
+            return
+        plan = self._gateway.plan
+        backends = [
+            {
+                "name": name,
+                "health": backend.state.health.value,
+                "transport": backend.transport,
+                "auth_type": backend.auth_method,
+                "mcp_revision": backend.state.version,
+            }
+            for name, backend in sorted(plan.backends.items())
+        ]
+        body = {
+            "backends": backends,
+            "healthy": any(backend.state.health in _HEALTHY for backend in plan.backends.values()),
+            "version": self._settings.version,
+            "group_ref": plan.group,
+        }
+        await answer(send, 200, b"" if method == "HEAD" else orjson.dumps(body), _STATUS_HEADERS)
+
+    def _health(self) -> dict[str, Any]:
+        plan = self._gateway.plan
+        counts = dict.fromkeys(Health, 0)
+        for backend in plan.backends.values():
+            counts[backend.state.health] += 1
+        summary = {"Total": len(plan.backends)}
+        summary |= {health.value.capitalize(): count for health, count in counts.items()}
+        return {
+            "monitoring_enabled": plan.monitoring,
+            "summary": summary,
+            "backends": {name: _backend_health(backend) for name, backend in sorted(plan.backends.items())},
+        }
+
+    async def _show_metrics(self, send: Send) -> None:
+        if self._metrics is None or not self._settings.metrics:
+            await answer(send, 404, _NOT_FOUND)
+            return
+        body, kind = self._metrics()
+        await answer(send, 200, body, ((b"content-type", kind.encode()),))
+
+    async def _well_known(self, method: str, path: str, send: Send) -> None:
+        resource = self._gateway.plan.authenticator.protected_resource()
+        if resource is not None and path in resource.paths and method in {"GET", "HEAD"}:
+            await answer(send, 200, resource.body)
+        else:
+            await answer(send, 404, _NOT_FOUND)
+
+
+def _backend_health(backend: Backend) -> dict[str, Any]:
+    state = backend.state
+    shown: dict[str, Any] = {
+        "Status": state.health.value,
+        "ConsecutiveFailures": state.failures,
+        "LastCheckTime": _moment(state.last_check),
+        "LastErrorCategory": state.last_error_category,
+        "LastTransitionTime": _moment(state.circuit_changed),
+        "CircuitState": state.circuit.value,
+        "MCPRevision": state.version,
+    }
+    if state.circuit is not Circuit.CLOSED:
+        shown["CircuitLastChanged"] = _moment(state.circuit_changed)
+    age = backend.catalogue.age
+    shown["CatalogueAgeSeconds"] = None if age == float("inf") else round(age, 3)
+    return shown
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,249 @@
+"""Legacy sessions: who opened one, what it declared, what is under way in it.
+
+The id is sealed: it cannot be guessed or made, and what it says is compared with who uses it. The session itself lives
+in this process. It ends after a while without requests, after a day at the latest, or when there are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from msgspec import UNSET
+
+from vmcp.auth.interface import Principal
+from vmcp.backend.interface import HeaderList, Kind, RpcFault, SessionSpec
+from vmcp.core.bridging import CAPABILITY
+from vmcp.core.offers import Watcher
+from vmcp.core.seal import Purpose, Sealer, SealError
+from vmcp.core.sessions import BackendSessions
+from vmcp.front.settings import FrontSettings
+from vmcp.front.streams import Streams
+from vmcp.wire.jsonrpc import Message, RpcError, fields, notification, request
+from vmcp.wire.protocol import (
+    ELICITATION_COMPLETE,
+    INTERNAL_ERROR,
+    LOG_LEVELS,
+    MESSAGE,
+    METHOD_NOT_FOUND,
+    PROGRESS,
+    PROMPTS_CHANGED,
+    RESOURCE_UPDATED,
+    RESOURCES_CHANGED,
+    TOOLS_CHANGED,
+)
+
+CHANGED: Final = {
+    Kind.TOOLS: TOOLS_CHANGED,
+    Kind.RESOURCES: RESOURCES_CHANGED,
+    Kind.TEMPLATES: RESOURCES_CHANGED,
+    Kind.PROMPTS: PROMPTS_CHANGED,
+}
+"""What says that a list changed; templates have no message of their own."""
+_RANK = {level: rank for rank, level in enumerate(LOG_LEVELS)}
+_FORWARDED = frozenset({RESOURCE_UPDATED, PROGRESS, ELICITATION_COMPLETE})
+MAX_ASKED: Final = 64
+"""Questions to one client that may be open at the same time."""
+
+
+class _Id(msgspec.Struct, array_like=True):
+    owner: str
+    nonce: str
+
+
+@dataclass(eq=False)
+class LegacySession:
+    """One session of a legacy client.
+
+    Attributes:
+        id: As the client knows it.
+        principal: Who opened it; only the same principal may use it.
+        version: The negotiated protocol version.
+        capabilities: Raw, as declared.
+        info: Raw `clientInfo`.
+        log_level: As set by `logging/setLevel`; None = never set.
+        backends: Its sessions towards backends.
+        streams: Its event streams.
+        inflight: What can be cancelled, by request id.
+        used_at, made_at: On `time.monotonic()`.
+    """
+
+    id: str
+    principal: Principal
+    version: str
+    capabilities: bytes
+    info: bytes | None
+    headers: HeaderList
+    ask_timeout: float
+    log_level: str | None = None
+    streams: Streams = field(default_factory=Streams)
+    inflight: dict[object, asyncio.Task[object]] = field(default_factory=dict)
+    made_at: float = field(default_factory=time.monotonic)
+    used_at: float = field(default_factory=time.monotonic)
+    active: int = 0
+
+    def __post_init__(self) -> None:
+        self.backends = BackendSessions(
+            SessionSpec(
+                principal=self.principal,
+                client_capabilities=self.capabilities,
+                client_info=self.info,
+                headers=self.headers,
+                events=self,
+            )
+        )
+        self._declared = fields(self.capabilities)
+        self._asked: dict[str, asyncio.Future[bytes]] = {}
+        self._count = 0
+        self.watcher = Watcher(self.principal, frozenset(Kind), self._lists_changed)
+
+    # --- towards the client ---
+
+    def wants(self, params: bytes) -> bool:
+        """Say whether a log message reaches the level that the client asked for."""
+        if self.log_level is None:
+            return True
+        level = msgspec.json.decode(fields(params).get("level", b'"debug"'))
+        return _RANK.get(level if isinstance(level, str) else "", 0) >= _RANK[self.log_level]
+
+    def notification(self, backend: str, method: str, params: bytes) -> None:  # noqa: ARG002  one client, whoever sent it
+        """Take what a backend says outside of any call: it goes to the session's own stream."""
+        if method in _FORWARDED or (method == MESSAGE and self.wants(params)):
+            self.streams.own.emit(notification(method, params))
+
+    async def request(self, backend: str, method: str, params: bytes) -> bytes:  # noqa: ARG002
+        """Ask the client something that belongs to no call."""
+        return await self.ask(method, params, lambda message: self.streams.own.emit(message, droppable=False))
+
+    async def ask(self, method: str, params: bytes, send: Callable[[bytes], None]) -> bytes:
+        """Send a request to the client and wait for its answer.
+
+        Raises:
+            RpcFault: The client cannot be asked this, refused, or said nothing in time.
+        """
+        if CAPABILITY.get(method) not in self._declared:
+            raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
+        if len(self._asked) >= MAX_ASKED:
+            raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions wait for the client"))
+        self._count += 1
+        key = f"vmcp-{self._count}"
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked[key] = answer
+        try:
+            send(request(key, method, params))
+            async with asyncio.timeout(self.ask_timeout):
+                return await answer
+        except TimeoutError:
+            raise RpcFault(RpcError(INTERNAL_ERROR, "the client did not answer in time")) from None
+        finally:
+            del self._asked[key]
+
+    def answered(self, message: Message) -> None:
+        """Take the client's answer to a question; answers to nothing that was asked are ignored."""
+        answer = self._asked.get(message.id) if isinstance(message.id, str) else None
+        if answer is None or answer.done():
+            return
+        if message.result is not UNSET:
+            answer.set_result(bytes(message.result))
+        elif isinstance(message.error, RpcError):
+            answer.set_exception(RpcFault(message.error))
+
+    def _lists_changed(self, kinds: frozenset[Kind]) -> None:
+        for method in sorted({CHANGED[kind] for kind in kinds}):
+            self.streams.own.emit(notification(method))
+
+    async def close(self) -> None:
+        """Cancel what is under way and end the sessions towards backends."""
+        for task in list(self.inflight.values()):
+            task.cancel()
+        for answer in self._asked.values():
+            answer.cancel()
+        self.streams.finish()
+        await self.backends.close()
+
+
+class SessionStore:
+    """The legacy sessions of this process."""
+
+    def __init__(self, sealer: Sealer, settings: FrontSettings, ended: Callable[[LegacySession], None]) -> None:
+        """Take what seals ids, the bounds, and what to call with a session that ended."""
+        self._sealer = sealer
+        self._settings = settings
+        self._ended = ended
+        self._sessions: OrderedDict[str, LegacySession] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def all(self) -> list[LegacySession]:
+        """Return every session."""
+        return list(self._sessions.values())
+
+    def open(
+        self, principal: Principal, version: str, capabilities: bytes, info: bytes | None, headers: HeaderList
+    ) -> LegacySession:
+        """Open a session; when there are too many, the one that was idle longest ends."""
+        content = msgspec.json.encode(_Id(principal.key, secrets.token_urlsafe(12)))
+        session = LegacySession(
+            self._sealer.seal(Purpose.SESSION, content),
+            principal,
+            version,
+            capabilities,
+            info,
+            headers,
+            self._settings.ask_timeout,
+        )
+        if len(self._sessions) >= self._settings.max_sessions:
+            self.end(next((s for s in self._sessions.values() if not s.active), next(iter(self._sessions.values()))))
+        self._sessions[session.id] = session
+        return session
+
+    def find(self, session_id: str, principal: Principal) -> LegacySession | None:
+        """Return the session of this id if it is this principal's; None says nothing about why."""
+        session = self._sessions.get(session_id)
+        if session is None or session.principal.key != principal.key or self._expired(session):
+            return None
+        session.used_at = time.monotonic()
+        self._sessions.move_to_end(session_id)
+        return session
+
+    def is_ours(self, session_id: str) -> bool:
+        """Say whether this gateway made the id, whatever became of the session."""
+        try:
+            self._sealer.open(Purpose.SESSION, session_id)
+        except SealError:
+            return False
+        return True
+
+    def end(self, session: LegacySession) -> None:
+        """End a session, in the background."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        self._ended(session)
+        task = asyncio.create_task(session.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def sweep(self) -> None:
+        """End what expired. Sessions stand in the order of their last use."""
+        for session in self.all():
+            if self._expired(session) and not session.active:
+                self.end(session)
+
+    async def close(self) -> None:
+        """End all."""
+        for session in self.all():
+            self.end(session)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _expired(self, session: LegacySession) -> bool:
+        now = time.monotonic()
+        idle = now - session.used_at > self._settings.session_ttl and not session.active
+        return idle or now - session.made_at > self._settings.session_life
