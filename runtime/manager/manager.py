@@ -50,7 +50,6 @@ class Manager:
         options: See there.
         connect: Makes the endpoint again for the elector's thread, because credentials belong to an event loop;
             None: `endpoint` serves there too, which is right for credentials that never change.
-        controller_options: Options by controller name, in place of the default ones: the composition root's choice.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class Manager:
         options: ManagerOptions,
         *,
         connect: Connect | None = None,
-        controller_options: Mapping[str, ControllerOptions] | None = None,
     ) -> None:
         self.options = options
         self.healthz, self.readyz = Checks("healthz"), Checks("readyz")
@@ -78,7 +76,6 @@ class Manager:
         self.metrics_server: HttpServer = metrics_server(options.metrics_bind)
         self.probe_server: HttpServer = probe_server(options.probe_bind, self.healthz, self.readyz)
         self._events = EventBroadcaster(self.client, socket.gethostname())
-        self._controller_options = dict(controller_options or {})
         self._controllers: dict[str, Controller] = {}
         self._errors: list[Exception] = []
         self._failed, self._stop = asyncio.Event(), asyncio.Event()
@@ -159,7 +156,7 @@ class Manager:
 
     def controller_options(self, name: str) -> ControllerOptions:
         """Options for the controller of this name."""
-        return self._controller_options.get(name, self.options.controller)
+        return self.options.controllers.get(name, self.options.controller)
 
     def add_controller(self, controller: Controller) -> None:
         """Run a controller while this process leads. Refuses a name that is taken: two would share their metrics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime.control.controller import ControllerOptions
@@ -24,6 +25,8 @@ class ManagerOptions:
         user_agent: Sent with each request; shown by audit logs.
         field_manager: Default owner of fields in server-side apply.
         controller: Defaults of all controllers.
+        controllers: By controller name, in place of these defaults: the choice of whoever runs the process, which wins
+            over what the controller's own code asks for.
         transport: Limits of the connections.
         read_your_writes: Let caches show an own write before the watch does (default); off for measuring.
     """
@@ -37,5 +40,6 @@ class ManagerOptions:
     user_agent: str = "runtime"
     field_manager: str = "runtime"
     controller: ControllerOptions = field(default_factory=ControllerOptions)
+    controllers: Mapping[str, ControllerOptions] = field(default_factory=dict)
     transport: TransportSettings = field(default_factory=TransportSettings)
     read_your_writes: bool = True

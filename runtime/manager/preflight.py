@@ -1,0 +1,65 @@
+"""Asks before the start whether what will be watched is there and may be read.
+
+Without this a missing CRD is a cache that never fills and a timeout two minutes later; here it is a sentence at once.
+One cheap request per kind (a list of at most one object's metadata), all at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from runtime.manager.faults import UserError
+from runtime.manager.manager import Manager
+from runtime.wire.errors import ApiError, ForbiddenError, NotFoundError, TransportError, UnauthorizedError
+from runtime.wire.gvk import Resource
+
+_TIMEOUT = 10.0
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+async def check_access(manager: Manager) -> None:
+    """Look at every kind that is declared.
+
+    Raises:
+        UserError: The server cannot be reached or does not know us, or kinds are missing or may not be listed.
+    """
+    resources = [stats.resource for stats in manager.cache.stats()]
+    namespaces = manager.options.namespaces
+    asked = [(r, ns) for r in resources for ns in (namespaces if namespaces and r.namespaced else ("",))]
+    try:
+        answers = await asyncio.gather(*(_ask(manager, resource, namespace) for resource, namespace in asked))
+    except TransportError as error:
+        await manager.transport.close()
+        raise UserError(f"cannot reach the API server at {manager.transport.endpoint.url}: {error}") from error
+    except UnauthorizedError as error:
+        await manager.transport.close()
+        raise UserError(
+            f"the API server does not accept our credentials ({manager.transport.endpoint.source})"
+        ) from error
+    missing = sorted({str(r) for (r, _), error in zip(asked, answers, strict=True) if isinstance(error, NotFoundError)})
+    refused = [error.message for error in answers if isinstance(error, ForbiddenError)]
+    if not missing and not refused:
+        return
+    await manager.transport.close()
+    if missing:
+        raise UserError(f"the cluster does not know {', '.join(missing)}: install the CRDs first")
+    raise UserError(f"missing permissions ({len(refused)}): {refused[0]}")
+
+
+async def _ask(manager: Manager, resource: Resource, namespace: str) -> ApiError | None:
+    try:
+        await manager.transport.request(
+            "GET",
+            resource.collection_path(namespace),
+            query={"limit": "1"},
+            accept=_METADATA,
+            timeout=_TIMEOUT,
+            retry=False,
+        )
+    except (NotFoundError, ForbiddenError) as error:
+        return error
+    except ApiError as error:
+        if isinstance(error, UnauthorizedError):
+            raise
+        return None  # a server that is starting or busy: the caches are patient
+    return None
