@@ -1,9 +1,9 @@
 """Which headers may travel towards backends besides those of the protocol and of auth.
 
 Three sources, none of which is trusted alike: *static* headers of one backend (written by whoever may write the
-resource),
-*passthrough* headers (the configuration names them, the client fills them), and the environment form of the static
-ones that the stock operator writes. All pass the same deny-lists, at load time and again where a request is built.
+resource), *passthrough* headers (the configuration names them, the client fills them), and the environment form of
+the static ones that the stock operator writes. All pass the same deny-lists, at load time and again where a request
+is built.
 """
 
 from __future__ import annotations
@@ -14,32 +14,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from api.contract.headers import RESTRICTED_HEADERS
 from vmcp.auth.interface import HeaderList, Headers
 
 MANIFEST_PREFIX = "TOOLHIVE_HEADER_FORWARD_"
 SECRET_PREFIX = "TOOLHIVE_SECRET_"  # noqa: S105  a name, no secret
 
-RESTRICTED = frozenset(
-    {
-        "host",
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "upgrade",
-        "http2-settings",
-        "proxy-authorization",
-        "proxy-authenticate",
-        "proxy-connection",
-        "transfer-encoding",
-        "content-length",
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-real-ip",
-    }
-)
+RESTRICTED = frozenset(name.lower() for name in RESTRICTED_HEADERS)
 """Headers that steer the connection or claim an origin: never from configuration, never from a client."""
 
 PROTOCOL = frozenset(

@@ -1,0 +1,342 @@
+"""From the file to settings: what it means, what is missing, and what this version refuses by name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from api.contract.errors import ConfigErrors
+from tests.unit.vmcp.config.configs import text
+from vmcp.auth.exchange import ExchangeSettings
+from vmcp.config.load import load, load_file
+from vmcp.config.settings import InjectionSettings, NoAuthSettings
+from vmcp.core.rules import Strategy
+from vmcp.limits.bucket import Rate
+
+OIDC = {"issuer": "https://idp.example", "audience": "gw", "clientId": "gw", "resource": "https://gw.example/mcp"}
+
+
+def settings(environ: dict[str, str] | None = None, **changes: object):
+    return load(text(**changes), environ or {}).settings
+
+
+def errors(environ: dict[str, str] | None = None, **changes: object) -> list[str]:
+    with pytest.raises(ConfigErrors) as caught:
+        load(text(**changes), environ or {})
+    return [str(error) for error in caught.value.errors]
+
+
+def backend(**fields: object) -> dict:
+    return {"name": "gh", "url": "https://gh.example/mcp", "transport": "streamable-http", **fields}
+
+
+def test_the_smallest_configuration_means_the_documented_defaults():
+    found = settings()
+    assert (found.name, found.group, found.timeout, found.fail_partial) == ("gw", "tools", 30.0, False)
+    assert [one.name for one in found.backends] == ["gh", "old"]
+    assert found.backends[0].health_interval == 30.0
+    assert found.backends[0].breaker is None
+    assert all(isinstance(one, NoAuthSettings) for one in found.outgoing.values())
+    assert found.audit is None
+    assert found.authz is None
+    assert found.limits is None
+    assert not found.metrics
+
+
+def test_gzip_and_json_are_read_too():
+    assert load(gzip.compress(text()), {}).settings == settings()
+    import yaml
+
+    assert load(json.dumps(yaml.safe_load(text())).encode(), {}).settings == settings()
+
+
+def test_operational_settings_arrive_at_the_backends():
+    found = settings(
+        operational={
+            "timeouts": {"default": "5s", "perWorkload": {"old": "1m30s"}},
+            "failureHandling": {
+                "healthCheckInterval": "10s",
+                "healthCheckTimeout": "2s",
+                "unhealthyThreshold": 7,
+                "partialFailureMode": "fail",
+                "circuitBreaker": {"enabled": True, "failureThreshold": 2, "timeout": "9s"},
+            },
+        }
+    )
+    first, second = found.backends
+    assert (first.timeout, second.timeout) == (5.0, 90.0)
+    assert (first.health_interval, first.health_timeout, first.unhealthy_threshold) == (10.0, 2.0, 7)
+    assert (first.breaker.threshold, first.breaker.timeout) == (2, 9.0)
+    assert found.fail_partial
+
+
+def test_direct_backends_have_a_circuit_breaker_without_being_asked():
+    found = settings(backends=[backend(type="direct"), backend(name="e", type="entry")])
+    assert (found.backends[0].breaker.threshold, found.backends[0].breaker.timeout) == (5, 60.0)
+    assert found.backends[1].breaker is None
+
+
+def test_aggregation_becomes_rules():
+    found = settings(
+        aggregation={
+            "conflictResolution": "priority",
+            "conflictResolutionConfig": {"priorityOrder": ["old", "gh"]},
+            "defaultToolVisibility": "allow",
+            "tools": [
+                {
+                    "workload": "gh",
+                    "filter": ["find"],
+                    "overrides": {"search": {"name": "find", "annotations": {"readOnlyHint": True}}},
+                },
+                {"workload": "old", "excludeAll": True},
+            ],
+        }
+    ).aggregation
+    assert (found.strategy, found.priority) == (Strategy.PRIORITY, ("old", "gh"))
+    assert found.workloads["gh"].overrides["search"].annotations == {"readOnlyHint": True}
+    assert found.visible("gh", "find")
+    assert not found.visible("gh", "search")
+    assert not found.visible("old", "x")
+
+
+def test_the_native_strategy_is_known():
+    found = settings(
+        aggregation={
+            "conflictResolution": "prefixOnConflict",
+            "conflictResolutionConfig": {"prefixFormat": "{workload}-"},
+        }
+    )
+    assert found.aggregation.strategy is Strategy.PREFIX_ON_CONFLICT
+
+
+def test_native_header_forwarding_takes_secrets_from_the_environment():
+    found = settings(
+        {"TOOLHIVE_SECRET_HEADER_FORWARD_X_KEY_GH": "s3cr3t-value"},
+        backends=[
+            backend(
+                type="entry",
+                headerForward={
+                    "addPlaintextHeaders": {"X-Team": "a"},
+                    "addHeadersFromSecret": {"X-Key": "HEADER_FORWARD_X_KEY_GH"},
+                },
+            )
+        ],
+    )
+    assert found.backends[0].headers == (("X-Team", "a"), ("X-Key", "s3cr3t-value"))
+    assert found.secrets == ("s3cr3t-value",)
+    assert "s3cr3t-value" not in repr(found)
+
+
+def test_the_toolhive_form_of_header_forwarding_is_read_from_the_environment():
+    environ = {
+        "TOOLHIVE_HEADER_FORWARD_GH": '{"addPlaintextHeaders":{"X-A":"1"},"addHeadersFromSecret":{"X-B":"ID"}}',
+        "TOOLHIVE_SECRET_ID": "b-value",
+        "TOOLHIVE_HEADER_FORWARD_GONE": "{}",
+    }
+    found = settings(environ)
+    assert found.backends[0].headers == (("X-A", "1"), ("X-B", "b-value"))
+    assert found.backends[1].headers == ()
+    assert found.warnings == ("TOOLHIVE_HEADER_FORWARD_GONE belongs to no backend",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"TOOLHIVE_HEADER_FORWARD_GH": "{"}, "TOOLHIVE_HEADER_FORWARD_GH: is not JSON"),
+        (
+            {"TOOLHIVE_HEADER_FORWARD_GH": '{"addHeadersFromSecret":{"X-B":"ID"}}'},
+            "TOOLHIVE_HEADER_FORWARD_GH: header 'X-B': environment variable TOOLHIVE_SECRET_ID is not set",
+        ),
+        (
+            {"TOOLHIVE_HEADER_FORWARD_GH": '{"addPlaintextHeaders":{"Host":"evil"}}'},
+            "TOOLHIVE_HEADER_FORWARD_GH: header 'Host' is a restricted header",
+        ),
+    ],
+)
+def test_a_bad_environment_form_is_refused_by_the_variable_s_name(environ, expected):
+    assert errors(environ) == [expected]
+
+
+def test_a_variable_of_two_backends_is_refused():
+    [message] = errors({"TOOLHIVE_HEADER_FORWARD_A_B": "{}"}, backends=[backend(name="a-b"), backend(name="a.b")])
+    assert "more than one backend: a-b, a.b" in message
+
+
+def test_strategies_are_resolved_per_backend_else_the_default():
+    found = settings(
+        {"GH_TOKEN": "gh-secret-token", "OBO": "client-s3cret"},
+        outgoingAuth={
+            "source": "inline",
+            "default": {
+                "type": "token_exchange",
+                "tokenExchange": {
+                    "tokenUrl": "https://idp.example/token",
+                    "clientId": "gw",
+                    "clientSecretEnv": "OBO",
+                    "audience": "api",
+                    "subjectTokenType": "id_token",
+                },
+            },
+            "backends": {
+                "gh": {
+                    "type": "header_injection",
+                    "headerInjection": {"headerName": "X-Token", "headerValueEnv": "GH_TOKEN"},
+                }
+            },
+        },
+    )
+    assert found.outgoing["gh"] == InjectionSettings(name="X-Token", value="gh-secret-token")
+    exchange = found.outgoing["old"]
+    assert isinstance(exchange, ExchangeSettings)
+    assert exchange.client_secret == "client-s3cret"
+    assert exchange.subject_token_type == "urn:ietf:params:oauth:token-type:id_token"
+    assert set(found.secrets) == {"gh-secret-token", "client-s3cret"}
+    assert "s3cret" not in repr(found)
+    assert "gh-secret-token" not in repr(found)
+
+
+def test_missing_secrets_are_named_by_their_variables_all_at_once():
+    strategy = {"type": "header_injection", "headerInjection": {"headerName": "X-A", "headerValueEnv": "NOT_THERE"}}
+    found = errors(
+        outgoingAuth={"source": "inline", "backends": {"gh": strategy}},
+        backends=[
+            backend(headerForward={"addHeadersFromSecret": {"X-K": "ALSO_GONE"}}),
+        ],
+    )
+    assert any("NOT_THERE" in message for message in found)
+    assert any("TOOLHIVE_SECRET_ALSO_GONE" in message for message in found)
+
+
+def test_oidc_and_cedar():
+    found = settings(
+        incomingAuth={
+            "type": "oidc",
+            "oidc": {**OIDC, "scopes": ["mcp"], "jwksAllowPrivateIp": True},
+            "authz": {
+                "type": "cedar",
+                "policies": ["permit(principal, action, resource);"],
+                "groupClaimName": "teams",
+            },
+        }
+    )
+    oidc = found.incoming.oidc
+    assert (oidc.tokens.issuer, oidc.tokens.audience, oidc.tokens.group_claim) == ("https://idp.example", "gw", "teams")
+    assert oidc.allow_private
+    assert found.authz.server == "gw"
+
+
+def test_bad_policies_are_found_when_loading():
+    found = errors(incomingAuth={"type": "anonymous", "authz": {"type": "cedar", "policies": ["permit(nonsense);"]}})
+    assert found[0].startswith("incomingAuth.authz: policies[0]:")
+
+
+def test_rate_limits_in_both_forms_of_the_period():
+    found = settings(
+        incomingAuth={"type": "oidc", "oidc": OIDC},
+        rateLimiting={
+            "shared": {"maxTokens": 10, "refillPeriod": {"duration": "1m0s"}},
+            "tools": [{"name": "gh_x", "perUser": {"maxTokens": 1, "refillPeriod": "2s"}}],
+        },
+    ).limits
+    assert found.shared == Rate(10, 60.0)
+    assert found.tools["gh_x"].per_user == Rate(1, 2.0)
+
+
+def test_audit_is_on_by_presence_and_off_only_when_it_says_so():
+    assert settings(audit={"component": "c"}).audit.line.component == "c"
+    assert settings(audit={"enabled": True}).audit is not None
+    assert settings(audit={"enabled": False}).audit is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optimizer": {}}, "the tool optimizer"),
+        ({"codeMode": {"enabled": True}}, "code mode"),
+        ({"sessionStorage": {"provider": "redis", "address": "r:6379"}}, "sessions in Redis"),
+        (
+            {"compositeTools": [{"name": "c", "description": "d", "steps": [{"id": "a", "tool": "gh_x"}]}]},
+            "composite tools",
+        ),
+        ({"backends": [], "outgoingAuth": {"source": "discovered"}}, "discovering backends"),
+        (
+            {"telemetry": {"endpoint": "otel:4318", "tracingEnabled": True}},
+            "exporting to an OpenTelemetry collector",
+        ),
+        (
+            {"incomingAuth": {"type": "oidc", "oidc": {**OIDC, "introspectionUrl": "https://idp.example/introspect"}}},
+            "token introspection",
+        ),
+        (
+            {
+                "outgoingAuth": {
+                    "source": "inline",
+                    "default": {
+                        "type": "aws_sts",
+                        "awsSts": {"region": "eu-west-1", "fallbackRoleArn": "arn:aws:iam::1:role/x"},
+                    },
+                }
+            },
+            "the strategy aws_sts",
+        ),
+        (
+            {
+                "outgoingAuth": {
+                    "source": "inline",
+                    "default": {"type": "upstream_inject", "upstreamInject": {"providerName": "gh"}},
+                }
+            },
+            "the strategy upstream_inject",
+        ),
+        (
+            {
+                "outgoingAuth": {
+                    "source": "inline",
+                    "default": {
+                        "type": "token_exchange",
+                        "tokenExchange": {"tokenUrl": "https://i/t", "subjectProviderName": "gh"},
+                    },
+                }
+            },
+            "tokens of upstream providers",
+        ),
+    ],
+)
+def test_what_comes_later_is_refused_by_name(changes, named):
+    found = errors(**changes)
+    assert any(named in message and "not supported by this version" in message for message in found), found
+
+
+def test_memory_sessions_and_disabled_code_mode_are_nothing_special():
+    assert settings(sessionStorage={"provider": "memory"}, codeMode={"enabled": False}).name == "gw"
+
+
+def test_every_mistake_is_told_at_once():
+    found = errors(
+        name="",
+        passthroughHeaders=["Cookie"],
+        backends=[backend(url="ftp://x"), backend()],
+        incomingAuth={"type": "magic"},
+        codeMode={"enabled": True},
+    )
+    whole = "\n".join(found)
+    for part in ("name", "passthroughHeaders[0]", "backends[0].url", "gh", "incomingAuth.type", "codeMode"):
+        assert part in whole
+    assert len(found) == len(set(found))
+
+
+def test_an_unknown_key_comes_with_the_nearest_known_one():
+    assert errors(aggregaton={})[0] == 'aggregaton: unknown key; did you mean "aggregation"?'
+
+
+def test_a_file_that_is_not_there_is_an_error_and_no_traceback(tmp_path):
+    with pytest.raises(ConfigErrors, match="No such file"):
+        load_file(tmp_path / "none.yaml", {})
+    with pytest.raises(ConfigErrors, match="cannot be read"):
+        load_file(tmp_path, {})
+
+
+def test_the_digest_tells_versions_apart():
+    assert load(text(), {}).digest == load(text(), {}).digest != load(text(name="other"), {}).digest

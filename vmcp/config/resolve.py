@@ -1,0 +1,346 @@
+"""From the file's model to `Settings`: secrets are looked up, defaults become numbers, names become tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from api.contract.auth import IncomingAuth, Strategy
+from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
+from api.contract.duration import Duration
+from api.contract.errors import ConfigError, join
+from api.contract.operations import Audit, Bucket, Operational, RateLimiting
+from vmcp.audit.interface import EventType
+from vmcp.audit.line import LineSettings
+from vmcp.audit.log import AuditSettings
+from vmcp.auth.exchange import ACCESS_TOKEN, SUBJECT_TOKEN_TYPES, ExchangeSettings
+from vmcp.auth.forward import MANIFEST_PREFIX, ForwardSpec, owner, passthrough_refusal, read_manifest, resolve_static
+from vmcp.auth.oidc import OidcSettings
+from vmcp.authz.cedar import CedarSettings
+from vmcp.backend.settings import BackendSettings, BreakerSettings
+from vmcp.config.settings import (
+    IncomingSettings,
+    InjectionSettings,
+    NoAuthSettings,
+    OidcSource,
+    OutgoingSettings,
+    Settings,
+)
+from vmcp.core.rules import AggregationRules, Override, WorkloadRules
+from vmcp.core.rules import Strategy as Naming
+from vmcp.limits.bucket import Limits, Rate, ToolRates
+
+_HINTS = ("title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What turns up on the way."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list, repr=False)
+
+    def error(self, where: str, message: str) -> None:
+        self.errors.append(ConfigError(where, message))
+
+    def secret(self, value: str) -> str:
+        """Remember a secret for the redactor and return it."""
+        if value:
+            self.secrets.append(value)
+        return value
+
+    def from_env(self, where: str, variable: str) -> str:
+        """Return a variable's value, or note that it is missing."""
+        value = self.environ.get(variable, "")
+        if not value:
+            self.error(where, f"environment variable {variable} is not set")
+        return self.secret(value)
+
+
+def resolve(
+    config: VmcpConfig, environ: Mapping[str, str], *, debug: bool = False, fail_partial: bool = False
+) -> tuple[Settings, tuple[ConfigError, ...]]:
+    """Return the settings and what is wrong with them; settings with errors must not be used.
+
+    Args:
+        config: A valid configuration with its defaults filled in.
+        environ: The process's environment.
+        debug: Log at debug level whatever the file says.
+        fail_partial: The file itself says `partialFailureMode: fail`.
+    """
+    notes = _Notes(environ)
+    operational = config.operational or Operational()
+    settings = Settings(
+        name=config.name,
+        group=config.group_ref,
+        backends=_backends(config, operational, notes),
+        outgoing=_outgoing(config, notes),
+        incoming=_incoming(config.incoming_auth, notes),
+        authz=_authz(config),
+        aggregation=_aggregation(config.aggregation or Aggregation()),
+        limits=_limits(config.rate_limiting),
+        audit=_audit(config, notes),
+        timeout=_timeouts(operational)[0],
+        timeouts=_timeouts(operational)[1],
+        fail_partial=fail_partial,
+        passthrough=_passthrough(config, notes),
+        metrics=config.telemetry is not None and config.telemetry.enable_prometheus_metrics_path,
+        debug=debug or operational.log_level == "debug",
+        secrets=tuple(dict.fromkeys(notes.secrets)),
+        warnings=tuple(notes.warnings),
+    )
+    return settings, tuple(notes.errors)
+
+
+def _seconds(value: Duration | None, default: float) -> float:
+    return value.seconds if value else default
+
+
+# --- backends ---------------------------------------------------------------------------------------------------------
+
+
+def _backends(config: VmcpConfig, operational: Operational, notes: _Notes) -> tuple[BackendSettings, ...]:
+    manifests = _manifests(config.backends, notes)
+    return tuple(
+        _backend(index, backend, operational, manifests.get(owner(backend.name)), notes)
+        for index, backend in enumerate(config.backends)
+    )
+
+
+def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardSpec]:
+    """Read the environment form of header forwarding: one variable per backend."""
+    found: dict[str, ForwardSpec] = {}
+    owners: dict[str, list[str]] = {}
+    for backend in backends:
+        owners.setdefault(owner(backend.name), []).append(backend.name)
+    for variable, text in sorted(notes.environ.items()):
+        if not variable.startswith(MANIFEST_PREFIX):
+            continue
+        who = variable.removeprefix(MANIFEST_PREFIX)
+        names = owners.get(who, [])
+        if not names:
+            # The operator removes a member's variable with the next rollout; until then nobody is harmed.
+            notes.warnings.append(f"{variable} belongs to no backend")
+            continue
+        if len(names) > 1:
+            notes.error("backends", f"{variable} belongs to more than one backend: {', '.join(names)}")
+            continue
+        try:
+            found[who] = read_manifest(text)
+        except ValueError as error:
+            notes.error(variable, str(error))
+    return found
+
+
+def _backend(
+    index: int, backend: Backend, operational: Operational, manifest: ForwardSpec | None, notes: _Notes
+) -> BackendSettings:
+    timeout, timeouts = _timeouts(operational)
+    failure = operational.failure_handling
+    assert failure is not None, "load_config fills it"
+    return BackendSettings(
+        name=backend.name,
+        url=backend.url,
+        transport=backend.transport,
+        type=backend.type,
+        ca_bundle=backend.ca_bundle_path or None,
+        headers=_headers(index, backend, manifest, notes),
+        timeout=timeouts.get(backend.name, timeout),
+        health_interval=_seconds(failure.health_check_interval, 30.0),
+        health_timeout=_seconds(failure.health_check_timeout, 10.0),
+        unhealthy_threshold=failure.unhealthy_threshold or 3,
+        breaker=_breaker(backend, operational),
+    )
+
+
+def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: _Notes) -> tuple[tuple[str, str], ...]:
+    where = join("backends", index, "headerForward")
+    native = backend.header_forward
+    if native is not None and manifest is not None:
+        notes.error(where, f"{MANIFEST_PREFIX}{owner(backend.name)} configures the same backend: use one of the two")
+        return ()
+    if native is not None:
+        spec = ForwardSpec(native.add_plaintext_headers, native.add_headers_from_secret)
+    else:
+        spec = manifest or ForwardSpec()
+    headers, errors = resolve_static(spec, notes.environ)
+    for message in errors:
+        notes.error(where if native is not None else MANIFEST_PREFIX + owner(backend.name), message)
+    secret_names = {name.lower() for name in spec.secret}
+    for name, value in headers:
+        if name.lower() in secret_names or name.lower() == "authorization":
+            notes.secret(value)
+    return headers
+
+
+def _breaker(backend: Backend, operational: Operational) -> BreakerSettings | None:
+    """Return the circuit breaker: on where the file says so, and by default for direct backends (rule 5)."""
+    failure = operational.failure_handling
+    given = failure.circuit_breaker if failure is not None else None
+    if given is not None and given.enabled:
+        return BreakerSettings(threshold=given.failure_threshold or 5, timeout=_seconds(given.timeout, 60.0))
+    return BreakerSettings() if backend.type == "direct" else None
+
+
+def _timeouts(operational: Operational) -> tuple[float, dict[str, float]]:
+    timeouts = operational.timeouts
+    if timeouts is None:
+        return 30.0, {}
+    return _seconds(timeouts.default, 30.0), {name: span.seconds for name, span in timeouts.per_workload.items()}
+
+
+# --- auth -------------------------------------------------------------------------------------------------------------
+
+
+def _outgoing(config: VmcpConfig, notes: _Notes) -> dict[str, OutgoingSettings]:
+    given = config.outgoing_auth
+    default = given.default if given is not None else None
+    named = given.backends if given is not None else {}
+    known = {backend.name for backend in config.backends}
+    for name in named:
+        if name not in known:
+            notes.warnings.append(f"outgoingAuth.backends.{name}: there is no backend of this name")
+    shared = _strategy("outgoingAuth.default", default, notes)
+    found: dict[str, OutgoingSettings] = {}
+    for backend in config.backends:
+        own = named.get(backend.name)
+        where = join("outgoingAuth", "backends", backend.name)
+        found[backend.name] = shared if own is None else _strategy(where, own, notes)
+    return found
+
+
+def _strategy(where: str, strategy: Strategy | None, notes: _Notes) -> OutgoingSettings:
+    if strategy is None or strategy.type in ("", "unauthenticated"):
+        return NoAuthSettings()
+    if strategy.type == "header_injection" and (injection := strategy.header_injection) is not None:
+        variable = injection.header_value_env
+        value = notes.from_env(f"{where}.headerInjection.headerValueEnv", variable) if variable else ""
+        return InjectionSettings(name=injection.header_name, value=value or notes.secret(injection.header_value))
+    if strategy.type == "token_exchange" and (exchange := strategy.token_exchange) is not None:
+        variable = exchange.client_secret_env
+        secret = notes.from_env(f"{where}.tokenExchange.clientSecretEnv", variable) if variable else ""
+        kind = exchange.subject_token_type
+        return ExchangeSettings(
+            token_url=exchange.token_url,
+            client_id=exchange.client_id,
+            client_secret=secret or notes.secret(exchange.client_secret),
+            audience=exchange.audience,
+            scopes=tuple(exchange.scopes),
+            subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
+        )
+    # Reached only for strategies that `unsupported` refuses, so nothing is ever built from this.
+    notes.error(f"{where}.type", f"the strategy {strategy.type} cannot be used")
+    return NoAuthSettings()
+
+
+def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
+    if auth is None or auth.type != "oidc" or auth.oidc is None:
+        return IncomingSettings(mode=auth.type if auth is not None and auth.type else "anonymous")
+    oidc, authz = auth.oidc, auth.authz
+    if oidc.client_secret_env and notes.environ.get(oidc.client_secret_env):
+        notes.secret(notes.environ[oidc.client_secret_env])
+    tokens = OidcSettings(
+        issuer=oidc.issuer,
+        audience=oidc.audience,
+        resource=oidc.resource,
+        scopes=tuple(oidc.scopes),
+        group_claim=(authz.group_claim_name if authz is not None else "") or "groups",
+        role_claim=(authz.role_claim_name if authz is not None else "") or "roles",
+    )
+    return IncomingSettings(
+        mode="oidc",
+        oidc=OidcSource(
+            tokens=tokens,
+            jwks_url=oidc.jwks_url,
+            allow_private=oidc.jwks_allow_private_ip or oidc.protected_resource_allow_private_ip,
+            allow_http=oidc.insecure_allow_http,
+            ca_bundle=oidc.ca_bundle_path or None,
+        ),
+    )
+
+
+def _authz(config: VmcpConfig) -> CedarSettings | None:
+    authz = config.incoming_auth.authz if config.incoming_auth is not None else None
+    if authz is None or authz.type != "cedar":
+        return None
+    return CedarSettings(
+        server=config.name,
+        policies=tuple(authz.policies),
+        entities_json=authz.entities_json or "[]",
+        group_entity_type=authz.group_entity_type or "THVGroup",
+    )
+
+
+def _passthrough(config: VmcpConfig, notes: _Notes) -> tuple[str, ...]:
+    for index, name in enumerate(config.passthrough_headers):
+        refusal = passthrough_refusal(name)
+        if refusal is not None:
+            notes.error(join("passthroughHeaders", index), f"{name!r} {refusal}")
+    return tuple(config.passthrough_headers)
+
+
+# --- lists, limits, audit ---------------------------------------------------------------------------------------------
+
+
+def _aggregation(given: Aggregation) -> AggregationRules:
+    detail = given.conflict_resolution_config
+    return AggregationRules(
+        strategy=Naming(given.conflict_resolution or "prefix"),
+        prefix_format=(detail.prefix_format if detail is not None else "") or "{workload}_",
+        priority=tuple(detail.priority_order) if detail is not None else (),
+        exclude_all_tools=given.exclude_all_tools,
+        deny_by_default=given.default_tool_visibility == "deny",
+        workloads={tools.workload: _workload(tools) for tools in given.tools},
+    )
+
+
+def _workload(tools: WorkloadTools) -> WorkloadRules:
+    overrides = {}
+    for name, override in tools.overrides.items():
+        given = override.annotations
+        said = given.model_dump(by_alias=True, exclude_none=True) if given is not None else {}
+        annotations = {key: said[key] for key in _HINTS if key in said}
+        overrides[name] = Override(override.name or None, override.description or None, annotations)
+    return WorkloadRules(frozenset(tools.filter), tools.exclude_all, overrides)
+
+
+def _rate(bucket: Bucket | None) -> Rate | None:
+    if bucket is None or bucket.refill_period is None:
+        return None
+    return Rate(bucket.max_tokens, bucket.refill_period.seconds)
+
+
+def _limits(given: RateLimiting | None) -> Limits | None:
+    if given is None:
+        return None
+    tools = {tool.name: ToolRates(_rate(tool.shared), _rate(tool.per_user)) for tool in given.tools}
+    return Limits(_rate(given.shared), _rate(given.per_user), tools)
+
+
+def _audit(config: VmcpConfig, notes: _Notes) -> AuditSettings | None:
+    """Return the audit settings. The section's presence switches it on, unless it says `enabled: false` itself."""
+    given = config.audit
+    if given is None or _switched_off(given):
+        return None
+    known = {kind.value for kind in EventType}
+    for name in (*given.event_types, *given.exclude_event_types):
+        if name not in known:
+            notes.warnings.append(f"audit: {name!r} is no event type of this version")
+    return AuditSettings(
+        LineSettings(
+            component=given.component or "vmcp-server",
+            include_request_data=given.include_request_data,
+            include_response_data=given.include_response_data,
+            max_data_size=given.max_data_size or 1024,
+            max_delegation_depth=given.max_delegation_depth or 10,
+        ),
+        frozenset(given.event_types),
+        frozenset(given.exclude_event_types),
+        given.log_file,
+    )
+
+
+def _switched_off(given: Audit) -> bool:
+    return "enabled" in given.model_fields_set and not given.enabled

@@ -1,0 +1,114 @@
+"""The configuration as the program uses it: resolved, checked, immutable, free of the file's shape.
+
+`load` makes it, the composition root builds the parts from it, and a reload compares parts of two of them: what is
+equal keeps running. Secret values live in `repr=False` fields only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmcp.audit.log import AuditSettings
+from vmcp.auth.exchange import ExchangeSettings
+from vmcp.auth.oidc import OidcSettings
+from vmcp.authz.cedar import CedarSettings
+from vmcp.backend.settings import BackendSettings
+from vmcp.core.rules import AggregationRules
+from vmcp.limits.bucket import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAuthSettings:
+    """Towards a backend that asks for nothing."""
+
+    method = "unauthenticated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionSettings:
+    """One fixed header towards a backend."""
+
+    name: str
+    value: str = field(repr=False)
+
+    method = "header_injection"
+
+
+OutgoingSettings = NoAuthSettings | InjectionSettings | ExchangeSettings
+"""How to authenticate towards one backend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSource:
+    """Where the issuer's keys come from, besides what tokens must look like.
+
+    Attributes:
+        tokens: What a token must say.
+        jwks_url: Skips discovery; empty = discover.
+        allow_private: Key servers may have private addresses.
+        allow_http: Key servers may be without TLS. For tests.
+        ca_bundle: PEM file trusted besides the system's; None = system only.
+    """
+
+    tokens: OidcSettings
+    jwks_url: str = ""
+    allow_private: bool = False
+    allow_http: bool = False
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingSettings:
+    """Who gets in.
+
+    Attributes:
+        mode: `anonymous`, `local` or `oidc`.
+        oidc: Set for `oidc`.
+    """
+
+    mode: str = "anonymous"
+    oidc: OidcSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a configuration file decides.
+
+    Attributes:
+        name: Of the gateway; serverInfo and `MCP::"<name>"` of policies.
+        group: The MCPGroup that it serves.
+        backends: In the order of the file; static headers with their secrets resolved.
+        outgoing: Auth per backend; every backend has an entry.
+        incoming: Who gets in.
+        authz: Policies; None = everything is allowed to whoever gets in.
+        aggregation: How lists become one.
+        limits: Rate limits; None = none.
+        audit: None = no audit log.
+        timeout: Seconds for a call towards a backend.
+        timeouts: Other seconds for single backends.
+        fail_partial: Lists fail while a backend is missing (`partialFailureMode: fail`), else they hold what is there.
+        passthrough: Client headers that go on to backends.
+        metrics: `/metrics` is served.
+        debug: Log at debug level.
+        secrets: Every secret value in use, for the redactor.
+        warnings: What works, but probably not as meant.
+    """
+
+    name: str
+    group: str
+    backends: tuple[BackendSettings, ...] = ()
+    outgoing: Mapping[str, OutgoingSettings] = field(default_factory=dict)
+    incoming: IncomingSettings = field(default_factory=IncomingSettings)
+    authz: CedarSettings | None = None
+    aggregation: AggregationRules = field(default_factory=AggregationRules)
+    limits: Limits | None = None
+    audit: AuditSettings | None = None
+    timeout: float = 30.0
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    fail_partial: bool = False
+    passthrough: tuple[str, ...] = ()
+    metrics: bool = False
+    debug: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
