@@ -2,24 +2,143 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
+MCP1 := $(VENV)/mcp1/.locked
+BENCH := $(VENV)/bench/.locked
+NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.locked,$(wildcard tests/*/package-lock.json hack/*/package-lock.json))
+GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
+
+IMG ?= mcp-operator:latest
+VMCP_IMG ?= mcp-vmcp:latest
+CONTAINER_TOOL ?= docker
+# The user's kubectl, or the one that was built with the control plane.
+KUBECTL ?= $(shell command -v kubectl || echo "$$($(BIN)/python -m hack.controlplane binaries)/kubectl")
+
+PYTEST := $(BIN)/pytest -q
+# A file's tests stay on one worker: what a module-scoped fixture started is used by all of them.
+PARALLEL := -n 2 --dist=loadfile
+ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use
+
+.PHONY: run
+run: venv ## start control plane and operator, apply the samples, show what becomes of them; ONCE=1: check them and exit
+	@$(BIN)/python -m hack.run $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
+
+.PHONY: install
+install: ## install the CRDs into the cluster of your kubeconfig
+	$(KUBECTL) apply --server-side --force-conflicts -k config/crd
+
+.PHONY: uninstall
+uninstall: ## remove the CRDs, and with them every object of these kinds
+	$(KUBECTL) delete --ignore-not-found -k config/crd
+
+.PHONY: docker-build
+docker-build: ## build the images IMG and VMCP_IMG
+	$(CONTAINER_TOOL) build -f Dockerfile -t $(IMG) .
+	$(CONTAINER_TOOL) build -f Dockerfile.vmcp -t $(VMCP_IMG) .
+
+.PHONY: deploy
+deploy: ## deploy CRDs and operator, with IMG and VMCP_IMG, into the cluster of your kubeconfig
+	@hack/deploy.sh "$(IMG)" "$(VMCP_IMG)" | $(KUBECTL) apply --server-side --force-conflicts -f -
+
+.PHONY: undeploy
+undeploy: ## remove what `deploy` made
+	@hack/deploy.sh "$(IMG)" "$(VMCP_IMG)" | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: kind-e2e
+kind-e2e: ## end to end on a kind cluster; needs docker, kind and a network, CI does not run it
+	@hack/kind_e2e.sh "$(IMG)" "$(VMCP_IMG)"
+
+##@ Check
+
+.PHONY: lint
+lint: venv verify-generated ## style, strict types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy -p hack.controlplane
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: test-setup ## every suite with fixed seeds (under 10 minutes on 2 cores)
+	$(PYTEST) $(PARALLEL) tests $(ARGS)
+
+.PHONY: test-long
+test-long: test-setup ## every suite with full counts; prints seed and duration
+	@export TEST_LONG=1 TEST_SEED=$${TEST_SEED:-$$RANDOM}; echo "==> seed $$TEST_SEED (repeat with TEST_SEED=$$TEST_SEED make test-long)"; start=$$SECONDS; status=0; \
+	$(PYTEST) $(PARALLEL) --timeout=2400 --hypothesis-seed=$$TEST_SEED tests $(ARGS) || status=$$?; \
+	echo "==> seed $$TEST_SEED, $$(( SECONDS - start )) s, exit status $$status"; exit $$status
+
+.PHONY: unit envtest faults conformance e2e
+unit: venv ## tests without servers
+	$(PYTEST) $(PARALLEL) tests/unit $(ARGS)
+envtest: binaries ## tests against a real API server
+	$(PYTEST) $(PARALLEL) tests/envtest $(ARGS)
+faults: binaries ## tests with broken connections, killed processes, stopped clocks
+	$(PYTEST) $(PARALLEL) tests/faults $(ARGS)
+conformance: venv node mcp1 ## the protocol's conformance suite
+	$(PYTEST) tests/conformance $(ARGS)
+e2e: test-setup ## whole programs together
+	$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: test-setup
+test-setup: binaries node mcp1
+
+##@ Develop
 
 $(STAMP): locks/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=")'
 	@echo "==> making $(VENV) from locks/dev.txt (usually about a minute)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
 	@touch $@
 
-.PHONY: venv
+# Beside the main environment, because the two lines of the SDK cannot be installed together.
+$(MCP1): locks/mcp1.txt | $(STAMP)
+	@echo "==> making $(VENV)/mcp1 from $< (usually 20 s)"
+	@$(PYTHON) -m venv $(VENV)/mcp1
+	@$(VENV)/mcp1/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(BENCH): locks/bench.txt | $(STAMP)
+	@echo "==> making $(VENV)/bench from $< (usually about a minute)"
+	@$(PYTHON) -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+%/node_modules/.locked: %/package-lock.json hack/npm_ci.sh | $(STAMP)
+	@hack/npm_ci.sh $*
+
+.PHONY: venv mcp1 bench-venv node binaries
 venv: $(STAMP) ## make the locked virtual environment
+mcp1: $(MCP1) ## make the environment with the older line of the MCP SDK
+bench-venv: $(BENCH) ## make the environment with the peers of the benchmarks
+node: $(NODE_MODULES) ## install the locked Node packages; Node itself is in the virtual environment
+binaries: venv ## find or build etcd, kube-apiserver, kube-controller-manager, kubectl (first time: about 6 minutes)
+	@$(BIN)/python -m hack.controlplane binaries >/dev/null
+
+.PHONY: manifests
+manifests: venv ## generate CRDs, RBAC and reference pages from the code
+	@for name in $(GENERATORS); do $(BIN)/python -m hack.$$name; done
+
+.PHONY: verify-generated
+verify-generated: venv ## fail when a generated file is not current
+	@for name in $(GENERATORS); do $(BIN)/python -m hack.$$name --check || { echo "run: make manifests" >&2; exit 1; }; done
+
+.PHONY: format
+format: venv ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
 
 .PHONY: lock
 lock: venv ## resolve the dependencies of pyproject.toml again
@@ -27,15 +146,3 @@ lock: venv ## resolve the dependencies of pyproject.toml again
 	  $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra $$extra pyproject.toml -o locks/$$extra.txt; done
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra bench pyproject.toml -o locks/bench.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header locks/mcp1.in -o locks/mcp1.txt
-
-.PHONY: format
-format: venv ## format the code
-	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix .
-
-.PHONY: lint
-lint: venv ## style, strict types, import contracts, generated files
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
