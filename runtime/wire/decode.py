@@ -86,7 +86,7 @@ def decode_record(resource: Resource, data: bytes | msgspec.Raw, *, metadata_onl
         DecodeError: not JSON, or metadata of another shape.
         UnexpectedKindError: an object of another kind.
     """
-    raw = bytes(data)
+    raw = bytes(data).strip()  # answers end with a line feed, watch objects do not
     envelope = _decode_envelope(raw)
     if envelope.kind not in (resource.kind, "", _PARTIAL):
         raise UnexpectedKindError(f"expected {resource.kind}, got {envelope.kind[:80]!r}")
