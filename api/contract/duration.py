@@ -100,7 +100,7 @@ def _nanoseconds(text: str, match: re.Match[str]) -> int:
     if unit not in _UNITS:
         raise ValueError(f"{text!r} has the unknown unit {unit!r}; known are ns, us, ms, s, m and h")
     size = _UNITS[unit]
-    count = int(whole[:30] or "0") if len(whole.lstrip("0")) <= 20 else _LIMIT
+    count = int(whole[:30] or "0") if len(whole.lstrip("0")) <= 20 else _LIMIT + 1
     if count > _LIMIT // size:
         raise ValueError(f"{text!r} is too long for a duration")
     return count * size + (_fraction(fraction, size) if point and fraction else 0)
