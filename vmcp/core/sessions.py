@@ -13,14 +13,24 @@ from collections.abc import Callable, Hashable
 
 from vmcp.backend.interface import Backend, BackendSession, SessionSpec
 
+LINGER = 60.0
+"""Seconds that a session with a replaced backend lives on for calls that are under way."""
+
 
 class BackendSessions:
-    """One client's sessions, by backend name."""
+    """One client's sessions, by backend name.
 
-    __slots__ = ("_closing", "_open", "spec", "used_at")
+    Attributes:
+        spec: On whose behalf they are opened.
+        used_at: `time.monotonic()` of the last use.
+        busy: Requests that use them now.
+    """
+
+    __slots__ = ("_closing", "_open", "busy", "spec", "used_at")
 
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
+        self.busy = 0
         self.used_at = time.monotonic()
         self._open: dict[str, tuple[Backend, BackendSession]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -31,7 +41,7 @@ class BackendSessions:
         if known is not None:
             if known[0] is backend:
                 return known[1]
-            self._end(known[1])
+            self._retire(known[1])
         session = backend.open(self.spec)
         self._open[backend.name] = (backend, session)
         return session
@@ -45,18 +55,28 @@ class BackendSessions:
         for name, (backend, session) in list(self._open.items()):
             if not keep(backend):
                 del self._open[name]
-                self._end(session)
+                self._retire(session)
 
     async def close(self) -> None:
         """End all. Never raises."""
         sessions = [session for _, session in self._open.values()]
         self._open.clear()
-        await asyncio.gather(*(session.close() for session in sessions), *self._closing, return_exceptions=True)
+        retiring = list(self._closing)
+        for task in retiring:
+            task.cancel()
+        await asyncio.gather(*(session.close() for session in sessions), *retiring, return_exceptions=True)
 
-    def _end(self, session: BackendSession) -> None:
-        task = asyncio.create_task(session.close())
+    def _retire(self, session: BackendSession) -> None:
+        task = asyncio.create_task(_close_later(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+async def _close_later(session: BackendSession) -> None:
+    try:
+        await asyncio.sleep(LINGER)
+    finally:
+        await session.close()
 
 
 class SharedSessions:

@@ -17,10 +17,11 @@ from vmcp.core.types import Outcome
 from vmcp.front.convert import Rendering
 from vmcp.front.http import HttpError, RawHeaders, Scope, text
 from vmcp.front.settings import FrontSettings
+from vmcp.observe.metrics import Metrics
 from vmcp.trace import TraceContext
 from vmcp.trace import parse as parse_trace
 from vmcp.wire.jsonrpc import RequestId, dumps
-from vmcp.wire.protocol import RESOURCES_READ
+from vmcp.wire.protocol import RESOURCES_READ, TOOLS_CALL
 
 MODERN_CAPABILITIES: Final = {
     "tools": {"listChanged": True},
@@ -55,6 +56,7 @@ class Front:
 
     gateway: Gateway
     settings: FrontSettings
+    metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -66,6 +68,11 @@ class Front:
 
     server_info: bytes = b"{}"
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))
+
+    @property
+    def recording(self) -> bool:
+        """Somebody wants to know of every request."""
+        return self.metrics is not None or self.gateway.plan.audit.enabled
 
     async def authenticate(self, raw: RawHeaders) -> Principal:
         """Return who asks.
@@ -117,7 +124,12 @@ class Front:
         trace: TraceContext | None = None,
         params: bytes | None = None,
     ) -> None:
-        """Write the audit line of a request that ended."""
+        """Count a request that ended, and write its audit line."""
+        if self.metrics is not None:
+            verdict = outcome.verdict.value
+            self.metrics.request(method, era.value, verdict, time.perf_counter() - arrival.started)
+            if method == TOOLS_CALL and outcome.route is not None:
+                self.metrics.tool_call(outcome.route.name, outcome.route.backend, verdict)
         audit = self.gateway.plan.audit
         if not audit.enabled:
             return

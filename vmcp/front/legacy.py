@@ -205,7 +205,7 @@ class LegacyFront:
     def _record(
         self, arrival: Arrival, session: LegacySession, message: Message, outcome: Outcome, status: int
     ) -> None:
-        if self._front.gateway.plan.audit.enabled:
+        if self._front.recording:
             self._front.record(
                 arrival,
                 Era.LEGACY,

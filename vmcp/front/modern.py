@@ -104,6 +104,7 @@ class ModernFront:
         caller = self._caller(arrival, params.meta)
         caller.sink = _sink(exchange, caller.log_level)
         request_id = known_id(message)
+        caller.sessions.busy += 1
         try:
             outcome = await self.dispatch(caller, str(message.method), decode_params(message.params), params)
         except asyncio.CancelledError:
@@ -117,13 +118,15 @@ class ModernFront:
         except BaseException:
             exchange.discard()
             raise
+        finally:
+            caller.sessions.busy -= 1
         exchange.on_gone = None
         status, body = modern_answer(request_id, outcome, hints=wants_hints(str(message.method)))
         self._record(arrival, message, caller, outcome, status)
         await exchange.finish(status, body)
 
     def _record(self, arrival: Arrival, message: Message, caller: Caller, outcome: Outcome, status: int) -> None:
-        if self._front.gateway.plan.audit.enabled:
+        if self._front.recording:
             self._front.record(
                 arrival,
                 Era.MODERN,

@@ -33,9 +33,9 @@ class Service:
     """
 
     def __init__(
-        self, gateway: Gateway, settings: FrontSettings, metrics: Callable[[], tuple[bytes, str]] | None
+        self, gateway: Gateway, settings: FrontSettings, metrics: Callable[[], tuple[bytes, str] | None]
     ) -> None:
-        """Take what to report on, and what renders metrics (body and content type)."""
+        """Take what to report on, and what renders metrics (body and content type; None = not served)."""
         self._gateway = gateway
         self._settings = settings
         self._metrics = metrics
@@ -115,10 +115,11 @@ class Service:
         }
 
     async def _show_metrics(self, send: Send) -> None:
-        if self._metrics is None or not self._settings.metrics:
+        rendered = self._metrics()
+        if rendered is None:
             await answer(send, 404, _NOT_FOUND)
             return
-        body, kind = self._metrics()
+        body, kind = rendered
         await answer(send, 200, body, ((b"content-type", kind.encode()),))
 
     async def _well_known(self, method: str, path: str, send: Send) -> None:

@@ -23,7 +23,6 @@ class FrontSettings:
         ask_timeout: Seconds that a client has to answer a question of a backend.
         loopback_only: The listener is on a loopback address: only loopback names are accepted in Host and Origin.
         allowed_origins: Origins that are accepted although they are not the gateway's own.
-        metrics: `/metrics` is served.
     """
 
     version: str = "0"
@@ -39,4 +38,3 @@ class FrontSettings:
     ask_timeout: float = 600.0
     loopback_only: bool = False
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
-    metrics: bool = True

@@ -1,0 +1,100 @@
+"""uvicorn's HTTP protocol with the bounds that it does not have: size of the head, time for head and body.
+
+httptools reads heads of any size and waits for ever. Here a head beyond its limit is answered with 431, and `sweep`,
+called now and then, closes connections that take too long to say what they want (slowloris) with 408. The hot path pays
+an addition and two assignments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of the request line and all headers."""
+HEAD_SECONDS: Final = 10.0
+"""From the first byte of a request (or the connection's begin) to the end of its head."""
+BODY_SECONDS: Final = 60.0
+"""From the end of the head to the end of the body."""
+
+_TOO_LARGE = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the headers are too large"}}'
+_TOO_SLOW = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request took too long to arrive"}}'
+_INVALID = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request is not valid HTTP"}}'
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    head_bytes = 0
+    due: float | None = None
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that never says anything is slow, too."""
+        super().connection_made(transport)
+        self.due = time.monotonic() + HEAD_SECONDS
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head, even before the parser has seen its end."""
+        if self._in_head:
+            self.head_bytes += len(data)
+            if self.due is None:
+                self.due = time.monotonic() + HEAD_SECONDS
+        super().data_received(data)
+        if self._in_head and self.head_bytes > MAX_HEAD:
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Drop what is beyond the limit; the request is refused at the end of the head."""
+        if self.head_bytes <= MAX_HEAD or sum(len(n) + len(v) for n, v in self.headers) <= MAX_HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the body has its own time."""
+        oversize = self.head_bytes > MAX_HEAD and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD
+        self._in_head = False
+        self.due = time.monotonic() + BODY_SECONDS
+        if oversize:
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+            return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole: no clock runs until the next one begins."""
+        super().on_message_complete()
+        self.due = None
+        self._in_head = True
+        self.head_bytes = 0
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  the base class's words are not for our clients
+        """Refuse what is not HTTP."""
+        self._refuse(b"400 Bad Request", _INVALID)
+
+    def _refuse(self, status: bytes, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (status, len(body)) + body)
+        self.transport.close()
+
+    def too_slow(self) -> None:
+        """Close: what was promised did not come."""
+        answered = self.cycle is not None and self.cycle.response_started
+        if answered:
+            self.transport.close()
+        else:
+            self._refuse(b"408 Request Timeout", _TOO_SLOW)
+
+
+def sweep(connections: Iterable[Any]) -> int:
+    """Close the connections that are overdue; return how many."""
+    now = time.monotonic()
+    overdue = [c for c in connections if isinstance(c, GuardedProtocol) and c.due is not None and c.due < now]
+    for connection in overdue:
+        connection.due = None
+        connection.too_slow()
+    return len(overdue)

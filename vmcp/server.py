@@ -1,0 +1,364 @@
+"""The gateway as a whole: parts built from settings, swapped by a reload, served by uvicorn, ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import uvicorn
+
+from vmcp.audit.interface import AuditLog
+from vmcp.audit.log import NoAudit, ThreadedAuditLog
+from vmcp.auth.build import build_authenticator, build_outgoing
+from vmcp.auth.interface import Authenticator, OutgoingAuth
+from vmcp.authz.cedar import AllowAll, CedarAuthorizer
+from vmcp.authz.interface import Authorizer
+from vmcp.backend.interface import Backend, Circuit
+from vmcp.backend.settings import BackendSettings, Resolve
+from vmcp.config.settings import OutgoingSettings, Settings
+from vmcp.core.gateway import Gateway
+from vmcp.core.plan import Plan
+from vmcp.core.seal import Sealer
+from vmcp.front.app import App
+from vmcp.front.base import Front
+from vmcp.front.legacy import LegacyFront
+from vmcp.front.modern import ModernFront
+from vmcp.front.protocol import GuardedProtocol, sweep
+from vmcp.front.service import Service
+from vmcp.front.session import LegacySession, SessionStore
+from vmcp.front.settings import FrontSettings
+from vmcp.limits.bucket import MemoryRateLimiter
+from vmcp.limits.interface import RateLimiter
+from vmcp.observe.metrics import BackendSample, Metrics
+
+log = structlog.get_logger(__name__)
+
+LINGER = 60.0
+"""Seconds that replaced parts live on for calls that are under way."""
+SWEEP = 1.0
+"""Seconds between two looks at slow connections and expired sessions."""
+_UP = frozenset({Circuit.CLOSED, Circuit.HALF_OPEN})
+
+BackendFactory = Callable[[BackendSettings, OutgoingAuth, Resolve], Backend]
+
+
+@dataclass(slots=True)
+class _Built:
+    """A running backend and what it was built from."""
+
+    settings: BackendSettings
+    outgoing: OutgoingSettings
+    auth: OutgoingAuth
+    backend: Backend
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What a plan consists of, to be compared with the next one."""
+
+    settings: Settings
+    authenticator: Authenticator
+    authorizer: Authorizer
+    limiter: RateLimiter | None
+    audit: AuditLog
+    built: dict[str, _Built] = field(default_factory=dict)
+
+
+class Server:
+    """A gateway that runs.
+
+    Attributes:
+        app: The ASGI application.
+        gateway: The core.
+        metrics: Of this process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        make_backend: BackendFactory,
+        front: FrontSettings | None = None,
+        resolve: Resolve | None = None,
+        overrides: Mapping[tuple[str, int], str] | None = None,
+        metrics: Metrics | None = None,
+        secrets: tuple[bytes, ...] = (),
+    ) -> None:
+        """Build everything; nothing runs before `start`.
+
+        Args:
+            settings: The configuration.
+            make_backend: Makes a backend of its settings and its auth.
+            front: Limits and addresses of the listener.
+            resolve: Addresses to use for (host, port) of backends, as curl's `--resolve`.
+            overrides: The same for token endpoints and issuers.
+            metrics: Where to count; None = own ones.
+            secrets: Seal session ids, cursors and request state; the first seals, all open. Empty = of this process.
+
+        Raises:
+            OSError: A file that the settings name cannot be read.
+        """
+        self.metrics = metrics or Metrics()
+        self._make_backend = make_backend
+        self._resolve = resolve or {}
+        self._overrides = overrides
+        self._parts = self._build(settings, None)
+        sealer = Sealer(secrets)
+        self.gateway = Gateway(_plan(self._parts), sealer)
+        front = front or FrontSettings()
+        self._front = Front(self.gateway, front, self.metrics)
+        self._sessions = SessionStore(sealer, front, self._session_ended)
+        self._legacy = LegacyFront(self._front, self._sessions)
+        self._modern = ModernFront(self._front)
+        self._service = Service(self.gateway, front, self._show_metrics)
+        self.app = App(self._front, self._legacy, self._modern, self._service)
+        self.metrics.watch_backends(self._samples)
+        self._background: set[asyncio.Task[None]] = set()
+        self._housekeeper: asyncio.Task[None] | None = None
+        self._connections: set[Any] = set()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Start backends and housekeeping. Waits for nobody."""
+        for built in self._parts.built.values():
+            await built.backend.start()
+        self._housekeeper = asyncio.create_task(self._keep_house(), name="housekeeping")
+
+    async def apply(self, settings: Settings) -> None:
+        """Swap the configuration in: what is equal keeps running, what is under way ends as it began.
+
+        Raises:
+            OSError: A file that the settings name cannot be read; everything stays as it was.
+        """
+        old, new = self._parts, self._build(settings, self._parts)
+        for name, built in new.built.items():
+            if old.built.get(name) is not built:
+                await built.backend.start()
+        self._parts = new
+        self.gateway.replace(_plan(new))
+        self._front.refresh()
+        for session in self._sessions.all():
+            session.backends.drop(self.gateway.has)
+        gone = [built for name, built in old.built.items() if new.built.get(name) is not built]
+        self.metrics.forget_backends(old.built.keys() - new.built.keys())
+        self._spawn(_retire(gone, old, new))
+
+    def drain(self) -> None:
+        """Say that this process is about to end: not ready any more, streams end in good order."""
+        self._service.draining = True
+
+    def end_streams(self) -> None:
+        """End the streams that would never end by themselves."""
+        self._modern.end_streams()
+        for session in self._sessions.all():
+            session.streams.finish()
+
+    async def close(self) -> None:
+        """End sessions, backends and the rest. Bounded by what the parts promise."""
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+        for task in self._background:
+            task.cancel()
+        await self._sessions.close()
+        await self.gateway.close()
+        parts = self._parts
+        await asyncio.gather(*(_close_built(built) for built in parts.built.values()), return_exceptions=True)
+        await parts.authenticator.close()
+        parts.audit.close()
+
+    # --- building ---
+
+    def _build(self, settings: Settings, old: _Parts | None) -> _Parts:
+        """Build the parts of `settings`, taking over from `old` what is equal."""
+        was = None if old is None else old.settings
+        keep = old is not None and was is not None
+        parts = _Parts(
+            settings,
+            old.authenticator
+            if old is not None and was is not None and was.incoming == settings.incoming
+            else build_authenticator(settings.incoming, self._overrides),
+            old.authorizer
+            if old is not None and was is not None and was.authz == settings.authz
+            else (AllowAll() if settings.authz is None else CedarAuthorizer(settings.authz)),
+            old.limiter
+            if old is not None and was is not None and was.limits == settings.limits
+            else (None if settings.limits is None else MemoryRateLimiter(settings.limits)),
+            old.audit if old is not None and was is not None and was.audit == settings.audit else self._audit(settings),
+        )
+        for backend in settings.backends:
+            outgoing = settings.outgoing[backend.name]
+            known = old.built.get(backend.name) if keep and old is not None else None
+            if known is not None and known.settings == backend and known.outgoing == outgoing:
+                parts.built[backend.name] = known
+            else:
+                auth = build_outgoing(outgoing, self._overrides)
+                made = self._make_backend(backend, auth, self._resolve)
+                parts.built[backend.name] = _Built(backend, outgoing, auth, made)
+        return parts
+
+    def _audit(self, settings: Settings) -> AuditLog:
+        if settings.audit is None:
+            return NoAudit()
+        return ThreadedAuditLog(settings.audit, dropped=self.metrics.audit_dropped.inc)
+
+    # --- housekeeping ---
+
+    def watch(self, connections: set[Any]) -> None:
+        """Look after the slow ones of these connections."""
+        self._connections = connections
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            sweep(list(self._connections))
+            self._sessions.sweep()
+            self.gateway.shared.sweep(lambda sessions: bool(sessions.busy))
+            self.metrics.sessions.set(len(self._sessions))
+
+    def _session_ended(self, session: LegacySession) -> None:
+        self.gateway.offers.unwatch(session.watcher)
+
+    def _samples(self) -> list[BackendSample]:
+        return [
+            BackendSample(
+                name, backend.catalogue.known and backend.state.circuit in _UP, backend.state.circuit not in _UP
+            )
+            for name, backend in self.gateway.plan.backends.items()
+        ]
+
+    def _show_metrics(self) -> tuple[bytes, str] | None:
+        if not self._parts.settings.metrics:
+            return None
+        kind, body = self.metrics.render()
+        return body, kind
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _plan(parts: _Parts) -> Plan:
+    settings = parts.settings
+    return Plan(
+        name=settings.name,
+        group=settings.group,
+        backends={name: built.backend for name, built in parts.built.items()},
+        rules=settings.aggregation,
+        authenticator=parts.authenticator,
+        authorizer=parts.authorizer,
+        limiter=parts.limiter,
+        audit=parts.audit,
+        timeout=settings.timeout,
+        timeouts=settings.timeouts,
+        fail_partial=settings.fail_partial,
+        passthrough=frozenset(name.lower() for name in settings.passthrough),
+    )
+
+
+async def _retire(gone: list[_Built], old: _Parts, new: _Parts) -> None:
+    """Close what a reload replaced, after the calls that still use it."""
+    try:
+        await asyncio.sleep(LINGER)
+    finally:
+        await asyncio.gather(*(_close_built(built) for built in gone), return_exceptions=True)
+        if old.authenticator is not new.authenticator:
+            await old.authenticator.close()
+        if old.audit is not new.audit:
+            await asyncio.to_thread(old.audit.close)
+
+
+async def _close_built(built: _Built) -> None:
+    await built.backend.close()
+    await built.auth.close()
+
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signal handlers: when to end is decided outside."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+
+async def serve(
+    server: Server,
+    *,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    listening: Callable[[int], None] | None = None,
+    drain_seconds: float = 0.0,
+    grace_seconds: float = 10.0,
+) -> None:
+    """Serve until `stop` is set, then end: not ready, keep serving a while, end streams, finish calls, close.
+
+    Args:
+        server: The gateway; started and closed here.
+        host: Address to listen on.
+        port: Port to listen on; 0 = any.
+        stop: Set it to end.
+        listening: Called once with the port.
+        drain_seconds: Between "not ready" and the end of accepting, so that load balancers notice.
+        grace_seconds: For calls that are under way.
+
+    Raises:
+        OSError: The address cannot be used.
+    """
+    sock = _listen(host, port)
+    config = uvicorn.Config(
+        server.app,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, int(grace_seconds)),
+        backlog=2048,
+    )
+    web = _Uvicorn(config)
+    await server.start()
+    server.watch(web.server_state.connections)
+    serving = asyncio.create_task(web.serve(sockets=[sock]), name="uvicorn")
+    if listening is not None:
+        listening(sock.getsockname()[1])
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            server.drain()
+            log.info("shutting down", drain_seconds=drain_seconds, grace_seconds=grace_seconds)
+            await asyncio.wait({serving}, timeout=drain_seconds)
+            server.end_streams()
+            web.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
+        async with asyncio.timeout(grace_seconds + 10):
+            await server.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
