@@ -16,6 +16,14 @@ from vmcp.http.types import ConnectError, HttpTimeout, Limits
 _LOOK_AFTER = 0.2
 """Seconds of idleness after which a connection is looked at before use: a poll(2) costs a few microseconds."""
 
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A silent stream may live for hours; this finds out within a minute when its other end is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -187,13 +195,16 @@ class Pool:
     async def _dial(
         self, loop: asyncio.AbstractEventLoop, address: str | int, context: ssl.SSLContext | None
     ) -> Connection:
-        _transport, connection = await loop.create_connection(
+        transport, connection = await loop.create_connection(
             lambda: Connection(loop, self._limits, self._on_free, self._on_close),
             str(address),
             self._origin.port,
             ssl=context,
             server_hostname=self._origin.host if context is not None else None,
         )
+        sock = transport.get_extra_info("socket")
+        for level, option, value in _KEEPALIVE:
+            sock.setsockopt(level, option, value)
         return connection
 
     def _drop_outdated(self) -> None:

@@ -13,23 +13,21 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Chunks of a body as they arrive. One reader at a time.
-
-    Attributes:
-        deadline: Event loop time after which `chunk` raises; None = no end. The owner may move it.
-    """
+    """Chunks of a body as they arrive. One reader at a time."""
 
     __slots__ = (
         "_buffered",
         "_chunks",
         "_connection",
+        "_deadline",
+        "_discarding",
         "_done",
         "_error",
         "_high",
         "_loop",
         "_paused",
+        "_timer",
         "_waiter",
-        "deadline",
     )
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, high_water: int) -> None:
@@ -39,10 +37,12 @@ class Stream:
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
+        self._discarding = False
         self._done = False
         self._error: HttpError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self.deadline: float | None = None
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def finished(self) -> bool:
@@ -80,21 +80,49 @@ class Stream:
         self._chunks.clear()
         return joined
 
+    @property
+    def deadline(self) -> float | None:
+        """Event loop time after which `chunk` raises; None = no end. May be moved while somebody waits."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, value: float | None) -> None:
+        self._deadline = value
+        if self._waiter is not None:
+            self._arm(value)
+
+    def _arm(self, end: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if end is None else self._loop.call_at(end, self._expire)
+
     async def _wait(self, idle: float | None) -> None:
-        now = self._loop.time()
-        ends = [end for end in (self.deadline, None if idle is None else now + idle) if end is not None]
+        end = self._deadline
+        if idle is not None:
+            silent = self._loop.time() + idle
+            end = silent if end is None else min(end, silent)
         self._waiter = waiter = self._loop.create_future()
-        timer = self._loop.call_at(min(ends), self._expire) if ends else None
+        self._arm(end)
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            self._arm(None)
 
     def _expire(self) -> None:
         self._finish(HttpTimeout("the stream was silent for too long", sent=True))
         self._abort()
+
+    def discard(self, linger: float) -> None:
+        """Read no more, but let the body end by itself within `linger` seconds, so that the connection can be kept."""
+        self._chunks.clear()
+        if self._done or self._connection is None:
+            return
+        self._discarding = True
+        if self._paused:
+            self._paused = False
+            self._connection.resume_reading()
+        self._loop.call_later(linger, self.close)
 
     def close(self) -> None:
         """Stop reading. Closes the connection unless the body is complete already."""
@@ -113,7 +141,7 @@ class Stream:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the socket; pauses it when the reader is behind."""
-        if self._done:
+        if self._done or self._discarding:
             return
         self._chunks.append(data)
         self._buffered += len(data)

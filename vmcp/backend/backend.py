@@ -1,0 +1,275 @@
+"""One configured backend: composes client, adapters, health and catalogue, and keeps them true in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from vmcp.auth.interface import OutgoingAuth, Principal
+from vmcp.backend.backoff import Backoff
+from vmcp.backend.breaker import Breaker
+from vmcp.backend.classify import classify
+from vmcp.backend.errors import BackendTimeout
+from vmcp.backend.handshake import Handshake
+from vmcp.backend.health import HealthKeeper
+from vmcp.backend.interface import (
+    BackendSession,
+    BackendState,
+    Catalogue,
+    CatalogueChange,
+    Kind,
+    SessionSpec,
+)
+from vmcp.backend.mirrored import mirror_of
+from vmcp.backend.model import Era
+from vmcp.backend.modern import ModernCaller
+from vmcp.backend.monitor import Monitor
+from vmcp.backend.personal import PersonalCatalogues
+from vmcp.backend.session import Session
+from vmcp.backend.settings import BackendSettings, HeaderList
+from vmcp.backend.shelf import differences
+from vmcp.backend.wire import Wire
+from vmcp.http.client import Client, parse_origin
+from vmcp.http.tls import Trust
+from vmcp.http.types import Limits
+
+log = structlog.get_logger(__name__)
+
+REPROBE_EVERY = 5.0
+"""Seconds between two looks at the era of a backend that contradicts itself."""
+
+
+class McpBackend:
+    """Implements `Backend`.
+
+    Attributes:
+        settings: As configured.
+        state: See `BackendState`.
+        breaker: Guards calls and probes.
+        health: Where every call and probe reports to.
+        wire: For the adapters.
+        modern: For the adapters.
+    """
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        auth: OutgoingAuth,
+        *,
+        resolve: Mapping[tuple[str, int], str] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        """Make a backend; opens nothing.
+
+        Args:
+            settings: As configured.
+            auth: Towards this backend.
+            resolve: (host, port) -> address.
+            sleep: For tests.
+            clock: For tests.
+            backoff: For tests.
+
+        Raises:
+            ValueError: The URL or the CA bundle's path is unusable.
+        """
+        origin, target = parse_origin(settings.url)
+        limits = Limits(max_body=settings.max_response, connect_timeout=settings.connect_timeout)
+        self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve)
+        self.settings = settings
+        self.state = BackendState()
+        self.breaker = Breaker(settings.breaker, clock=clock)
+        self.health = HealthKeeper(
+            self.state,
+            self.breaker,
+            threshold=settings.unhealthy_threshold,
+            slow_after=settings.slow_after,
+            on_change=lambda: self._tell(frozenset()),
+        )
+        self.wire = Wire(settings, self._client, auth, target)
+        self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self._suspect)
+        self._catalogue = Catalogue()
+        self._listeners: list[Callable[[CatalogueChange], None]] = []
+        self._classifying: asyncio.Task[Era] | None = None
+        self._judged_at = 0.0
+        self._handshake: Handshake | None = None
+        self._sleep = sleep
+        self._backoff = backoff
+        self._personal = PersonalCatalogues(self)
+        self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
+        if settings.transport == "sse":
+            self.state.era = Era.LEGACY
+
+    # --- Backend: what it is ---
+
+    @property
+    def name(self) -> str:
+        """See `Backend`."""
+        return self.settings.name
+
+    @property
+    def url(self) -> str:
+        """See `Backend`."""
+        return self.settings.url
+
+    @property
+    def transport(self) -> str:
+        """See `Backend`."""
+        return self.settings.transport
+
+    @property
+    def auth_method(self) -> str:
+        """See `Backend`."""
+        return self.wire.auth_method
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """See `Backend`."""
+        return self._catalogue
+
+    @property
+    def personal(self) -> bool:
+        """See `Backend`."""
+        return self._monitor.no_credentials
+
+    async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
+        """See `Backend`."""
+        return await self._personal.get(principal, headers, timeout)
+
+    # --- Backend: life ---
+
+    async def start(self) -> None:
+        """See `Backend`."""
+        self._monitor.start()
+
+    async def wait_known(self, timeout: float) -> bool:
+        """See `Backend`."""
+        return await self._monitor.wait_first(timeout)
+
+    def open(self, spec: SessionSpec) -> BackendSession:
+        """See `Backend`."""
+        return Session(self, spec, sleep=self._sleep, backoff=self._backoff)
+
+    def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
+        """See `Backend`."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    async def close(self) -> None:
+        """See `Backend`."""
+        self._listeners.clear()
+        await self._monitor.close()
+        await self._personal.close()
+        if self._classifying is not None:
+            self._classifying.cancel()
+            await asyncio.gather(self._classifying, return_exceptions=True)
+        self._client.close()
+
+    # --- for monitor and sessions: catalogue ---
+
+    def publish(self, catalogue: Catalogue) -> None:
+        """Take a new catalogue and tell who listens when it differs."""
+        changed = differences(self._catalogue, catalogue)
+        first = catalogue.known and not self._catalogue.known
+        self._catalogue = catalogue
+        if changed or first:
+            if Kind.TOOLS in changed:
+                found = (
+                    {item.key: mirror_of(item.raw) for item in catalogue.tools} if catalogue.era is Era.MODERN else {}
+                )
+                self.modern.mirrors = {name: mirror for name, mirror in found.items() if mirror}
+            self._tell(changed or frozenset(Kind))
+
+    def _tell(self, kinds: frozenset[Kind]) -> None:
+        change = CatalogueChange(self.name, kinds, self._catalogue)
+        for listener in list(self._listeners):
+            try:
+                listener(change)
+            except Exception:
+                log.exception("a listener failed", backend=self.name)
+
+    async def refresh_tools(self, deadline: float) -> None:
+        """Fetch the list of tools now; failures are only logged."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._monitor.refresh((Kind.TOOLS,))
+        except TimeoutError:
+            log.info("the tools could not be fetched in time", backend=self.name)
+
+    # --- for sessions: era ---
+
+    def confirm(self, era: Era) -> None:
+        """A call succeeded in this era's way: that is a verdict."""
+        if self.state.era is None:
+            self.state.era = era
+
+    async def classify(self, deadline: float, principal: Principal | None, passthrough: HeaderList) -> Era:
+        """Return the era, asking the backend; one probe at a time. An inconclusive answer means LEGACY, for this call.
+
+        Raises:
+            BackendError: The backend cannot be asked.
+        """
+        if self._classifying is None:
+            self._classifying = asyncio.get_running_loop().create_task(self._classify(principal, passthrough))
+            self._classifying.add_done_callback(self._classified)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(self._classifying)
+        except TimeoutError:
+            raise BackendTimeout(self.name, "did not say in time which protocol it speaks", sent=False) from None
+
+    def _classified(self, task: asyncio.Task[Era]) -> None:
+        self._classifying = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _classify(self, principal: Principal | None, passthrough: HeaderList) -> Era:
+        deadline = asyncio.get_running_loop().time() + self.settings.health_timeout
+        verdict = await classify(self.modern, deadline=deadline, principal=principal, passthrough=passthrough)
+        self._judged_at = asyncio.get_running_loop().time()
+        if verdict.era is None:
+            return Era.LEGACY
+        if verdict.era is not self.state.era:
+            log.info("the backend's protocol is known", backend=self.name, era=verdict.era.value)
+        self.state.era = verdict.era
+        self._handshake = verdict.handshake
+        self.state.version = "" if verdict.handshake is None else verdict.handshake.version
+        return verdict.era
+
+    async def reclassify(self, was: Era, deadline: float, principal: Principal | None, passthrough: HeaderList) -> None:
+        """The backend contradicted the era that we took it for: ask again, but not more than every few seconds.
+
+        Raises:
+            BackendError: The backend cannot be asked.
+        """
+        if self.transport == "sse":
+            return
+        recent = asyncio.get_running_loop().time() - self._judged_at < REPROBE_EVERY
+        if self.state.era is was and not (recent and self._judged_at):
+            await self.classify(deadline, principal, passthrough)
+
+    def _suspect(self) -> None:
+        """A modern backend left out what every modern result has: look again before the next call, at leisure."""
+        now = asyncio.get_running_loop().time()
+        if now - self._judged_at >= REPROBE_EVERY:
+            self._judged_at = now
+            self.state.era = None
+
+    async def discovered(self, deadline: float, principal: Principal | None, passthrough: HeaderList) -> Handshake:
+        """Return what a modern backend announces.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        if self._handshake is None:
+            await self.classify(deadline, principal, passthrough)
+        return self._handshake or Handshake("", frozenset())

@@ -1,0 +1,214 @@
+"""Legacy streamable HTTP (2025-03-26 to 2025-11-25): every message a POST, its answer JSON or an event stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from vmcp.auth.interface import Principal
+from vmcp.backend.answers import SessionLost, is_session_loss, message_of
+from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
+from vmcp.backend.inbox import ActiveCall, Inbox
+from vmcp.backend.settings import HeaderList
+from vmcp.backend.streams import MessageStream
+from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
+from vmcp.http.types import Response
+from vmcp.wire.jsonrpc import Message, RequestId
+from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
+
+RESUME_WAIT = 1.0
+"""Seconds before a broken stream is resumed, when the server did not say how long."""
+
+POST_TIMEOUT = 10.0
+"""Seconds for notifications and for answers to the backend's questions."""
+
+
+class Channel(Protocol):
+    """How a legacy session's messages travel."""
+
+    async def exchange(
+        self, body: bytes, id_: RequestId, active: ActiveCall, *, idempotent: bool
+    ) -> tuple[Message, int]:
+        """Send a request; return the response and the HTTP status."""
+        ...
+
+    async def post(self, body: bytes) -> None:
+        """Send a notification, or an answer of ours."""
+        ...
+
+    def established(self, version: str) -> None:
+        """The handshake agreed on a version."""
+        ...
+
+    async def close(self) -> None:
+        """End the session at the server, best effort."""
+        ...
+
+
+class StreamableChannel:
+    """One session over streamable HTTP.
+
+    Attributes:
+        session_id: As the server issued it with `initialize`; None = it keeps none.
+        principal: On whose behalf the session's own requests go; None = probes. Follows the newest call.
+        passthrough: The client's headers for the session's own requests.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        inbox: Callable[[], Inbox],
+        *,
+        principal: Principal | None,
+        passthrough: HeaderList,
+        max_event: int,
+    ) -> None:
+        self._wire = wire
+        self._inbox = inbox
+        self._max_event = max_event
+        self._version: str | None = None
+        self._headers: HeaderList = POST_HEADERS
+        self.session_id: str | None = None
+        self.principal = principal
+        self.passthrough = passthrough
+
+    def established(self, version: str) -> None:
+        """From now on every request names session and version."""
+        self._version = version
+        self._headers = POST_HEADERS + self._session_headers()
+
+    def _session_headers(self) -> HeaderList:
+        out: HeaderList = () if self.session_id is None else ((H_SESSION, self.session_id),)
+        return out if self._version is None else (*out, (H_VERSION, self._version))
+
+    async def exchange(
+        self, body: bytes, id_: RequestId, active: ActiveCall, *, idempotent: bool
+    ) -> tuple[Message, int]:
+        """Send a request and read until its response.
+
+        Raises:
+            SessionLost: The server does not know the session; nothing was executed.
+            BackendError: No answer.
+        """
+        call = active.call
+        response = await self._wire.send(
+            "POST",
+            body,
+            self._headers,
+            deadline=active.deadline,
+            principal=self.principal,
+            passthrough=call.headers or self.passthrough,
+            trace=call.trace,
+            idempotent=idempotent,
+        )
+        if self._version is None:
+            self.session_id = response.headers.get(H_SESSION)
+        elif self.session_id is not None and response.status in {400, 404} and is_session_loss(response):
+            raise SessionLost
+        if response.stream is None:
+            return message_of(self._wire.name, response), response.status
+        return await self._follow(response, id_, active), response.status
+
+    async def _follow(self, response: Response, id_: RequestId, active: ActiveCall) -> Message:
+        """Read the call's stream; when it ends early and had event ids, resume where it ended."""
+        last_id: str | None = None
+        while True:
+            assert response.stream is not None
+            stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+            active.attach(stream)
+            try:
+                found = await self._until_response(stream, id_, active)
+            except BackendTimeout:
+                raise
+            except BackendError:
+                if (stream.last_id or last_id) is None:
+                    raise
+                found = None
+            except asyncio.CancelledError:
+                stream.close()
+                raise
+            if found is not None:
+                return found
+            last_id = stream.last_id or last_id
+            if last_id is None:
+                raise BackendUnavailable(self._wire.name, "the stream ended without the answer")
+            response = await self._resume(last_id, stream.retry, active)
+
+    async def _until_response(self, stream: MessageStream, id_: RequestId, active: ActiveCall) -> Message | None:
+        while (message := await stream.message()) is not None:
+            if message.is_response:
+                if message.id == id_ or message.id is None:
+                    stream.finish()
+                    return message
+                continue
+            self._inbox().take(message, active)
+        return None
+
+    async def _resume(self, last_id: str, retry: float | None, active: ActiveCall) -> Response:
+        loop = asyncio.get_running_loop()
+        wait = RESUME_WAIT if retry is None else retry
+        if loop.time() + wait >= active.deadline:
+            raise BackendUnavailable(
+                self._wire.name, "the stream ended without the answer, and there is no time to resume"
+            )
+        await asyncio.sleep(wait)
+        response = await self.get(last_id, deadline=active.deadline)
+        if response.stream is None:
+            raise BackendUnavailable(
+                self._wire.name, f"the stream could not be resumed (HTTP {response.status})", status=response.status
+            )
+        return response
+
+    async def get(self, last_id: str | None, *, deadline: float) -> Response:
+        """Open the session's stream, or resume one.
+
+        Raises:
+            BackendError: No answer.
+        """
+        headers = GET_HEADERS + self._session_headers()
+        if last_id is not None:
+            headers = (*headers, (H_LAST_EVENT, last_id))
+        return await self._wire.send(
+            "GET",
+            None,
+            headers,
+            deadline=deadline,
+            principal=self.principal,
+            passthrough=self.passthrough,
+            idempotent=True,
+            long_lived=True,
+        )
+
+    async def post(self, body: bytes) -> None:
+        """Send a notification or an answer of ours.
+
+        Raises:
+            BackendError: It could not be sent, or the server is in trouble.
+        """
+        deadline = asyncio.get_running_loop().time() + POST_TIMEOUT
+        response = await self._wire.send(
+            "POST", body, self._headers, deadline=deadline, principal=self.principal, passthrough=self.passthrough
+        )
+        if response.stream is not None:
+            response.stream.discard(1.0)
+        if response.status >= 400:
+            raise BackendUnavailable(
+                self._wire.name, f"did not take a message (HTTP {response.status})", status=response.status
+            )
+
+    async def close(self) -> None:
+        """Send DELETE when there is a session id. Never raises but for cancellation."""
+        if self.session_id is None:
+            return
+        deadline = asyncio.get_running_loop().time() + 2.0
+        headers = self._session_headers()
+        self.session_id = None
+        try:
+            response = await self._wire.send(
+                "DELETE", None, headers, deadline=deadline, principal=self.principal, passthrough=self.passthrough
+            )
+        except BackendError:
+            return
+        if response.stream is not None:
+            response.stream.close()

@@ -1,0 +1,92 @@
+"""What probes and traffic say about a backend, put together: failures in a row, health, circuit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from vmcp.backend.breaker import Breaker
+from vmcp.backend.errors import BackendAuthFailed, BackendError, CircuitOpen
+from vmcp.backend.model import BackendState, Circuit, Health
+
+
+class HealthKeeper:
+    """Keeps `BackendState` true. Every call and every probe ends in exactly one of its methods."""
+
+    def __init__(
+        self, state: BackendState, breaker: Breaker, *, threshold: int, slow_after: float, on_change: Callable[[], None]
+    ) -> None:
+        """Take what to keep.
+
+        Args:
+            state: Changed in place.
+            breaker: Told of everything.
+            threshold: Failures in a row until UNHEALTHY.
+            slow_after: Seconds after which a probe means DEGRADED.
+            on_change: Called when health or circuit changed.
+        """
+        self._state = state
+        self._breaker = breaker
+        self._threshold = threshold
+        self._slow_after = slow_after
+        self._on_change = on_change
+
+    def answered(self) -> None:
+        """A call had an answer."""
+        state = self._state
+        if state.failures == 0 and state.circuit is Circuit.CLOSED and state.health is not Health.UNKNOWN:
+            return  # nothing to say: the usual case, once per call
+        health = Health.DEGRADED if state.failures else Health.HEALTHY
+        self._succeeded(health if state.health is not Health.DEGRADED else Health.DEGRADED)
+
+    def probed(self, seconds: float) -> None:
+        """A probe succeeded after that time. The first success after failures is not trusted yet."""
+        slow = seconds > self._slow_after or self._state.failures > 0
+        self._state.last_check = time.time()
+        self._succeeded(Health.DEGRADED if slow else Health.HEALTHY)
+
+    def _succeeded(self, health: Health) -> None:
+        state = self._state
+        before = (state.health, state.circuit)
+        self._breaker.success()
+        state.health = health
+        state.last_error = state.last_error_category = ""
+        state.last_check = time.time()
+        self._sync(before)
+
+    def failed(self, err: BackendError) -> None:
+        """A call or a probe had no answer, or was refused."""
+        state = self._state
+        before = (state.health, state.circuit)
+        if isinstance(err, CircuitOpen):
+            return
+        if not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol"):
+            self.released()  # our side's problem: nothing was learned about the backend
+            return
+        state.last_error, state.last_error_category = err.reason, err.category
+        state.last_check = time.time()
+        if isinstance(err, BackendAuthFailed):
+            self._breaker.success()  # somebody answered
+        else:
+            self._breaker.failure()
+            if self._breaker.failures >= self._threshold or self._breaker.state is Circuit.OPEN:
+                state.health = Health.UNHEALTHY
+        self._sync(before)
+
+    def refused(self) -> None:
+        """A probe was answered with 401 or 403: alive, and of no use to us."""
+        before = (self._state.health, self._state.circuit)
+        self._state.health = Health.UNAUTHENTICATED
+        self._sync(before)
+
+    def released(self) -> None:
+        """Nothing was learned."""
+        self._breaker.release()
+
+    def _sync(self, before: tuple[Health, Circuit]) -> None:
+        state, breaker = self._state, self._breaker
+        state.failures = breaker.failures
+        state.circuit = breaker.state
+        state.circuit_changed = breaker.changed
+        if before != (state.health, state.circuit):
+            self._on_change()

@@ -1,0 +1,193 @@
+"""What a legacy backend sends besides answers: notifications, and requests of its own.
+
+A message that came on a call's own stream belongs to that call. What came on the session's stream is assigned where
+that is certain (progress by its token, a question while exactly one call is under way) and otherwise belongs to the
+session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from msgspec import UNSET
+
+from vmcp.backend.errors import BackendError
+from vmcp.backend.interface import Call, RpcFault, SessionEvents
+from vmcp.backend.meta import replace_token
+from vmcp.wire import jsonrpc
+from vmcp.wire.jsonrpc import Message, RequestId, RpcError, fields, loads_str
+from vmcp.wire.protocol import INTERNAL_ERROR, LOG_LEVELS, MESSAGE, METHOD_NOT_FOUND, PING, PROGRESS, SERVER_REQUESTS
+
+log = structlog.get_logger(__name__)
+
+_SEVERITY = {level: number for number, level in enumerate(LOG_LEVELS)}
+MAX_QUESTIONS = 64
+"""Requests of one backend that may be open at a time in one session."""
+
+
+class HasDeadline(Protocol):
+    """Something that stops waiting at a time that may be moved."""
+
+    deadline: float | None
+
+
+@dataclass(slots=True, eq=False)
+class ActiveCall:
+    """A call that waits for its answer.
+
+    Attributes:
+        call: What was asked.
+        token: The client's own progress token, raw; None = it wants no progress.
+        deadline: Loop time; stands still while a bridge is at work.
+        waits: What enforces the deadline just now.
+    """
+
+    call: Call
+    token: bytes | None
+    deadline: float
+    waits: HasDeadline | None = None
+    _questions: int = 0
+    _since: float = 0.0
+
+    def attach(self, waits: HasDeadline) -> None:
+        """Let `waits` enforce the deadline from now on."""
+        self.waits = waits
+        waits.deadline = None if self._questions else self.deadline
+
+    def pause(self) -> None:
+        """Stop the clock: the client is being asked."""
+        if self._questions == 0:
+            self._since = asyncio.get_running_loop().time()
+            if self.waits is not None:
+                self.waits.deadline = None
+        self._questions += 1
+
+    def resume(self) -> None:
+        """Let the clock go on."""
+        self._questions -= 1
+        if self._questions == 0:
+            self.deadline += asyncio.get_running_loop().time() - self._since
+            if self.waits is not None:
+                self.waits.deadline = self.deadline
+
+
+class Inbox:
+    """Sorts the messages of one backend session.
+
+    Attributes:
+        active: Calls under way, by request id.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        events: SessionEvents | None,
+        post: Callable[[bytes], Awaitable[None]],
+        on_notification: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        """Take where things go.
+
+        Args:
+            backend: Its name.
+            events: Of the client session.
+            post: Sends our answer to a question.
+            on_notification: Sees every notification that belongs to no call, before `events`.
+        """
+        self.active: dict[RequestId, ActiveCall] = {}
+        self._backend = backend
+        self._events = events
+        self._post = post
+        self._listener = on_notification
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, message: Message, owner: ActiveCall | None) -> None:
+        """Take a message that is no response; `owner` is the call on whose stream it came."""
+        if message.is_request:
+            self._question(message, owner)
+        elif message.is_notification:
+            self._notification(message, owner)
+
+    def _notification(self, message: Message, owner: ActiveCall | None) -> None:
+        assert isinstance(message.method, str)
+        method = message.method
+        params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
+        if method == PROGRESS:
+            self._progress(params, owner)
+            return
+        if owner is not None and method == MESSAGE:
+            if owner.call.sink is not None and _severe_enough(params, owner.call.log_level):
+                owner.call.sink(method, params)
+            return
+        if self._listener is not None:
+            self._listener(method, params)
+        if self._events is not None:
+            self._events.notification(self._backend, method, params)
+
+    def _progress(self, params: bytes, owner: ActiveCall | None) -> None:
+        """Deliver progress to the call whose token it carries: we gave each call its request id as token."""
+        raw = fields(params).get("progressToken")
+        if owner is None and raw is not None:
+            token = bytes(raw)
+            owner = next((active for id_, active in self.active.items() if jsonrpc.dumps(id_) == token), None)
+        if owner is None or owner.token is None or owner.call.sink is None:
+            log.debug("progress without a call dropped", backend=self._backend)
+            return
+        owner.call.sink(PROGRESS, replace_token(params, owner.token))
+
+    def _question(self, message: Message, owner: ActiveCall | None) -> None:
+        if owner is None and len(self.active) == 1:
+            owner = next(iter(self.active.values()))
+        task = asyncio.get_running_loop().create_task(self._reply(message, owner))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, message: Message, owner: ActiveCall | None) -> None:
+        id_ = jsonrpc.known_id(message)
+        assert isinstance(message.method, str)
+        params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
+        try:
+            body = jsonrpc.response(id_, await self._ask(message.method, params, owner))
+        except RpcFault as fault:
+            body = jsonrpc.error_response(id_, fault.error)
+        except Exception:
+            log.exception("a question of the backend could not be answered", backend=self._backend)
+            body = jsonrpc.error_response(id_, RpcError(INTERNAL_ERROR, "the client could not be asked"))
+        try:
+            await self._post(body)
+        except BackendError as err:
+            log.info("an answer did not reach the backend", backend=self._backend, category=err.category)
+
+    async def _ask(self, method: str, params: bytes, owner: ActiveCall | None) -> bytes:
+        if method == PING:
+            return jsonrpc.EMPTY
+        if method not in SERVER_REQUESTS:
+            raise RpcFault(RpcError(METHOD_NOT_FOUND, f"no such method: {method[:64]}"))
+        if len(self._tasks) > MAX_QUESTIONS:
+            raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions at a time"))
+        if owner is not None and owner.call.bridge is not None:
+            owner.pause()
+            try:
+                return await owner.call.bridge(method, params)
+            finally:
+                owner.resume()
+        if owner is None and self._events is not None:
+            return await self._events.request(self._backend, method, params)
+        raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
+
+    async def close(self) -> None:
+        """Give up open questions."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _severe_enough(params: bytes, level: str | None) -> bool:
+    if level is None:
+        return False
+    said = loads_str(fields(params).get("level")) or ""
+    return _SEVERITY.get(said, len(LOG_LEVELS)) >= _SEVERITY.get(level, 0)

@@ -1,0 +1,93 @@
+"""`params._meta` on its way: our envelope for modern backends, none for legacy ones, the trace for both.
+
+Every other member of `params` and of `_meta` keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec import Raw
+
+from vmcp.backend.interface import Call
+from vmcp.trace import TraceContext
+from vmcp.wire.jsonrpc import dumps, fields, join
+from vmcp.wire.protocol import ENVELOPE_KEYS, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_VERSION, MODERN
+
+CLIENT_NAME = "mcp-operator-vmcp"
+CLIENT_VERSION = "0.1.0"
+OWN_INFO = dumps({"name": CLIENT_NAME, "version": CLIENT_VERSION})
+"""`clientInfo` where the client said none, and of our own requests."""
+
+_TRACE_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
+_DROPPED_MODERN = ENVELOPE_KEYS | _TRACE_KEYS
+
+
+@lru_cache(maxsize=256)
+def _envelope(capabilities: bytes, info: bytes, level: str | None) -> bytes:
+    members = {META_VERSION: dumps(MODERN), META_CAPABILITIES: capabilities, META_CLIENT_INFO: info}
+    if level is not None:
+        members[META_LOG_LEVEL] = dumps(level)
+    return join(members)[1:-1]
+
+
+def _trace_members(trace: TraceContext | None) -> bytes:
+    if trace is None:
+        return b""
+    if not trace.tracestate and not trace.baggage:
+        return b'"traceparent":"%b"' % trace.traceparent.encode("ascii")
+    return join({key: dumps(value) for key, value in trace.fields()})[1:-1]
+
+
+def _rewrite(params: bytes, drop: frozenset[str], *added: bytes) -> bytes:
+    members = fields(params)
+    meta = fields(members.pop("_meta", None))
+    kept = {key: value for key, value in meta.items() if key not in drop} if meta else meta
+    parts = [join(kept)[1:-1] if kept else b"", *added]
+    inner = b",".join([part for part in parts if part])
+    if not members:
+        return b'{"_meta":{%b}}' % inner if inner else b"{}"
+    head = join(members)[:-1]
+    return b'%b,"_meta":{%b}}' % (head, inner) if inner else head + b"}"
+
+
+def modern_params(call: Call) -> bytes:
+    """Return the params of a modern request: the client's own capabilities, never the gateway's."""
+    added = [
+        _envelope(call.client_capabilities, call.client_info or OWN_INFO, call.log_level),
+        _trace_members(call.trace),
+    ]
+    params = _rewrite(call.params, _DROPPED_MODERN, *added)
+    if call.input_responses is None and call.request_state is None:
+        return params
+    members = fields(params)
+    if call.input_responses is not None:
+        members["inputResponses"] = Raw(call.input_responses)
+    if call.request_state is not None:
+        members["requestState"] = Raw(dumps(call.request_state))
+    return join(members)
+
+
+def progress_token(params: bytes) -> bytes | None:
+    """Return the raw progress token of a request, None when it wants no progress."""
+    if b'"progressToken"' not in params:
+        return None
+    token = fields(fields(params).get("_meta")).get("progressToken")
+    return None if token is None else bytes(token)
+
+
+def legacy_params(params: bytes, trace: TraceContext | None, *, token: bytes | None = None) -> bytes:
+    """Return the params of a legacy request: no modern envelope, the trace, and `token` for the progress token."""
+    if trace is None and token is None and b"io.modelcontextprotocol/" not in params:
+        return params
+    drop = ENVELOPE_KEYS if trace is None else _DROPPED_MODERN
+    if token is None:
+        return _rewrite(params, drop, _trace_members(trace))
+    return _rewrite(params, drop | {"progressToken"}, b'"progressToken":' + token, _trace_members(trace))
+
+
+def replace_token(params: bytes, token: bytes) -> bytes:
+    """Return the params of a progress notification with the client's own token."""
+    members = fields(params)
+    members["progressToken"] = Raw(token)
+    return join(members)

@@ -1,0 +1,255 @@
+"""Calls to a modern backend: stateless, each request describes its client; questions come back as `input_required`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import UNSET, Raw, UnsetType
+
+from vmcp.auth.interface import Principal
+from vmcp.backend.answers import message_of, reply_of
+from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
+from vmcp.backend.handshake import WrongEra
+from vmcp.backend.interface import Call, InputRequired, Reply, RpcFault
+from vmcp.backend.meta import modern_params
+from vmcp.backend.mirrored import Mirror, mirrored_headers
+from vmcp.backend.model import Era
+from vmcp.backend.settings import HeaderList
+from vmcp.backend.streams import MessageStream
+from vmcp.backend.wire import POST_HEADERS, Wire
+from vmcp.http.types import Response
+from vmcp.wire import jsonrpc, protocol
+from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
+from vmcp.wire.protocol import H_METHOD, H_NAME, H_VERSION, INPUT_METHODS, MODERN, NAME_OF, TOOLS_CALL, encode_value
+
+log = structlog.get_logger(__name__)
+
+_BASE: Final[HeaderList] = (*POST_HEADERS, (H_VERSION, MODERN))
+_IDEMPOTENT = frozenset(
+    {
+        protocol.TOOLS_LIST,
+        protocol.RESOURCES_LIST,
+        protocol.TEMPLATES_LIST,
+        protocol.PROMPTS_LIST,
+        protocol.DISCOVER,
+        protocol.LISTEN,
+    }
+)
+_KNOWN_ANSWERS = protocol.MODERN_CODES | {protocol.METHOD_NOT_FOUND, protocol.INVALID_PARAMS, protocol.INTERNAL_ERROR}
+_ERA_STATUS = frozenset({400, 404, 405, 406, 415})
+MAX_ROUNDS: Final = 16
+"""Questions in a row that one call may lead to."""
+
+
+class _Result(msgspec.Struct):
+    resultType: str | UnsetType = UNSET  # noqa: N815  the protocol's names
+    inputRequests: Raw | UnsetType = UNSET  # noqa: N815
+    requestState: str | UnsetType = UNSET  # noqa: N815
+
+
+_result = msgspec.json.Decoder(_Result)
+
+
+class ModernCaller:
+    """Sends requests to one modern backend. Shared by all its sessions: there is nothing to keep.
+
+    Attributes:
+        mirrors: What each tool wants mirrored in headers; replaced with the catalogue.
+    """
+
+    def __init__(self, wire: Wire, *, max_event: int, on_suspicion: Callable[[], None]) -> None:
+        """Take the wire, the largest event, and whom to tell when the backend does not behave like a modern one."""
+        self._wire = wire
+        self._max_event = max_event
+        self._on_suspicion = on_suspicion
+        self._ids = itertools.count(1)
+        self.mirrors: dict[str, Mirror] = {}
+
+    async def call(self, call: Call, deadline: float, *, final: bool, probe: bool = False) -> Reply:
+        """Send a request; answer its questions through the call's bridge where the call wants that.
+
+        Args:
+            call: The request.
+            deadline: Loop time; questions to people stop the clock.
+            final: The era was checked just now: take every answer as it is.
+            probe: Use the gateway's own credentials.
+
+        Raises:
+            WrongEra: The answer looks like a legacy server's; nothing was executed.
+            BackendError: No answer.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(MAX_ROUNDS):
+            reply = await self._once(call, deadline, final=final, probe=probe)
+            asked = reply.input_required
+            if asked is None or call.bridge is None or call.relay_input:
+                return reply
+            began = loop.time()
+            try:
+                call.input_responses = await _answers(self._wire.name, call, asked)
+            except RpcFault as fault:
+                return Reply(error=fault.error, era=Era.MODERN, status=reply.status)
+            call.request_state = asked.state
+            deadline += loop.time() - began
+        raise BackendProtocolError(self._wire.name, f"asked more than {MAX_ROUNDS} times for one call")
+
+    async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:
+        id_ = next(self._ids)
+        params = modern_params(call)
+        response = await self.send(
+            jsonrpc.request(id_, call.method, params),
+            self._headers(call),
+            call=call,
+            deadline=deadline,
+            principal=None if probe else call.principal,
+        )
+        if response.stream is None:
+            if not final and response.status in _ERA_STATUS:
+                _check_era(response)
+            message = message_of(self._wire.name, response)
+        else:
+            message = await self._follow(response, id_, call, deadline)
+        reply = reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN)
+        return self._sort(call, reply)
+
+    def _sort(self, call: Call, reply: Reply) -> Reply:
+        """Tell a finished result from one that asks; only three methods may ask."""
+        if reply.result is None or call.method not in INPUT_METHODS:
+            return reply
+        try:
+            head = _result.decode(reply.result)
+        except msgspec.DecodeError as err:
+            raise BackendProtocolError(self._wire.name, "the result is malformed", status=reply.status) from err
+        if head.resultType is UNSET:
+            self._on_suspicion()
+            return reply
+        if head.resultType != protocol.RESULT_INPUT_REQUIRED:
+            return reply
+        asked = InputRequired(
+            None if head.inputRequests is UNSET else bytes(head.inputRequests),
+            None if head.requestState is UNSET else head.requestState,
+            reply.result,
+        )
+        return Reply(input_required=asked, era=Era.MODERN, status=reply.status)
+
+    def _headers(self, call: Call) -> HeaderList:
+        headers = (*_BASE, (H_METHOD, call.method))
+        key = NAME_OF.get(call.method)
+        if key is None:
+            return headers
+        name = call.name
+        if name is None:
+            name = loads_str(fields(call.params).get(key)) or ""
+        headers = (*headers, (H_NAME, encode_value(name)))
+        mirror = self.mirrors.get(name) if call.method == TOOLS_CALL else None
+        return headers if not mirror else headers + mirrored_headers(mirror, call.params)
+
+    async def send(
+        self,
+        body: bytes,
+        headers: HeaderList,
+        *,
+        call: Call,
+        deadline: float,
+        principal: Principal | None,
+        long_lived: bool = False,
+    ) -> Response:
+        """Send one message.
+
+        Raises:
+            BackendError: No answer.
+        """
+        return await self._wire.send(
+            "POST",
+            body,
+            headers,
+            deadline=deadline,
+            principal=principal,
+            passthrough=call.headers,
+            trace=call.trace,
+            idempotent=call.method in _IDEMPOTENT,
+            long_lived=long_lived,
+        )
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._wire.name
+
+    async def first_response(self, response: Response, id_: int, deadline: float) -> Message:
+        """Read a stream until the response to `id_`.
+
+        Raises:
+            BackendError: It ended before, or is no stream of messages.
+        """
+        return await self._follow(response, id_, Call(method=protocol.DISCOVER), deadline)
+
+    async def _follow(self, response: Response, id_: int, call: Call, deadline: float) -> Message:
+        """Read a request's own stream. Leaving early closes it, which tells the backend to stop."""
+        assert response.stream is not None
+        stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+        stream.deadline = deadline
+        try:
+            while (message := await stream.message()) is not None:
+                if message.is_response:
+                    if message.id == id_ or message.id is None:
+                        stream.finish()
+                        return message
+                elif message.is_notification and call.sink is not None and isinstance(message.method, str):
+                    call.sink(message.method, jsonrpc.EMPTY if message.params is UNSET else bytes(message.params))
+        except asyncio.CancelledError:
+            stream.close()
+            raise
+        raise BackendUnavailable(self._wire.name, "the stream ended without the answer")
+
+
+async def _answers(backend: str, call: Call, asked: InputRequired) -> bytes:
+    """Put a backend's questions to the client; return the answers as one raw object.
+
+    Raises:
+        RpcFault: The client refused one.
+        BackendProtocolError: A question is malformed.
+    """
+    assert call.bridge is not None
+    members = fields(asked.requests)
+    questions: list[tuple[str, str, bytes]] = []
+    for key, raw in members.items():
+        parts = fields(bytes(raw))
+        method = loads_str(parts.get("method"))
+        if method is None:
+            raise BackendProtocolError(backend, "an input request has no method")
+        questions.append((key, method, bytes(parts.get("params") or b"{}")))
+    out: dict[str, bytes] = {}
+    for key, method, params in questions:
+        out[key] = await call.bridge(method, params)
+    return jsonrpc.join(out)
+
+
+def _check_era(response: Response) -> None:
+    """Raise WrongEra for a refusal that no modern server gives."""
+    try:
+        error = jsonrpc.parse(response.body).error
+    except jsonrpc.JsonRpcError:
+        raise WrongEra from None
+    if not isinstance(error, RpcError):
+        return
+    if error.code == protocol.UNSUPPORTED_VERSION and MODERN not in supported_versions(error):
+        raise WrongEra
+    if error.code not in _KNOWN_ANSWERS and error.code in {-32000, -32001, protocol.INVALID_REQUEST}:
+        raise WrongEra
+
+
+def supported_versions(error: RpcError) -> tuple[str, ...]:
+    """Return `data.supported` of an UNSUPPORTED_VERSION error."""
+    if error.data is UNSET:
+        return ()
+    try:
+        listed = msgspec.json.decode(fields(bytes(error.data)).get("supported") or b"[]")
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    return tuple(item for item in listed if isinstance(item, str)) if isinstance(listed, list) else ()

@@ -1,0 +1,256 @@
+"""The session that the core holds: picks the era's way for each call, and asks the circuit breaker first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from vmcp.auth.interface import ANONYMOUS, Principal
+from vmcp.backend.backoff import Backoff
+from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable, CircuitOpen
+from vmcp.backend.handshake import Handshake, WrongEra
+from vmcp.backend.interface import Call, Reply, SessionSpec
+from vmcp.backend.legacy import LegacyOptions, LegacySession
+from vmcp.backend.listen import Listener
+from vmcp.backend.model import Era
+from vmcp.backend.settings import HeaderList
+from vmcp.wire.jsonrpc import RpcError, dumps, fields, loads_str
+from vmcp.wire.protocol import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    PING,
+    RESOURCES_SUBSCRIBE,
+    RESOURCES_UNSUBSCRIBE,
+    SET_LEVEL,
+    TOOLS_CALL,
+)
+
+if TYPE_CHECKING:
+    from vmcp.backend.backend import McpBackend
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT = 5.0
+_DONE = Reply(result=b"{}", era=Era.MODERN)
+
+
+class Session:
+    """Implements `BackendSession`."""
+
+    def __init__(
+        self,
+        backend: McpBackend,
+        spec: SessionSpec,
+        *,
+        probe: bool = False,
+        on_handshake: Callable[[Handshake], None] | None = None,
+        on_notification: Callable[[str, bytes], None] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        """Make a session; opens nothing.
+
+        Args:
+            backend: Its owner.
+            spec: On whose behalf.
+            probe: The gateway's own: probe credentials, and the stream is always kept.
+            on_handshake: See LegacyOptions.
+            on_notification: See LegacyOptions.
+            sleep: For tests.
+            backoff: For tests.
+        """
+        self._backend = backend
+        self._spec = spec
+        self._probe = probe
+        self._sleep = sleep
+        self._backoff = backoff
+        self._options = LegacyOptions(
+            sse=backend.transport == "sse",
+            max_event=backend.settings.max_response,
+            listen=probe or spec.events is not None,
+            probe=probe,
+            on_handshake=on_handshake,
+            on_notification=on_notification,
+            sleep=sleep,
+            backoff=backoff,
+        )
+        self._legacy: LegacySession | None = None
+        self._level: str | None = None
+        self._uris: set[str] = set()
+        self._listener: Listener | None = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def principal(self) -> Principal | None:
+        """Whose credentials requests carry; None = the gateway's own."""
+        return None if self._probe else self._spec.principal
+
+    # --- BackendSession ---
+
+    async def call(self, call: Call) -> Reply:
+        """Send a request; see `BackendSession.call`."""
+        backend = self._backend
+        if self._closed:
+            raise BackendUnavailable(backend.name, "the session is closed", sent=False)
+        if not backend.breaker.admit():
+            raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
+        deadline = asyncio.get_running_loop().time() + call.timeout
+        try:
+            reply = await self.dispatch(call, deadline)
+        except BackendError as err:
+            backend.health.failed(err)
+            raise
+        except BaseException:
+            backend.health.released()
+            raise
+        backend.health.answered()
+        return reply
+
+    async def dispatch(self, call: Call, deadline: float) -> Reply:
+        """Send a request without asking the breaker.
+
+        Raises:
+            BackendError: No answer.
+        """
+        for attempt in (0, 1):
+            era = self._backend.state.era or await self._backend.classify(deadline, self.principal, call.headers)
+            try:
+                if era is Era.MODERN:
+                    return await self._to_modern(call, deadline, final=attempt == 1)
+                reply = await self._session().call(call, deadline)
+            except WrongEra:
+                await self._backend.reclassify(era, deadline, self.principal, call.headers)
+            else:
+                self._backend.confirm(Era.LEGACY)
+                return reply
+        raise BackendProtocolError(self._backend.name, "contradicts itself about the protocol that it speaks")
+
+    async def handshake(self, deadline: float) -> Handshake:
+        """Return what the backend announces, asking it where that is not known.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        for _ in range(2):
+            era = self._backend.state.era or await self._backend.classify(deadline, self.principal, self._spec.headers)
+            if era is Era.MODERN:
+                return await self._backend.discovered(deadline, self.principal, self._spec.headers)
+            try:
+                found = await self._session().open(deadline)
+            except WrongEra:
+                await self._backend.reclassify(era, deadline, self.principal, self._spec.headers)
+            else:
+                self._backend.confirm(Era.LEGACY)
+                return found
+        raise BackendProtocolError(self._backend.name, "contradicts itself about the protocol that it speaks")
+
+    async def notify(self, method: str, params: bytes) -> None:
+        """Send a notification; modern backends take none."""
+        if self._legacy is not None and self._backend.state.era is not Era.MODERN:
+            await self._legacy.notify(method, params)
+
+    async def close(self) -> None:
+        """See `BackendSession.close`."""
+        self._closed = True
+        legacy, self._legacy = self._legacy, None
+        listener, self._listener = self._listener, None
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if legacy is not None:
+                    await legacy.close()
+                if listener is not None:
+                    await listener.close()
+        except TimeoutError:
+            log.info("a session did not end in time", backend=self._backend.name)
+
+    # --- the two ways ---
+
+    def _session(self) -> LegacySession:
+        if self._legacy is None:
+            self._legacy = LegacySession(self._backend.wire, self._spec, self._options)
+        return self._legacy
+
+    async def _to_modern(self, call: Call, deadline: float, *, final: bool) -> Reply:
+        match call.method:
+            case method if method == PING and not self._probe:
+                return _DONE
+            case method if method == SET_LEVEL:
+                self._level = loads_str(fields(call.params).get("level"))
+                return _DONE
+            case method if method in {RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE}:
+                return await self._subscribe(call, deadline)
+        caller = self._backend.modern
+        reply = await caller.call(call, deadline, final=final, probe=self._probe)
+        if reply.error is not None and reply.error.code == HEADER_MISMATCH and call.method == TOOLS_CALL:
+            # Refused before execution: our idea of the tool's schema is old.
+            before = caller.mirrors
+            await self._backend.refresh_tools(deadline)
+            if caller.mirrors != before:
+                return await caller.call(call, deadline, final=True, probe=self._probe)
+        return reply
+
+    async def _subscribe(self, call: Call, deadline: float) -> Reply:
+        """Open the listen stream again with another set of resources: the new one first, then the old one ends."""
+        uri = loads_str(fields(call.params).get("uri"))
+        if uri is None:
+            return Reply(error=RpcError(INVALID_PARAMS, "params.uri must be a string"), era=Era.MODERN, status=400)
+        async with self._lock:
+            wanted = set(self._uris)
+            (wanted.add if call.method == RESOURCES_SUBSCRIBE else wanted.discard)(uri)
+            if wanted == self._uris:
+                return _DONE
+            old, self._listener = self._listener, None
+            if wanted:
+                self._listener = self._listen(sorted(wanted), call)
+                honoured = await self._listener.acknowledged(deadline)
+                if "resourceSubscriptions" not in honoured:
+                    await self._listener.close()
+                    self._listener = old
+                    refusal = RpcError(INVALID_PARAMS, "the server offers no subscriptions to resources")
+                    return Reply(error=refusal, era=Era.MODERN)
+            if old is not None:
+                await old.close()
+            self._uris = wanted
+            return _DONE
+
+    def _listen(self, uris: list[str], call: Call) -> Listener:
+        backend = self._backend
+        listener = Listener(
+            backend.wire,
+            backend.modern,
+            {"resourceSubscriptions": uris},
+            on_notification=self._updated,
+            on_gap=self._after_gap,
+            principal=None if self._probe else call.principal,
+            passthrough=call.headers,
+            max_event=backend.settings.max_response,
+            backoff=self._backoff(),
+            sleep=self._sleep,
+        )
+        listener.start()
+        return listener
+
+    def _updated(self, method: str, params: bytes) -> None:
+        if self._spec.events is not None:
+            self._spec.events.notification(self._backend.name, method, params)
+
+    def _after_gap(self) -> None:
+        """Nothing is replayed, so each resource may have changed meanwhile."""
+        for uri in sorted(self._uris):
+            self._updated("notifications/resources/updated", dumps({"uri": uri}))
+
+
+async def ask_once(session: Session, method: str, params: bytes, timeout: float, *, headers: HeaderList = ()) -> Reply:
+    """Send one of the gateway's own requests in a session, past the breaker.
+
+    Raises:
+        BackendError: No answer.
+    """
+    call = Call(
+        method=method, params=params, timeout=timeout, principal=session.principal or ANONYMOUS, headers=headers
+    )
+    return await session.dispatch(call, asyncio.get_running_loop().time() + timeout)

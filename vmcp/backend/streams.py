@@ -1,0 +1,92 @@
+"""Reads JSON-RPC messages out of an event stream."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from vmcp.backend.errors import BackendProtocolError
+from vmcp.backend.wire import Wire
+from vmcp.http.stream import Stream
+from vmcp.http.types import HttpError
+from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
+from vmcp.wire.sse import Event, SseError, SseParser
+
+LINGER = 1.0
+"""Seconds that the end of a stream may take after its last message, before its connection is given up."""
+
+
+class MessageStream:
+    """Events of one HTTP answer.
+
+    Attributes:
+        last_id: The newest event id, for resumption; None = the server sends none.
+        retry: Seconds that the server asks us to wait before we come back; None = no wish.
+    """
+
+    __slots__ = ("_events", "_parser", "_stream", "_wire", "last_id", "retry")
+
+    def __init__(self, wire: Wire, stream: Stream, *, max_event: int) -> None:
+        self._wire = wire
+        self._stream = stream
+        self._parser = SseParser(max_event=max_event)
+        self._events: deque[Event] = deque()
+        self.last_id: str | None = None
+        self.retry: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """Loop time after which reading fails."""
+        return self._stream.deadline
+
+    @deadline.setter
+    def deadline(self, value: float | None) -> None:
+        self._stream.deadline = value
+
+    async def event(self, *, idle: float | None = None) -> Event | None:
+        """Return the next event, None at the end of the stream.
+
+        Raises:
+            BackendError: The stream broke, was silent for too long, or an event is too large.
+        """
+        while not self._events:
+            try:
+                chunk = await self._stream.chunk(idle=idle)
+                if chunk is None:
+                    return None
+                self._events.extend(self._parser.feed(chunk))
+            except HttpError as err:
+                raise self._wire.translate(err) from err
+            except SseError as err:
+                self._stream.close()
+                raise BackendProtocolError(self._wire.name, str(err)) from err
+            self.retry = self._parser.retry
+        event = self._events.popleft()
+        if event.id is not None:
+            self.last_id = event.id
+        return event
+
+    async def message(self, *, idle: float | None = None) -> Message | None:
+        """Return the next JSON-RPC message, None at the end. Events without data only carry ids.
+
+        Raises:
+            BackendError: As `event`, and when data is no JSON-RPC message.
+        """
+        while True:
+            event = await self.event(idle=idle)
+            if event is None:
+                return None
+            if not event.data or event.event not in {"message", ""}:
+                continue
+            try:
+                return parse(event.data)
+            except JsonRpcError as err:
+                self._stream.close()
+                raise BackendProtocolError(self._wire.name, f"an event of the stream is no message: {err}") from err
+
+    def close(self) -> None:
+        """Give up the rest. Ends the connection, which a modern server takes as a cancellation."""
+        self._stream.close()
+
+    def finish(self) -> None:
+        """The answer is here: wait a moment for the stream's end, so that its connection can serve again."""
+        self._stream.discard(LINGER)

@@ -1,0 +1,174 @@
+"""Sends one MCP message to one backend over HTTP and says in our own words what went wrong.
+
+Order of the headers: trace -> identity -> forwarded headers (static, then passthrough) -> auth -> transport. None
+replaces one that is there already, with one exception: auth replaces forwarded headers of the same name, because a
+stale or smuggled credential must never win.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from vmcp.auth.interface import AuthUnavailable, OutgoingAuth, Principal
+from vmcp.backend.errors import (
+    BackendAuthFailed,
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    BackendUnavailable,
+)
+from vmcp.backend.settings import BackendSettings, HeaderList
+from vmcp.http.client import HttpClient
+from vmcp.http.types import (
+    BadRequest,
+    BadResponse,
+    HttpError,
+    HttpTimeout,
+    Response,
+    ResponseTooLarge,
+)
+from vmcp.trace import TraceContext
+from vmcp.wire.protocol import ACCEPT_BOTH, JSON_TYPE, SSE_TYPE
+
+_OWN = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "content-type", "accept", "last-event-id"}
+)
+"""Names that belong to the transport; the same holds for `mcp-*`."""
+
+POST_HEADERS: HeaderList = (("content-type", JSON_TYPE), ("accept", ACCEPT_BOTH))
+GET_HEADERS: HeaderList = (("accept", SSE_TYPE), ("cache-control", "no-store"))
+_UNAUTHORIZED = frozenset({401, 403, 407})
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN or name.startswith("mcp-")
+
+
+class Wire:
+    """Everything that the requests to one backend share.
+
+    Attributes:
+        name: The backend's.
+        url: As configured.
+        target: Path and query of the MCP endpoint.
+    """
+
+    def __init__(self, settings: BackendSettings, client: HttpClient, auth: OutgoingAuth, target: str) -> None:
+        self.name = settings.name
+        self.url = settings.url
+        self.target = target
+        self._client = client
+        self._auth = auth
+        self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))
+        self._static_names = frozenset(name.lower() for name, _ in self._static)
+
+    @property
+    def auth_method(self) -> str:
+        """The strategy's name."""
+        return self._auth.method
+
+    async def _headers(
+        self,
+        principal: Principal | None,
+        passthrough: HeaderList,
+        trace: TraceContext | None,
+        transport: Sequence[tuple[str, str]],
+        deadline: float,
+    ) -> list[tuple[str, str]]:
+        try:
+            if principal is None:
+                auth = await self._auth.probe_headers(deadline=deadline)
+            else:
+                auth = await self._auth.headers(principal, deadline=deadline)
+        except AuthUnavailable as err:
+            raise BackendAuthFailed(self.name, str(err), sent=False) from err
+        out: list[tuple[str, str]] = [] if trace is None else list(trace.fields())
+        if not (passthrough or self._static or auth):
+            out.extend(transport)
+            return out
+        taken = {name for name, _ in out} | {name.lower() for name, _ in auth}
+        for name, value in self._static:
+            if name.lower() not in taken:
+                out.append((name, value))
+        taken |= self._static_names
+        for name, value in passthrough:
+            low = name.lower()
+            if low not in taken and not _is_own(low):
+                out.append((name, value))
+                taken.add(low)
+        out.extend(pair for pair in auth if not _is_own(pair[0].lower()))
+        out.extend(transport)
+        return out
+
+    async def send(
+        self,
+        method: str,
+        body: bytes | None,
+        transport: Sequence[tuple[str, str]],
+        *,
+        deadline: float,
+        principal: Principal | None,
+        passthrough: HeaderList = (),
+        trace: TraceContext | None = None,
+        idempotent: bool = False,
+        long_lived: bool = False,
+        target: str | None = None,
+    ) -> Response:
+        """Send a request; a 401 is tried once more with fresh credentials, because it was not executed.
+
+        Args:
+            method: POST, GET or DELETE.
+            body: The message, None = no body.
+            transport: Headers of the protocol.
+            deadline: Loop time.
+            principal: On whose behalf; None = our own probes.
+            passthrough: The client's headers for this backend.
+            trace: Trace context.
+            idempotent: May be repeated when a kept connection died unanswered.
+            long_lived: The answer is a stream that stays.
+            target: Another path on the same origin.
+
+        Raises:
+            BackendError: No answer, or 401/403/407.
+        """
+        loop = asyncio.get_running_loop()
+        where = self.target if target is None else target
+        for attempt in (0, 1):
+            headers = await self._headers(principal, passthrough, trace, transport, deadline)
+            try:
+                response = await self._client.send(
+                    method,
+                    where,
+                    headers,
+                    body,
+                    timeout=deadline - loop.time(),
+                    idempotent=idempotent,
+                    long_lived=long_lived,
+                )
+            except HttpError as err:
+                raise self.translate(err) from err
+            if response.status not in _UNAUTHORIZED:
+                return response
+            if response.stream is not None:
+                response.stream.close()
+            if response.status == 401:
+                self._auth.rejected(principal)
+            if attempt or response.status != 401 or self._auth.method != "token_exchange":
+                break
+        raise BackendAuthFailed(self.name, f"refused our credentials (HTTP {response.status})", status=response.status)
+
+    def translate(self, err: HttpError) -> BackendError:
+        """Return what an HTTP failure means for the caller."""
+        reason = str(err)
+        match err:
+            case HttpTimeout():
+                return BackendTimeout(self.name, reason, sent=err.sent)
+            case ResponseTooLarge():
+                return BackendProtocolError(self.name, reason)
+            case BadResponse():
+                return BackendProtocolError(self.name, reason, status=err.status)
+            case BadRequest():
+                return BackendProtocolError(self.name, reason, sent=False)
+            case _:
+                return BackendUnavailable(self.name, reason, sent=err.sent)
