@@ -1,0 +1,1 @@
+"""Benchmarks of the operator: `python -m hack.bench.operator --help`."""

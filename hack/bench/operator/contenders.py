@@ -1,0 +1,147 @@
+"""Who takes part: this operator, kopf, any other operator binary. Each runs as its own process and its own API user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from hack.controlplane.handle import Handle
+
+ROOT = Path(__file__).parents[3]
+BENCH_VENV = ROOT / ".venv-bench"
+
+
+@dataclass
+class Contender:
+    """One operator process.
+
+    Attributes:
+        name: as printed; also the API user, so that the audit log tells who asked for what.
+        command: its command line; `{namespace}`, `{metrics}` and `{health}` are filled in.
+        environment: more environment variables.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+
+    def start(self, plane: Handle, namespace: str, logs: Path) -> None:
+        """Start the process against `namespace`."""
+        words = {"namespace": namespace, "metrics": str(free_port()), "health": str(free_port())}
+        kubeconfig = plane.add_user(self.name, ["system:masters"])
+        self.log = logs / f"{self.name}-{namespace}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [word.format(**words) for word in self.command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "KUBECONFIG": str(kubeconfig),
+                    "WATCH_NAMESPACE": namespace,
+                    "POD_NAMESPACE": namespace,
+                    **self.environment,
+                },
+            )
+
+    def memory(self) -> float:
+        """Resident memory of the process and its children, MiB."""
+        assert self.process is not None
+        top = psutil.Process(self.process.pid)
+        return float(sum(p.memory_info().rss for p in [top, *top.children(recursive=True)])) / 2**20
+
+    def cpu(self) -> float:
+        """Processor time used so far, seconds."""
+        assert self.process is not None
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    async def stop(self) -> None:
+        """End the process: politely, then not."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(self.process.wait, 20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            await asyncio.to_thread(self.process.wait)
+        self.process = None
+
+    def check_alive(self) -> None:
+        """Raise `RuntimeError` with the end of the log when the process has ended."""
+        if self.process is not None and self.process.poll() is not None:
+            assert self.log is not None
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{self.name} ended with status {self.process.returncode}:\n{tail}")
+
+
+def ours(dialect: str) -> Contender:
+    """This operator, with one of its two dialects."""
+    return Contender(
+        name=f"ours-{dialect}",
+        command=(
+            sys.executable,
+            "manager.py",
+            f"--vmcp-dialect={dialect}",
+            "--metrics-bind-address=127.0.0.1:{metrics}",
+            "--health-probe-bind-address=127.0.0.1:{health}",
+        ),
+    )
+
+
+def kopf_peer() -> Contender | None:
+    """The kopf implementation, when `make bench` made its environment."""
+    kopf = BENCH_VENV / "bin" / "kopf"
+    if not kopf.exists():
+        return None
+    script = str(Path(__file__).with_name("kopf_peer.py"))
+    return Contender("kopf", (str(kopf), "run", "--standalone", "--quiet", "--namespace={namespace}", script))
+
+
+def other(path: str) -> Contender:
+    """Any operator binary that takes controller-runtime's flags."""
+    return Contender(
+        name=Path(path).name,
+        command=(path, "--metrics-bind-address=127.0.0.1:{metrics}", "--health-probe-bind-address=127.0.0.1:{health}"),
+    )
+
+
+def requests_of(plane: Handle, user: str, since: int) -> tuple[Counter[str], int]:
+    """Finished requests of a user by "verb resource[/subresource]", from line `since` of the audit log on.
+
+    Returns the counts and the number of lines that the log has now.
+    """
+    counts: Counter[str] = Counter()
+    lines = 0
+    for lines, event in enumerate(plane.audit_events(), start=1):
+        if lines <= since or event["user"]["username"] != user or event["stage"] != "ResponseComplete":
+            continue
+        reference = event.get("objectRef")
+        if not reference or event["verb"] == "watch" or reference.get("resource") == "leases":
+            continue
+        name = reference["resource"] + (f"/{reference['subresource']}" if reference.get("subresource") else "")
+        counts[f"{event['verb']} {name}"] += 1
+    return counts, lines
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
