@@ -1,0 +1,144 @@
+"""What `kubectl apply -k` finds in config/ is accepted by a real API server, strictly, and keeps its promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from manager import parser
+
+CONFIG = Path(__file__).parents[3] / "config"
+SYSTEM = "mcp-operator-system"
+
+
+@pytest.fixture
+def render(control_plane):
+    def call(name: str) -> list[dict]:
+        text = control_plane.kubectl("kustomize", str(CONFIG / name)).stdout
+        return [document for document in yaml.safe_load_all(text) if document]
+
+    return call
+
+
+@pytest.fixture
+async def system_namespace(admin, render):
+    """The operator's namespace as config/default has it, labels included."""
+    (body,) = (document for document in render("default") if document["kind"] == "Namespace")
+    await admin.apply(body)
+    return body["metadata"]["name"]
+
+
+async def test_the_default_installation_is_accepted(admin, render, system_namespace):
+    documents = render("default")
+    kinds = {document["kind"] for document in documents}
+    assert {
+        "CustomResourceDefinition",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "Deployment",
+        "NetworkPolicy",
+    } <= kinds
+    for document in documents:
+        await admin.apply(document, dry_run=True)
+
+
+async def test_every_object_but_the_cluster_wide_ones_is_in_the_operators_namespace(render):
+    for document in render("default"):
+        if document["kind"] not in ("CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "Namespace"):
+            assert document["metadata"]["namespace"] == SYSTEM, document["metadata"]["name"]
+        if document["kind"] != "CustomResourceDefinition":
+            assert document["metadata"]["name"].startswith("mcp-operator-")
+
+
+def test_bindings_and_selectors_point_at_what_is_there(render):
+    documents = {(d["kind"], d["metadata"]["name"]): d for d in render("default")}
+    for (kind, _), document in documents.items():
+        if kind.endswith("Binding"):
+            assert (document["roleRef"]["kind"], document["roleRef"]["name"]) in documents
+            for subject in document["subjects"]:
+                assert (subject["kind"], subject["name"]) in documents
+                assert subject["namespace"] == SYSTEM
+    deployment = documents["Deployment", "mcp-operator-controller-manager"]["spec"]["template"]
+    assert ("ServiceAccount", deployment["spec"]["serviceAccountName"]) in documents
+    labels = deployment["metadata"]["labels"].items()
+    for kind, path in (("Service", ("selector",)), ("NetworkPolicy", ("podSelector", "matchLabels"))):
+        for document in (d for (k, _), d in documents.items() if k == kind):
+            selector = document["spec"]
+            for step in path:
+                selector = selector[step]
+            assert selector
+            assert selector.items() <= labels
+
+
+async def test_the_managers_pod_fulfils_the_restricted_pod_security_standard(admin, render, system_namespace):
+    (deployment,) = (document for document in render("default") if document["kind"] == "Deployment")
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "manager", "namespace": system_namespace},
+        "spec": deployment["spec"]["template"]["spec"],
+    }
+    await admin.create(pod, dry_run=True)  # refused by the PodSecurity plugin if it did not
+    (container,) = pod["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+async def test_the_managers_flags_and_ports_agree(render):
+    (deployment,) = (document for document in render("default") if document["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert f"--metrics-bind-address=:{ports['metrics']}" in container["args"]
+    assert f"--health-probe-bind-address=:{ports['health']}" in container["args"]
+    parser().parse_args(container["args"])
+
+
+async def test_the_samples_are_accepted(admin, render, namespace):
+    for document in render("samples"):
+        document["metadata"]["namespace"] = namespace
+        await admin.apply(document, dry_run=True)
+
+
+def test_every_sample_of_our_kinds_says_what_is_expected_of_it(render):
+    for document in render("samples"):
+        if document["apiVersion"].startswith("toolhive.stacklok.dev/"):
+            expected = yaml.safe_load(document["metadata"]["annotations"]["samples.mcp-operator/expect"])
+            assert set(expected) <= {"phase", "conditions"}, document["metadata"]["name"]
+            assert all(re.fullmatch(r"[\w-]+=(True|False|Unknown)/\w+", item) for item in expected["conditions"])
+
+
+def test_an_older_version_is_served_with_a_warning(control_plane, namespace):
+    sample = str(CONFIG / "samples" / "entry_v1alpha1.yaml")
+    done = control_plane.kubectl("apply", "-n", namespace, "-f", sample)
+    assert "toolhive.stacklok.dev/v1alpha1 is deprecated; use v1beta1" in done.stderr
+
+
+def test_the_service_monitor_selects_the_metrics_service(render):
+    (monitor,) = render("prometheus")
+    (service,) = (document for document in render("manager") if document["kind"] == "Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_deploy_sets_both_images_and_leaves_no_overlay_behind(control_plane):
+    root = CONFIG.parent
+    environment = control_plane.environment() | {"KUBECTL": str(control_plane.kubectl_path)}
+    text = subprocess.run(
+        ["hack/deploy.sh", "example.com/operator:1", "example.com/mcp-vmcp:2"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (deployment,) = (d for d in yaml.safe_load_all(text) if d["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "example.com/operator:1"
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert variables["VMCP_IMAGE"] == "example.com/mcp-vmcp:2"
+    assert set(variables) == {"POD_NAMESPACE", "WATCH_NAMESPACE", "VMCP_IMAGE"}
+    assert list(root.glob("build.overlay.*")) == []
