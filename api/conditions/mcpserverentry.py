@@ -42,6 +42,7 @@ class MCPServerEntryReason(Word):
 
     CONFIG_VALID = "ConfigValid", "All checks passed."
     CONFIG_INVALID = "ConfigInvalid", "At least one check did not pass."
+    NAME_COLLISION = "NameCollision", "An older MCPRemoteEndpoint has the same name in the namespace."
     REMOTE_URL_VALID = "RemoteURLValid", "The URL passed the rules."
     REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule; the message says which."
     GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
@@ -69,7 +70,7 @@ MCPSERVERENTRY = KindVocabulary(
     types=_T,
     reasons=_R,
     rules=(
-        ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID,)),
+        ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID, _R.NAME_COLLISION)),
         ConditionRule(_T.REMOTE_URL_VALIDATED, (_R.REMOTE_URL_VALID,), (_R.REMOTE_URL_INVALID,)),
         ConditionRule(
             _T.GROUP_REF_VALIDATED, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)

@@ -1,0 +1,66 @@
+"""What a member must know of its group, and how long a newcomer waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from api.conditions import MCPGroupPhase
+from controllers.shared.resources import GROUP
+from runtime import Event, Key, Reader
+
+GRACE = 0.5
+"""Seconds that a member that was never judged waits for a group that is not there or not Ready yet.
+
+Whoever applies a group and its members together would otherwise see every member fail first, and the server would
+store two statuses per member instead of one. The group's own event ends the wait at once.
+"""
+
+
+class GroupState(Enum):
+    """A group as its members see it."""
+
+    MISSING = "missing"
+    DELETING = "deleting"
+    NOT_READY = "not ready"
+    READY = "ready"
+
+
+def group_state(reader: Reader, namespace: str, name: str) -> GroupState:
+    """Look the group up."""
+    group = reader.get(GROUP, Key(namespace, name)) if name else None
+    if group is None:
+        return GroupState.MISSING
+    if group.meta.deleting:
+        return GroupState.DELETING
+    return GroupState.READY if group.path("status.phase") == MCPGroupPhase.READY else GroupState.NOT_READY
+
+
+def group_changed_for_members(event: Event) -> bool:
+    """Predicate: the group came, went, is being deleted, or became (not) Ready. Its member lists do not matter."""
+    old, new = event.old, event.new
+    if old is None or new is None:
+        return True
+    return old.meta.deleting != new.meta.deleting or old.path("status.phase") != new.path("status.phase")
+
+
+class Patience:
+    """Remembers since when newcomers wait.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[Key, float] = {}
+
+    def waited(self, key: Key) -> float:
+        """Return the seconds since the object was first seen without a verdict; 0 the first time."""
+        now = self._clock()
+        return now - self._since.setdefault(key, now)
+
+    def forget(self, key: Key) -> None:
+        """The object has a verdict, or is gone."""
+        self._since.pop(key, None)

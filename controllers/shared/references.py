@@ -1,0 +1,80 @@
+"""Which objects an object refers to: the indexes that answer "who must hear of this change".
+
+Every index is declared by whoever needs it; the same name always stands for the same question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER, VMCP
+from runtime import Key, Manager, Reader, Record, Resource
+
+Names = Callable[[Record], Iterable[str]]
+
+GROUP_REF = "spec.groupRef.name"
+TOOL_CONFIG_REF = "spec.toolConfigRef.name"
+CA_BUNDLE_REF = "spec.caBundleRef.configMapRef.name"
+HEADER_SECRETS = "spec.headerForward.addHeadersFromSecret[].valueSecretRef.name"
+AUTH_CONFIGS = "externalAuthConfigs"
+"""Names of all MCPExternalAuthConfigs that an object refers to, by whatever field."""
+
+AUTH_CONFIG_USERS = (SERVER, PROXY, ENTRY, ENDPOINT, VMCP)
+"""Kinds that can refer to an MCPExternalAuthConfig."""
+
+_AUTH_PATHS: Mapping[Resource, tuple[str, ...]] = {
+    SERVER: ("spec.externalAuthConfigRef.name", "spec.authServerRef.name"),
+    PROXY: ("spec.externalAuthConfigRef.name", "spec.authServerRef.name"),
+    ENTRY: ("spec.externalAuthConfigRef.name",),
+    ENDPOINT: ("spec.externalAuthConfigRef.name", "spec.proxyConfig.authServerRef.name"),
+    VMCP: ("spec.outgoingAuth.default.externalAuthConfigRef.name",),
+}
+
+
+def auth_configs_of(record: Record) -> list[str]:
+    """Return the names of the MCPExternalAuthConfigs that an object refers to, without repetitions."""
+    found = [record.path(path) for path in _AUTH_PATHS[record.resource]]
+    if record.resource == VMCP:
+        backends = record.path("spec.outgoingAuth.backends")
+        if isinstance(backends, dict):
+            found += [_nested(backend, "externalAuthConfigRef", "name") for backend in backends.values()]
+    return list(dict.fromkeys(name for name in found if isinstance(name, str) and name))
+
+
+def _nested(value: object, *keys: str) -> object:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def declare_members(manager: Manager) -> None:
+    """Declare the informers of groups and of all member kinds, indexed by group."""
+    manager.informer(GROUP)
+    for kind in MEMBER_KINDS:
+        manager.informer(kind, indexes={GROUP_REF: None})
+
+
+def declare_auth_configs(manager: Manager) -> None:
+    """Declare the informers of auth configs and of all that refer to them."""
+    manager.informer(AUTH_CONFIG)
+    for kind in AUTH_CONFIG_USERS:
+        manager.informer(kind, indexes={AUTH_CONFIGS: auth_configs_of})
+
+
+def users(reader: Reader, kind: Resource, index: str) -> Callable[[Record], Iterable[Key]]:
+    """Return the mapping from an object to the objects of `kind` in its namespace that name it."""
+
+    def mapping(record: Record) -> Iterable[Key]:
+        found = reader.by_index(kind, index, record.meta.name, namespace=record.meta.namespace)
+        return [user.key for user in found]
+
+    return mapping
+
+
+def same_name(reader: Reader, kind: Resource) -> Callable[[Record], Iterable[Key]]:
+    """Return the mapping from an object to the object of `kind` that has its name, if there is one."""
+
+    def mapping(record: Record) -> Iterable[Key]:
+        return (record.key,) if reader.get(kind, record.key) is not None else ()
+
+    return mapping

@@ -1,0 +1,129 @@
+"""The checks that MCPServerEntry and MCPRemoteEndpoint have in common; each gives them its own words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from api.common.headers import HeaderForwardConfig
+from api.contract.headers import header_name_problem, is_header_value
+from controllers.shared.content import Content, Contents, Facts, Look, Unknown
+from controllers.shared.groups import GRACE, GroupState
+from controllers.shared.resources import MEMBER_KINDS
+from runtime import Key, Reader, Record, Resource
+
+
+class Bundle(Enum):
+    """A CA bundle as far as it is known."""
+
+    GOOD = "good"
+    NO_CONFIG_MAP = "no ConfigMap"
+    NO_KEY = "no key"
+    NO_CERTIFICATE = "no certificate"
+    UNREAD = "unread"
+
+
+def judge_bundle(content: Content, key: str) -> Bundle:
+    """Say what a key of a ConfigMap is good for."""
+    if content is Unknown.UNREAD:
+        return Bundle.UNREAD
+    if not isinstance(content, Facts):
+        return Bundle.NO_CONFIG_MAP
+    if key not in content.keys:
+        return Bundle.NO_KEY
+    return Bundle.GOOD if key in content.certificates else Bundle.NO_CERTIFICATE
+
+
+def secret_names(forward: HeaderForwardConfig | None) -> list[str]:
+    """Return the Secrets of forwarded headers, without repetitions."""
+    return list(dict.fromkeys(h.value_secret_ref.name for h in (forward.add_headers_from_secret if forward else ())))
+
+
+def missing_secrets(forward: HeaderForwardConfig, secrets: Mapping[str, Content]) -> list[str] | None:
+    """Return a sentence for each header whose Secret or key is not there; None when a Secret could not be read."""
+    problems = []
+    for header in forward.add_headers_from_secret:
+        ref, content = header.value_secret_ref, secrets[header.value_secret_ref.name]
+        if content is Unknown.UNREAD:
+            return None
+        if not isinstance(content, Facts):
+            problems.append(f'Secret "{ref.name}" of header "{header.header_name}" not found')
+        elif ref.key not in content.keys:
+            problems.append(f'Secret "{ref.name}" has no key "{ref.key}" for header "{header.header_name}"')
+    return problems
+
+
+def header_problems(forward: HeaderForwardConfig) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the headers: restricted ones, and names and values that are not legal in HTTP."""
+    restricted: list[str] = []
+    illegal: list[str] = []
+    names = [*forward.add_plaintext_headers, *(h.header_name for h in forward.add_headers_from_secret)]
+    for name in names:
+        problem = header_name_problem(name)
+        if problem is not None:
+            (restricted if "restricted" in problem else illegal).append(problem)
+    illegal += [
+        f'the value of header "{name}" holds control characters'
+        for name, value in sorted(forward.add_plaintext_headers.items())
+        if not is_header_value(value)
+    ]
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            illegal.append(f'header "{name}" is set more than once')
+        seen.add(name.lower())
+    return restricted, illegal
+
+
+def rank(record: Record) -> tuple[str, str]:
+    """Return what decides between objects of one name: the older wins, then the smaller uid."""
+    return record.meta.creation_timestamp or "", record.meta.uid
+
+
+def older_namesake(reader: Reader, record: Record, rivals: Iterable[Resource] = MEMBER_KINDS) -> str | None:
+    """Return the kind of a workload that has this object's name and had it before; None when the name is its own."""
+    for kind in rivals:
+        rival = reader.get(kind, record.key) if kind != record.resource else None
+        if rival is not None and rank(rival) < rank(record):
+            return kind.kind
+    return None
+
+
+def must_wait(group: GroupState, *, judged: bool, waited: float) -> float | None:
+    """Return the seconds that a newcomer still waits for its group; None when it must be judged now."""
+    if judged or group in (GroupState.READY, GroupState.DELETING) or waited >= GRACE:
+        return None
+    return GRACE - waited
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the reads of content brought.
+
+    Attributes:
+        secrets: by name of the Secret.
+        bundle: of the CA bundle's ConfigMap; missing when none is referred to.
+        error: a passing error of one of the reads: decide, then try again.
+    """
+
+    secrets: Mapping[str, Content] = field(default_factory=dict)
+    bundle: Content = Unknown.MISSING
+    error: Exception | None = None
+
+
+async def gather_material(
+    namespace: str, names: list[str], config_map: str, secrets: Contents, config_maps: Contents
+) -> Material:
+    """Look at all Secrets and the ConfigMap at once."""
+    if not names and not config_map:
+        return Material()
+    looks = await asyncio.gather(
+        *(secrets.look(Key(namespace, name)) for name in names),
+        *([config_maps.look(Key(namespace, config_map))] if config_map else []),
+    )
+    found: list[Look] = list(looks)
+    error = next((look.error for look in found if look.error is not None), None)
+    bundle = found.pop().content if config_map else Unknown.MISSING
+    return Material({name: look.content for name, look in zip(names, found, strict=True)}, bundle, error)

@@ -1,0 +1,123 @@
+"""From verdicts to conditions, and from conditions to a status that is written only when it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from api.conditions import Word
+from runtime import Client, Condition, Event, Record, remove_condition, set_condition
+
+M = TypeVar("M", bound=BaseModel)
+Conditions = tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one check."""
+
+    type: Word
+    ok: bool
+    reason: Word
+    message: str
+
+    def condition(self, generation: int) -> Condition:
+        """Return the condition that says this."""
+        return Condition(str(self.type), "True" if self.ok else "False", str(self.reason), self.message, generation)
+
+
+def fold(
+    previous: Conditions, verdicts: Iterable[Verdict], *, drop: Iterable[str] = (), generation: int, now: datetime
+) -> Conditions:
+    """Return the previous conditions with the verdicts put in and `drop` taken out; transition times are kept."""
+    conditions = previous
+    for verdict in verdicts:
+        conditions = set_condition(conditions, verdict.condition(generation), now=now)
+    for type_ in drop:
+        conditions = remove_condition(conditions, str(type_))
+    return conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An object that does not fit its model; the message says what is wrong with it."""
+
+    message: str
+
+
+def read_model(record: Record, model: type[M]) -> M | Unreadable:
+    """Parse an object. What the schema lets through and the model does not is the user's mistake, not a crash."""
+    try:
+        return record.as_model(model)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors(include_input=False))
+        return Unreadable(f"the object cannot be read: {'; '.join(problems)}")
+
+
+def status_patch(record: Record, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that makes the fields of the status what is wanted; None stands for absent."""
+    status = record.path("status")
+    current = status if isinstance(status, dict) else {}
+    return {key: value for key, value in wanted.items() if current.get(key) != value}
+
+
+class StatusWriter:
+    """Writes the status of objects that have one writer, and knows its own writes again.
+
+    The write carries the resourceVersion that the decision was made from, so a decision about an old state is refused
+    by the server instead of replacing a newer one.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._last: dict[str, str] = {}
+
+    async def write(self, record: Record, wanted: Mapping[str, Any]) -> Record:
+        """Write what differs; return the object as it is then.
+
+        Raises:
+            ConflictError: the object changed since it was read.
+        """
+        patch = status_patch(record, wanted)
+        if not patch:
+            return record
+        written = await self._client.merge_patch(
+            record.resource,
+            record.key,
+            {"status": patch},
+            resource_version=record.meta.resource_version,
+            subresource="status",
+        )
+        self._last[written.meta.uid] = written.meta.resource_version
+        return written
+
+    def forget(self, record: Record) -> None:
+        """The object is gone."""
+        self._last.pop(record.meta.uid, None)
+
+    def matters(self, event: Event) -> bool:
+        """Predicate for the reconciled kind: all but the echo of own status writes and changes of mere metadata.
+
+        A status that somebody else edited matters: it is repaired.
+        """
+        old, new = event.old, event.new
+        if old is None or new is None:
+            if old is not None:
+                self.forget(old)
+            return True
+        if old.meta.generation != new.meta.generation or old.meta.deletion_timestamp != new.meta.deletion_timestamp:
+            return True
+        if old.meta.finalizers != new.meta.finalizers:
+            return True
+        if new.meta.resource_version == self._last.get(new.meta.uid):
+            return False
+        return bool(old.path("status") != new.path("status"))
+
+
+def conditions_json(conditions: Conditions) -> list[dict[str, Any]]:
+    """Return the conditions as they stand in a status."""
+    return [condition.as_dict() for condition in conditions]
