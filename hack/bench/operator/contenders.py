@@ -18,7 +18,7 @@ import psutil
 from hack.controlplane.handle import Handle
 
 ROOT = Path(__file__).parents[3]
-BENCH_VENV = ROOT / ".venv-bench"
+BENCH_VENV = ROOT / ".venv" / "bench"
 
 
 @dataclass
