@@ -149,6 +149,10 @@ class Server:
         self.metrics.forget_backends(old.built.keys() - new.built.keys())
         self._spawn(_retire(gone, old, new))
 
+    def show_config(self, config: Callable[[], dict[str, object]]) -> None:
+        """Let `/status` say what `config` says."""
+        self._service.config = config
+
     def drain(self) -> None:
         """Say that this process is about to end: not ready any more, streams end in good order."""
         self._service.draining = True

@@ -39,6 +39,7 @@ class ConfigStatus:
         loaded_at: Unix seconds of its acceptance.
         generation: Counts accepted configurations of this process, from 1.
         refused: Messages about the file as it is now, when it was refused; empty = the file is what runs.
+        places: Where in the file the mistakes are.
         refused_at: Unix seconds of the refusal; None = none.
     """
 
@@ -46,15 +47,19 @@ class ConfigStatus:
     loaded_at: float
     generation: int = 1
     refused: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     refused_at: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Return the object for `/status`."""
+        """Return the object for `/status`.
+
+        That endpoint asks nobody who they are, so it shows where the mistakes are; what they are stands in the log.
+        """
         return {
             "digest": self.digest,
             "loaded_at": self.loaded_at,
             "generation": self.generation,
-            "refused": list(self.refused),
+            "refused": list(self.places),
             "refused_at": self.refused_at,
         }
 
@@ -87,6 +92,10 @@ class Reloader:
         self._seen = None
         self._nudge.set()
 
+    def show(self) -> dict[str, object]:
+        """Return the present status for `/status`."""
+        return self.status.as_json()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
@@ -109,7 +118,7 @@ class Reloader:
                 # Reading and checking thousands of backends takes a second: not in the event loop.
                 loaded = await asyncio.to_thread(load, data, self.environ, debug=self.debug)
             except ConfigErrors as errors:
-                self._refuse([str(error) for error in errors.errors])
+                self._refuse([(error.path or "document", str(error)) for error in errors.errors])
                 self._seen = signature
                 return False
             self._seen = signature
@@ -125,7 +134,7 @@ class Reloader:
             await self.apply(loaded.settings)
         except Exception as error:
             log.exception("configuration cannot be swapped in", digest=loaded.digest)
-            self._refuse([f"cannot be swapped in: {type(error).__name__}: {error}"])
+            self._refuse([("document", f"cannot be swapped in: {type(error).__name__}: {error}")])
             return False
         self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1)
         self.metrics.reloaded(accepted=True)
@@ -134,15 +143,16 @@ class Reloader:
         log.info("configuration reloaded", digest=loaded.digest, backends=len(loaded.settings.backends))
         return True
 
-    def _refuse(self, messages: list[str]) -> None:
-        shown = tuple(messages[:MAX_ERRORS_SHOWN])
-        if len(messages) > MAX_ERRORS_SHOWN:
-            shown = (*shown, f"and {len(messages) - MAX_ERRORS_SHOWN} more")
+    def _refuse(self, mistakes: list[tuple[str, str]]) -> None:
+        shown = tuple(message for _, message in mistakes[:MAX_ERRORS_SHOWN])
+        places = tuple(dict.fromkeys(place for place, _ in mistakes[:MAX_ERRORS_SHOWN]))
+        if len(mistakes) > MAX_ERRORS_SHOWN:
+            shown = (*shown, f"and {len(mistakes) - MAX_ERRORS_SHOWN} more")
         if shown != self.status.refused:
             log.error("configuration refused, the old one stays", errors=shown)
             self.metrics.reloaded(accepted=False)
         old = self.status
-        self.status = ConfigStatus(old.digest, old.loaded_at, old.generation, shown, time.time())
+        self.status = ConfigStatus(old.digest, old.loaded_at, old.generation, shown, places, time.time())
 
     def _signature(self) -> tuple[int, int, int, int] | None:
         """Return what changes when the file does; through symlinks, so a swapped directory counts."""

@@ -30,6 +30,7 @@ class Service:
 
     Attributes:
         draining: The process is about to end: not ready any more.
+        config: What `/status` says about the configuration; None = nothing.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Service:
         self._metrics = metrics
         self._started = time.monotonic()
         self.draining = False
+        self.config: Callable[[], dict[str, object]] | None = None
 
     async def handle(self, method: str, path: str, send: Send) -> bool:
         """Answer when `path` is one of ours; return whether it was."""
@@ -93,12 +95,14 @@ class Service:
             }
             for name, backend in sorted(plan.backends.items())
         ]
-        body = {
+        body: dict[str, object] = {
             "backends": backends,
             "healthy": any(backend.state.health in _HEALTHY for backend in plan.backends.values()),
             "version": self._settings.version,
             "group_ref": plan.group,
         }
+        if self.config is not None:
+            body["config"] = self.config()
         await answer(send, 200, b"" if method == "HEAD" else orjson.dumps(body), _STATUS_HEADERS)
 
     def _health(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vmcp.observe.redact import REDACTED, Redactor, is_secret_key
 
 EventDict = MutableMapping[str, Any]
 
-_NOISY = ("uvicorn.access", "aiohttp.access", "asyncio")
+_NOISY = ("uvicorn", "aiohttp", "asyncio")
 
 
 class RedactingProcessor:

@@ -1,0 +1,87 @@
+"""`python -m vmcp`: what a user, or a pipeline, gets to see."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.vmcp.config.configs import text
+from vmcp.__main__ import main
+from vmcp.config.options import parse_resolve
+
+
+@pytest.fixture(autouse=True)
+def no_global_logging(monkeypatch):
+    monkeypatch.setattr("vmcp.observe.logs.configure", lambda **_: None)
+
+
+def test_a_valid_file_is_said_to_be_valid(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text())
+    assert main(["validate", "--config", str(path)], {}) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{path}: valid: gw, 2 backends, digest ")
+
+
+def test_mistakes_are_listed_and_exit_with_3(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text(nme="x", backends=[{"name": "a"}]))
+    assert main(["validate", "-c", str(path)], {}) == 3
+    err = capsys.readouterr().err
+    assert "invalid configuration" in err
+    assert 'nme: unknown key; did you mean "name"?' in err
+
+
+def test_warnings_do_not_make_a_file_invalid(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text())
+    assert main(["validate", "-c", str(path)], {"TOOLHIVE_HEADER_FORWARD_X": "{}"}) == 0
+    assert "warning: TOOLHIVE_HEADER_FORWARD_X belongs to no backend" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_exits_with_3(tmp_path, capsys):
+    assert main(["serve", "-c", str(tmp_path / "no")], {}) == 3
+    assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["fly"],
+        ["serve", "-c", "{}", "--port", "x"],
+        ["serve", "-c", "{}", "--port", "70000"],
+        ["serve", "-c", "{}", "--resolve", "host:443"],
+        ["serve", "-c", "{}", "--resolve", "host:443:not-an-address"],
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(arguments, tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text())
+    with pytest.raises(SystemExit) as caught:
+        main([part.replace("{}", str(path)) for part in arguments], {})
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_resolve_has_curl_s_meaning():
+    found = parse_resolve(["Api.Example:443:127.0.0.1", "six.example:8443:[::1]", "six.example:80:::1"])
+    assert found == {("api.example", 443): "127.0.0.1", ("six.example", 8443): "::1", ("six.example", 80): "::1"}
+
+
+def test_the_program_runs_as_a_module_and_leaves_no_traceback(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xff\xfe not yaml {")
+    done = subprocess.run(
+        [sys.executable, "-m", "vmcp", "validate", "--config", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "invalid configuration" in done.stderr

@@ -1,0 +1,111 @@
+"""`python -m vmcp`: serve a configuration, or only check it.
+
+| exit code | meaning |
+|---|---|
+| 0 | done: the configuration is valid (`validate`), or the gateway was asked to end and did (`serve`) |
+| 1 | the gateway could not start: the address is taken or not ours |
+| 2 | the command line is wrong |
+| 3 | the configuration is wrong; every mistake is on standard error, one per line |
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from api.contract.errors import ConfigErrors
+from vmcp.config.load import Loaded, load_file
+from vmcp.config.options import DEFAULT_HOST, DEFAULT_PORT, ServeOptions, parse_resolve
+from vmcp.observe import logs
+from vmcp.observe.redact import Redactor
+
+EXIT_START = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+
+log = structlog.get_logger("vmcp")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(prog="vmcp", description="One MCP endpoint in front of many MCP servers.")
+    commands = top.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run the gateway")
+    validate = commands.add_parser("validate", help="check a configuration and exit 0 or 3")
+    for command in (serve, validate):
+        command.add_argument("--config", "-c", type=Path, required=True, metavar="F", help="configuration file (YAML)")
+        command.add_argument("--debug", action="store_true", help="log at debug level")
+    serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="P", help="port (default: %(default)s)")
+    serve.add_argument(
+        "--resolve",
+        action="append",
+        default=[],
+        metavar="HOST:PORT:ADDRESS",
+        help="use ADDRESS for connections to HOST:PORT, as curl does; may be given more than once",
+    )
+    return top
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Run a command and return its exit code; mistakes in the command line end the process with 2."""
+    commands = parser()
+    arguments = commands.parse_args(argv)
+    logs.configure(debug=arguments.debug)
+    try:
+        loaded = load_file(arguments.config, environ, debug=arguments.debug)
+    except ConfigErrors as errors:
+        print(f"{arguments.config}: {errors}", file=sys.stderr)  # noqa: T201  the command's answer, not a log line
+        return EXIT_CONFIG
+    logs.set_secrets(Redactor(loaded.settings.secrets))
+    if arguments.command == "validate":
+        return _validated(arguments.config, loaded)
+    try:
+        resolve = parse_resolve(arguments.resolve)
+    except ValueError as error:
+        commands.error(f"--resolve: {error}")
+    options = ServeOptions(
+        config=arguments.config, host=arguments.host, port=arguments.port, debug=arguments.debug, resolve=resolve
+    )
+    return _served(options, loaded, dict(environ))
+
+
+def _validated(path: Path, loaded: Loaded) -> int:
+    for warning in loaded.settings.warnings:
+        print(f"{path}: warning: {warning}", file=sys.stderr)  # noqa: T201  the command's answer
+    settings = loaded.settings
+    print(f"{path}: valid: {settings.name}, {len(settings.backends)} backends, digest {loaded.digest}")  # noqa: T201
+    return 0
+
+
+def _served(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str]) -> int:
+    import uvloop
+
+    from vmcp.run import run
+
+    logs.configure(debug=options.debug or loaded.settings.debug)
+    for warning in loaded.settings.warnings:
+        log.warning("configuration", warning=warning)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(options, loaded, environ))
+    except OSError as error:
+        log.error("cannot start", host=options.host, port=options.port, error=str(error))  # noqa: TRY400
+        return EXIT_START
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What `serve` does around the gateway itself: reload, signals, secrets of the redactor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import signal
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from vmcp.auth.interface import OutgoingAuth
+from vmcp.backend.backend import McpBackend
+from vmcp.backend.settings import BackendSettings, Resolve
+from vmcp.config.load import Loaded
+from vmcp.config.options import ServeOptions
+from vmcp.config.reload import ConfigStatus, Reloader
+from vmcp.config.settings import Settings
+from vmcp.front.settings import FrontSettings
+from vmcp.observe import logs
+from vmcp.observe.metrics import Metrics
+from vmcp.observe.redact import Redactor
+from vmcp.server import Server, serve
+from vmcp.version import VERSION
+
+log = structlog.get_logger("vmcp")
+
+
+async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT, then end in good order; SIGHUP looks at the file at once.
+
+    Raises:
+        OSError: The address cannot be had, or a file that the configuration names cannot be read.
+    """
+    metrics = Metrics()
+    metrics.reloaded(accepted=True)
+    server = Server(
+        loaded.settings,
+        make_backend=_backend,
+        front=FrontSettings(version=VERSION, loopback_only=is_loopback(options.host)),
+        resolve=options.resolve,
+        overrides=options.resolve,
+        metrics=metrics,
+    )
+    swap = _Swap(server, loaded.settings)
+    status = ConfigStatus(loaded.digest, time.time())
+    reloader = Reloader(options.config, environ, swap, metrics, status, debug=options.debug)
+    server.show_config(reloader.show)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reloader.nudge)
+    watching = asyncio.create_task(reloader.run(), name="config-watch")
+    try:
+        await serve(server, host=options.host, port=options.port, stop=stop, listening=_Announcement(options, loaded))
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+def _backend(settings: BackendSettings, auth: OutgoingAuth, resolve: Resolve) -> McpBackend:
+    return McpBackend(settings, auth, resolve=resolve)
+
+
+class _Swap:
+    """`Apply` that keeps the redactor complete: old secrets are in flight until their last call has ended."""
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self._server = server
+        self._current = settings.secrets
+
+    async def __call__(self, settings: Settings) -> None:
+        old = self._current
+        logs.set_secrets(Redactor((*old, *settings.secrets)))
+        try:
+            await self._server.apply(settings)
+        except BaseException:
+            logs.set_secrets(Redactor(old))
+            raise
+        # The secrets of the version before stay known until the next swap: its calls may still be under way.
+        self._current = settings.secrets
+
+
+class _Announcement:
+    """Called once, when the port is open."""
+
+    def __init__(self, options: ServeOptions, loaded: Loaded) -> None:
+        self._options = options
+        self._loaded = loaded
+
+    def __call__(self, port: int) -> None:
+        # What lives until the end need not be looked at by every collection: shorter pauses.
+        gc.collect()
+        gc.freeze()
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        settings = self._loaded.settings
+        log.info(
+            "listening",
+            url=f"http://{host}:{port}/mcp",
+            port=port,
+            backends=len(settings.backends),
+            auth=settings.incoming.mode,
+            digest=self._loaded.digest,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a listener on `host` is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
