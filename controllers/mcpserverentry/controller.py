@@ -10,10 +10,11 @@ from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.references import came_or_went
 from controllers.shared.remote import Material, gather_material, older_namesake, secret_names
 from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, SECRET
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
-from runtime import Builder, Event, Key, Manager, Record, Result, Rule, parse_conditions
+from runtime import Builder, Key, Manager, Record, Result, Rule, parse_conditions
 from runtime.util.rbac import READ, WATCH
 
 NAME = "mcpserverentry"
@@ -94,11 +95,6 @@ class EntryReconciler:
             self._secrets,
             self._config_maps,
         )
-
-
-def came_or_went(event: Event) -> bool:
-    """Predicate: the object is new or gone."""
-    return event.old is None or event.new is None
 
 
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup

@@ -5,12 +5,14 @@ Every index is declared by whoever needs it; the same name always stands for the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from collections.abc import Mapping as MappingOf
 
 from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER, VMCP
-from runtime import Key, Manager, Reader, Record, Resource
+from runtime import Event, Key, Manager, Reader, Record, Resource
 
-Names = Callable[[Record], Iterable[str]]
+Mapping = Callable[[Record], Iterable[Key]]
+"""Which objects must hear of a change of another one."""
 
 GROUP_REF = "spec.groupRef.name"
 TOOL_CONFIG_REF = "spec.toolConfigRef.name"
@@ -22,7 +24,7 @@ AUTH_CONFIGS = "externalAuthConfigs"
 AUTH_CONFIG_USERS = (SERVER, PROXY, ENTRY, ENDPOINT, VMCP)
 """Kinds that can refer to an MCPExternalAuthConfig."""
 
-_AUTH_PATHS: Mapping[Resource, tuple[str, ...]] = {
+_AUTH_PATHS: MappingOf[Resource, tuple[str, ...]] = {
     SERVER: ("spec.externalAuthConfigRef.name", "spec.authServerRef.name"),
     PROXY: ("spec.externalAuthConfigRef.name", "spec.authServerRef.name"),
     ENTRY: ("spec.externalAuthConfigRef.name",),
@@ -61,7 +63,7 @@ def declare_auth_configs(manager: Manager) -> None:
         manager.informer(kind, indexes={AUTH_CONFIGS: auth_configs_of})
 
 
-def users(reader: Reader, kind: Resource, index: str) -> Callable[[Record], Iterable[Key]]:
+def users(reader: Reader, kind: Resource, index: str) -> Mapping:
     """Return the mapping from an object to the objects of `kind` in its namespace that name it."""
 
     def mapping(record: Record) -> Iterable[Key]:
@@ -71,10 +73,23 @@ def users(reader: Reader, kind: Resource, index: str) -> Callable[[Record], Iter
     return mapping
 
 
-def same_name(reader: Reader, kind: Resource) -> Callable[[Record], Iterable[Key]]:
+def same_name(reader: Reader, kind: Resource) -> Mapping:
     """Return the mapping from an object to the object of `kind` that has its name, if there is one."""
 
     def mapping(record: Record) -> Iterable[Key]:
         return (record.key,) if reader.get(kind, record.key) is not None else ()
 
     return mapping
+
+
+def came_or_went(event: Event) -> bool:
+    """Predicate: the object is new or gone."""
+    return event.old is None or event.new is None
+
+
+def auth_config_changed(event: Event) -> bool:
+    """Predicate: what an auth config's users say of it changed: its existence, its spec, its own verdict."""
+    old, new = event.old, event.new
+    if old is None or new is None or old.meta.generation != new.meta.generation:
+        return True
+    return bool(old.path("status.conditions") != new.path("status.conditions"))

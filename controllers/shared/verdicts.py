@@ -75,6 +75,7 @@ class StatusWriter:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._last: dict[str, str] = {}
+        self._writing: set[str] = set()
 
     async def write(self, record: Record, wanted: Mapping[str, Any]) -> Record:
         """Write what differs; return the object as it is then.
@@ -85,14 +86,19 @@ class StatusWriter:
         patch = status_patch(record, wanted)
         if not patch:
             return record
-        written = await self._client.merge_patch(
-            record.resource,
-            record.key,
-            {"status": patch},
-            resource_version=record.meta.resource_version,
-            subresource="status",
-        )
-        self._last[written.meta.uid] = written.meta.resource_version
+        uid = record.meta.uid
+        self._writing.add(uid)
+        try:
+            written = await self._client.merge_patch(
+                record.resource,
+                record.key,
+                {"status": patch},
+                resource_version=record.meta.resource_version,
+                subresource="status",
+            )
+        finally:
+            self._writing.discard(uid)
+        self._last[uid] = written.meta.resource_version
         return written
 
     def forget(self, record: Record) -> None:
@@ -113,7 +119,9 @@ class StatusWriter:
             return True
         if old.meta.finalizers != new.meta.finalizers:
             return True
-        if new.meta.resource_version == self._last.get(new.meta.uid):
+        # The watch may be faster than the answer. If it was another writer's change, ours ends in a conflict and is
+        # tried again, so nothing is lost by not looking at it here.
+        if new.meta.uid in self._writing or new.meta.resource_version == self._last.get(new.meta.uid):
             return False
         return bool(old.path("status") != new.path("status"))
 

@@ -1,0 +1,119 @@
+"""Watches, observes and writes MCPGroups; what is written is decided in `decide`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from api.conditions import MCPGroupPhase as Phase
+from controllers.mcpgroup.decide import Pending, Snapshot, coalesce, decide, due_in, look_in
+from controllers.options import OperatorOptions
+from controllers.shared import references
+from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
+from controllers.shared.verdicts import StatusWriter, status_patch
+from runtime import (
+    Builder,
+    Key,
+    Manager,
+    Record,
+    Resource,
+    Result,
+    Rule,
+    add_finalizer,
+    parse_conditions,
+    path_changed,
+    remove_finalizer,
+)
+from runtime.util.rbac import READ
+
+NAME = "mcpgroup"
+FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
+
+RULES = (
+    Rule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
+    Rule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
+    Rule.of(
+        GROUP, "update", subresource="finalizers", why="the finalizer, where OwnerReferencesPermissionEnforcement asks"
+    ),
+    *(Rule.of(kind, *READ, why="groups list their members") for kind in MEMBER_KINDS),
+)
+
+
+class GroupReconciler:
+    """Keeps the member lists of groups.
+
+    The lists are written when members have been quiet for a moment, or after a few seconds of unrest; a group's first
+    status is written at once, because its members wait for it.
+
+    Args:
+        manager: gives reader and client.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, manager: Manager, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reader, self._client = manager.reader, manager.client
+        self._clock = clock
+        self._pending: dict[Key, Pending] = {}
+        self.status = StatusWriter(manager.client)
+
+    async def reconcile(self, request: Key) -> Result | None:
+        """Bring one group's finalizer and status up to date."""
+        record = self._reader.get(GROUP, request)
+        if record is None:
+            self._pending.pop(request, None)
+            return None
+        if record.meta.deleting:
+            # Members watch their group and say GroupRefNotFound by themselves: there is nothing to clean up.
+            self._pending.pop(request, None)
+            await remove_finalizer(self._client, record, FINALIZER)
+            return None
+        record = await add_finalizer(self._client, record, FINALIZER)
+        return await self._write(record)
+
+    async def _write(self, record: Record) -> Result | None:
+        now, pending = self._clock(), self._pending.get(record.key)
+        if (wait := look_in(pending, now)) > 0:
+            return Result(requeue_after=wait)
+        wanted = decide(self._observe(record))
+        if not status_patch(record, wanted):
+            self._pending.pop(record.key, None)
+            return None
+        pending = self._pending[record.key] = coalesce(pending, wanted, now)
+        if (wait := due_in(pending, now)) > 0 and record.path("status.phase") == Phase.READY:
+            return Result(requeue_after=wait)
+        del self._pending[record.key]
+        await self.status.write(record, wanted)
+        return None
+
+    def _observe(self, record: Record) -> Snapshot:
+        return Snapshot(
+            generation=record.meta.generation,
+            now=datetime.now(UTC),
+            servers=self._members(SERVER, record.key),
+            proxies=self._members(PROXY, record.key),
+            entries=self._members(ENTRY, record.key),
+            endpoints=self._members(ENDPOINT, record.key),
+            previous=parse_conditions(record.path("status.conditions")),
+        )
+
+    def _members(self, kind: Resource, group: Key) -> tuple[str, ...]:
+        found = self._reader.by_index(kind, references.GROUP_REF, group.name, namespace=group.namespace)
+        return tuple(record.meta.name for record in found)
+
+
+def groups_of(record: Record) -> Iterable[Key]:
+    """Return the group that a member names, whether it is there or not."""
+    name = record.path(references.GROUP_REF)
+    return (Key(record.meta.namespace, name),) if isinstance(name, str) and name else ()
+
+
+def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
+    """Declare what groups depend on, and run their controller."""
+    references.declare_members(manager)
+    reconciler = GroupReconciler(manager)
+    builder = Builder(manager, NAME).for_(GROUP, predicate=reconciler.status.matters)
+    for kind in MEMBER_KINDS:
+        # A member that changes its group wakes the old one and the new one; its own health plays no part.
+        builder = builder.watches(kind, groups_of, predicate=path_changed(references.GROUP_REF))
+    builder.complete(reconciler)

@@ -1,0 +1,176 @@
+"""Watches, observes and writes MCPRemoteEndpoints; what is written is decided in `decide`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from api.conditions import MCPExternalAuthConfigCondition
+from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
+from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, decide
+from controllers.options import OperatorOptions
+from controllers.shared import references
+from controllers.shared.content import contents
+from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.references import came_or_went
+from controllers.shared.remote import gather_material, older_namesake, secret_names
+from controllers.shared.resources import (
+    AUTH_CONFIG,
+    CONFIG_MAP,
+    ENDPOINT,
+    ENTRY,
+    GROUP,
+    PROXY,
+    SECRET,
+    SERVER,
+    TOOL_CONFIG,
+    VMCP,
+)
+from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
+from runtime import Builder, Event, Key, Manager, Reader, Record, Result, Rule, parse_conditions
+from runtime.util.rbac import READ, WATCH
+
+NAME = "mcpremoteendpoint"
+RIVALS = (SERVER, PROXY, ENTRY)
+
+RULES = (
+    Rule.of(ENDPOINT, *READ, why="the kind itself"),
+    Rule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
+    Rule.of(GROUP, *READ, why="endpoints say whether their group exists and is Ready"),
+    Rule.of(AUTH_CONFIG, *READ, why="endpoints say whether their auth config exists and is valid"),
+    Rule.of(TOOL_CONFIG, *READ, why="endpoints say whether their tool config exists"),
+    Rule.of(VMCP, *READ, why="gateways report whether an endpoint's circuit is open"),
+    *(Rule.of(kind, *READ, why="an older workload of the same name wins") for kind in RIVALS),
+    Rule.of(SECRET, *WATCH, why="header Secrets are watched as metadata"),
+    Rule.of(SECRET, "get", why="whether a header Secret has its key is read by name, once per change"),
+    Rule.of(CONFIG_MAP, *WATCH, why="CA bundles are watched as metadata"),
+    Rule.of(CONFIG_MAP, "get", why="whether a CA bundle holds a certificate is read by name, once per change"),
+)
+
+
+class EndpointReconciler:
+    """Keeps the status of endpoints of type direct. Never opens a connection to a remote server."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._reader = manager.reader
+        self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
+        self._patience = Patience()
+        self.status = StatusWriter(manager.client)
+
+    async def reconcile(self, request: Key) -> Result | None:
+        """Judge one endpoint and write its status if that changes it."""
+        record = self._reader.get(ENDPOINT, request)
+        if record is None or record.meta.deleting:
+            self._patience.forget(request)
+            return None
+        snapshot, error = await self._observe(record)
+        decision = decide(snapshot)
+        if decision.wait is not None:
+            return Result(requeue_after=decision.wait)
+        if decision.status is not None:
+            self._patience.forget(request)
+            await self.status.write(record, decision.status)
+        if error is not None:
+            raise error
+        return None
+
+    async def _observe(self, record: Record) -> tuple[Snapshot, Exception | None]:
+        endpoint = read_model(record, MCPRemoteEndpoint)
+        now, previous = datetime.now(UTC), parse_conditions(record.path("status.conditions"))
+        generation = record.meta.generation
+        if isinstance(endpoint, Unreadable):
+            return Snapshot(spec=endpoint, generation=generation, now=now, previous=previous), None
+        namespace, spec = record.meta.namespace, endpoint.spec
+        group = group_state(self._reader, namespace, spec.group_ref.name)
+        waited = 0.0 if previous or group is GroupState.READY else self._patience.waited(record.key)
+        bundle = spec.ca_bundle_ref.config_map_ref.name if spec.ca_bundle_ref is not None else ""
+        names = secret_names(spec.header_forward)
+        material = await gather_material(namespace, names, bundle, self._secrets, self._config_maps)
+        tools = spec.tool_config_ref
+        snapshot = Snapshot(
+            spec=spec,
+            generation=generation,
+            now=now,
+            group=group,
+            auth_config=self._auth_config(namespace, spec),
+            tool_config_exists=tools is not None
+            and self._reader.get(TOOL_CONFIG, Key(namespace, tools.name)) is not None,
+            bundle=material.bundle,
+            secrets=material.secrets,
+            older_namesake=older_namesake(self._reader, record, RIVALS),
+            open_circuits=open_circuits(self._reader, record.key, spec.group_ref.name),
+            previous=previous,
+            waited=waited,
+        )
+        return snapshot, material.error
+
+    def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
+        ref = spec.external_auth_config_ref
+        found = self._reader.get(AUTH_CONFIG, Key(namespace, ref.name)) if ref is not None else None
+        if found is None:
+            return None
+        valid = MCPExternalAuthConfigCondition.VALID
+        problems = (
+            c.message
+            for c in parse_conditions(found.path("status.conditions"))
+            if c.type == valid and c.status == "False"
+        )
+        return AuthConfig(str(found.path("spec.type") or ""), next(problems, None))
+
+
+@lru_cache(maxsize=512)
+def reports(gateway: Record) -> Mapping[str, str]:
+    """Return what a running gateway reports of its backends: their names and the states of their circuits.
+
+    Remembered per version of the gateway: each of its thousand endpoints asks.
+    """
+    found: Any = gateway.path("status.discoveredBackends")
+    return {b.get("name", ""): b.get("circuitBreakerState") or "" for b in found or () if isinstance(b, dict)}
+
+
+def open_circuits(reader: Reader, endpoint: Key, group: str) -> tuple[str, ...]:
+    """Return the gateways that serve an endpoint, if all of them report its circuit open; else nothing."""
+    gateways = reader.by_index(VMCP, references.GROUP_REF, group, namespace=endpoint.namespace)
+    states = {g.meta.name: state for g in gateways if (state := reports(g).get(endpoint.name)) is not None}
+    return tuple(states) if states and set(states.values()) == {"open"} else ()
+
+
+def circuits_changed(event: Event) -> Iterable[Key]:
+    """Map a gateway's report to the backends whose circuits opened, or are no longer open, or are no longer served."""
+    before: Mapping[str, str] = reports(event.old) if event.old is not None else {}
+    after: Mapping[str, str] = reports(event.new) if event.new is not None else {}
+    changed = (
+        n for n in before.keys() | after.keys() if (before.get(n), after.get(n)) != (after.get(n), before.get(n))
+    )
+    namespace = event.record.meta.namespace
+    return [Key(namespace, name) for name in sorted(changed) if name]
+
+
+def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
+    """Declare what endpoints depend on, and run their controller."""
+    references.declare_members(manager)
+    references.declare_auth_configs(manager)
+    by_reference = (references.CA_BUNDLE_REF, references.HEADER_SECRETS, references.TOOL_CONFIG_REF)
+    manager.informer(ENDPOINT, indexes=dict.fromkeys(by_reference))
+    manager.informer(TOOL_CONFIG)
+    manager.informer(VMCP, indexes={references.GROUP_REF: None})
+    reconciler, reader = EndpointReconciler(manager), manager.reader
+
+    def users(index: str) -> references.Mapping:
+        return references.users(reader, ENDPOINT, index)
+
+    builder = (
+        Builder(manager, NAME)
+        .for_(ENDPOINT, predicate=reconciler.status.matters)
+        .watches(GROUP, users(references.GROUP_REF), predicate=group_changed_for_members)
+        .watches(AUTH_CONFIG, users(references.AUTH_CONFIGS), predicate=references.auth_config_changed)
+        .watches(TOOL_CONFIG, users(references.TOOL_CONFIG_REF), predicate=came_or_went)
+        .watches(CONFIG_MAP, users(references.CA_BUNDLE_REF))
+        .watches(SECRET, users(references.HEADER_SECRETS))
+        .watches_events(VMCP, circuits_changed)
+    )
+    for kind in RIVALS:
+        builder = builder.watches(kind, references.same_name(reader, ENDPOINT), predicate=came_or_went)
+    builder.options(concurrency=16).complete(reconciler)

@@ -1,0 +1,239 @@
+"""What an MCPRemoteEndpoint's status must say: a pure function of a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from api.conditions import MCPRemoteEndpointCondition as Type
+from api.conditions import MCPRemoteEndpointPhase as Phase
+from api.conditions import MCPRemoteEndpointReason as Reason
+from api.contract.strategies import NO_STRATEGY
+from api.contract.urls import validate_remote_url
+from api.v1beta1 import MCPRemoteEndpointSpec
+from controllers.shared.content import Content, Unknown
+from controllers.shared.groups import GroupState
+from controllers.shared.remote import Bundle, header_problems, judge_bundle, missing_secrets, must_wait
+from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json, fold
+
+NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
+"""Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
+
+PENDING_REASONS = frozenset((Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY))
+"""Something is only not there yet; every other failure is for the user to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """The MCPExternalAuthConfig that an endpoint names.
+
+    Attributes:
+        type: its `spec.type`.
+        problem: message of its own Valid condition, if that is False.
+    """
+
+    type: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that the decision depends on.
+
+    Attributes:
+        spec: of the endpoint.
+        generation: of that spec.
+        now: time of the decision.
+        group: the group that it names.
+        auth_config: the auth config that it names; None when that is missing. Meaningless without a reference.
+        tool_config_exists: whether the tool config that it names is there; meaningless without a reference.
+        bundle: the ConfigMap of the CA bundle; meaningless without a reference.
+        secrets: the Secrets of its headers by name.
+        older_namesake: kind of an older workload of its name.
+        open_circuits: names of the gateways that serve it, when all of them report its circuit open; else empty.
+        previous: conditions so far.
+        waited: seconds that it has waited for a verdict.
+    """
+
+    spec: MCPRemoteEndpointSpec | Unreadable
+    generation: int
+    now: datetime
+    group: GroupState = GroupState.MISSING
+    auth_config: AuthConfig | None = None
+    tool_config_exists: bool = False
+    bundle: Content = Unknown.MISSING
+    secrets: Mapping[str, Content] = field(default_factory=dict)
+    older_namesake: str | None = None
+    open_circuits: tuple[str, ...] = ()
+    previous: Conditions = ()
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do.
+
+    Attributes:
+        status: fields of the status; None to leave it alone.
+        wait: seconds until the endpoint must be looked at again; None to wait for events.
+    """
+
+    status: Mapping[str, Any] | None = None
+    wait: float | None = None
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """Decide on an endpoint.
+
+    A check whose material could not be read for a passing reason keeps its last verdict. When there is none for this
+    generation of the spec, nothing is said at all.
+    """
+    spec = snapshot.spec
+    if isinstance(spec, Unreadable):
+        verdict = Verdict(Type.CONFIGURATION_VALID, False, Reason.REMOTE_URL_INVALID, spec.message)
+        return Decision(_status(snapshot, [verdict], url=None))
+    wait = must_wait(snapshot.group, judged=bool(snapshot.previous), waited=snapshot.waited)
+    if wait is not None:
+        return Decision(wait=wait)
+    kept = {c.type: c for c in snapshot.previous if c.observed_generation == snapshot.generation}
+    verdicts: list[Verdict] = []
+    for type_, found in _checks(snapshot, spec):
+        last = kept.get(type_)
+        if found is not None:
+            verdicts.append(found)
+        elif last is not None:
+            verdicts.append(Verdict(type_, last.status == "True", Reason(last.reason), last.message))
+        else:
+            return Decision()
+    return Decision(_status(snapshot, verdicts, url=spec.remote_url))
+
+
+def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[tuple[Type, Verdict | None]]:
+    """Yield each check that applies, in the order in which they become the reason of Ready; None: could not be made."""
+    yield Type.CONFIGURATION_VALID, _check_configuration(snapshot, spec)
+    yield Type.GROUP_REF_VALID, _check_group(snapshot.group, spec.group_ref.name)
+    if spec.external_auth_config_ref is not None:
+        yield Type.AUTH_CONFIG_VALID, _check_auth_config(snapshot.auth_config, spec.external_auth_config_ref.name)
+    if spec.ca_bundle_ref is not None:
+        ref = spec.ca_bundle_ref.config_map_ref
+        yield Type.CA_BUNDLE_VALID, _check_bundle(snapshot.bundle, ref.name, ref.key)
+    if spec.header_forward is not None and spec.header_forward.add_headers_from_secret:
+        yield Type.HEADER_SECRETS_VALID, _check_secrets(missing_secrets(spec.header_forward, snapshot.secrets))
+    if spec.tool_config_ref is not None:
+        yield Type.TOOL_CONFIG_VALID, _check_tool_config(snapshot, spec.tool_config_ref.name)
+
+
+def _check_configuration(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Verdict:
+    problems = list(_configuration_problems(snapshot, spec))
+    if not problems:
+        return Verdict(Type.CONFIGURATION_VALID, True, Reason.CONFIGURATION_VALID, "The spec can be served")
+    return Verdict(Type.CONFIGURATION_VALID, False, problems[0][0], "; ".join(message for _, message in problems))
+
+
+def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[tuple[Reason, str]]:
+    if spec.type == "proxy":
+        yield Reason.PROXY_MODE_NOT_SUPPORTED, "type proxy is not supported yet; use type direct or an MCPRemoteProxy"
+    problem = validate_remote_url(spec.remote_url, allow_private=spec.allow_private_endpoint)
+    if problem is not None:
+        yield Reason.REMOTE_URL_INVALID, problem
+    config = snapshot.auth_config
+    if spec.type == "direct" and config is not None and config.type in NOT_DIRECT:
+        message = f"an auth config of type {config.type} cannot be used by a direct endpoint"
+        yield Reason.UNSUPPORTED_AUTH_TYPE, message
+    if spec.header_forward is not None:
+        restricted, illegal = header_problems(spec.header_forward)
+        for message in (*restricted, *illegal):
+            yield Reason.RESTRICTED_HEADER, message
+    if snapshot.older_namesake is not None:
+        message = f"an older {snapshot.older_namesake} has the same name; this endpoint waits until it is gone"
+        yield Reason.NAME_COLLISION, message
+
+
+def _check_group(group: GroupState, name: str) -> Verdict:
+    type_ = Type.GROUP_REF_VALID
+    match group:
+        case GroupState.READY:
+            return Verdict(type_, True, Reason.GROUP_REF_IS_VALID, f"MCPGroup '{name}' is valid and ready")
+        case GroupState.NOT_READY:
+            return Verdict(type_, False, Reason.GROUP_REF_NOT_READY, f"MCPGroup '{name}' is not ready")
+        case GroupState.DELETING:
+            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, "Referenced MCPGroup is being deleted")
+        case GroupState.MISSING:
+            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, f"MCPGroup '{name}' not found")
+
+
+def _check_auth_config(config: AuthConfig | None, name: str) -> Verdict:
+    type_ = Type.AUTH_CONFIG_VALID
+    if config is None:
+        return Verdict(type_, False, Reason.AUTH_CONFIG_NOT_FOUND, f"MCPExternalAuthConfig '{name}' not found")
+    if config.problem is not None:
+        message = f"MCPExternalAuthConfig '{name}' is not valid: {config.problem}"
+        return Verdict(type_, False, Reason.AUTH_CONFIG_INVALID, message)
+    return Verdict(type_, True, Reason.AUTH_CONFIG_VALID, f"MCPExternalAuthConfig '{name}' is valid")
+
+
+def _check_bundle(content: Content, name: str, key: str) -> Verdict | None:
+    type_ = Type.CA_BUNDLE_VALID
+    match judge_bundle(content, key):
+        case Bundle.UNREAD:
+            return None
+        case Bundle.NO_CONFIG_MAP:
+            return Verdict(type_, False, Reason.CA_BUNDLE_NOT_FOUND, f"ConfigMap '{name}' not found")
+        case Bundle.NO_KEY:
+            return Verdict(type_, False, Reason.CA_BUNDLE_KEY_NOT_FOUND, f"ConfigMap '{name}' has no key '{key}'")
+        case Bundle.NO_CERTIFICATE:
+            message = f"key '{key}' of ConfigMap '{name}' holds no PEM certificate"
+            return Verdict(type_, False, Reason.CA_BUNDLE_INVALID, message)
+        case Bundle.GOOD:
+            return Verdict(type_, True, Reason.CA_BUNDLE_VALID, f"CA bundle '{name}' is valid")
+
+
+def _check_secrets(problems: list[str] | None) -> Verdict | None:
+    if problems is None:
+        return None
+    if problems:
+        return Verdict(Type.HEADER_SECRETS_VALID, False, Reason.HEADER_SECRET_NOT_FOUND, "; ".join(problems))
+    message = "All header Secrets and their keys exist"
+    return Verdict(Type.HEADER_SECRETS_VALID, True, Reason.HEADER_SECRETS_VALID, message)
+
+
+def _check_tool_config(snapshot: Snapshot, name: str) -> Verdict:
+    if snapshot.tool_config_exists:
+        return Verdict(Type.TOOL_CONFIG_VALID, True, Reason.TOOL_CONFIG_VALID, f"MCPToolConfig '{name}' exists")
+    return Verdict(Type.TOOL_CONFIG_VALID, False, Reason.TOOL_CONFIG_NOT_FOUND, f"MCPToolConfig '{name}' not found")
+
+
+def _ready(snapshot: Snapshot, failed: Verdict | None) -> Verdict:
+    if failed is not None:
+        return Verdict(Type.READY, False, failed.reason, failed.message)
+    if snapshot.open_circuits:
+        message = f"circuit open in {', '.join(snapshot.open_circuits)}"
+        return Verdict(Type.READY, False, Reason.BACKEND_UNAVAILABLE, message)
+    return Verdict(Type.READY, True, Reason.ENDPOINT_READY, "All checks passed")
+
+
+def _phase(failures: list[Verdict]) -> Phase:
+    if any(verdict.reason not in PENDING_REASONS for verdict in failures):
+        return Phase.FAILED
+    return Phase.PENDING if failures else Phase.READY
+
+
+def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> Mapping[str, Any]:
+    """Return the status. Its url is there exactly while every check passes; an open circuit does not take it away."""
+    failures = [verdict for verdict in verdicts if not verdict.ok]
+    said = {verdict.type for verdict in verdicts} | {Type.READY}
+    conditions = fold(
+        snapshot.previous,
+        [*verdicts, _ready(snapshot, failures[0] if failures else None)],
+        drop=[type_ for type_ in Type if type_ not in said],
+        generation=snapshot.generation,
+        now=snapshot.now,
+    )
+    return {
+        "observedGeneration": snapshot.generation,
+        "phase": str(_phase(failures)),
+        "url": None if failures else url,
+        "conditions": conditions_json(conditions),
+    }
