@@ -142,6 +142,7 @@ class FaultProxy:
     exchanges: list[Exchange] = field(default_factory=list)
     """All that came, in order."""
     _rules: list[Rule] = field(default_factory=list)
+    _open: set[Downstream] = field(default_factory=set)
     _port: int = 0
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
@@ -166,6 +167,11 @@ class FaultProxy:
     def clear(self) -> None:
         """Drop all rules; what goes on goes on."""
         self._rules.clear()
+
+    def reset_streams(self) -> None:
+        """Cut all watches that are open."""
+        for downstream in list(self._open):
+            downstream.reset()
 
     def count(self, matches: Callable[[Exchange], bool]) -> int:
         """Return how many exchanges there were of a sort."""
@@ -250,19 +256,21 @@ class FaultProxy:
             Downstream(request, web.StreamResponse()).reset()
             raise ConnectionResetError from error
 
-    @staticmethod
     async def _stream(
-        request: web.Request, upstream: aiohttp.ClientResponse, headers: dict[str, str], script: Script
+        self, request: web.Request, upstream: aiohttp.ClientResponse, headers: dict[str, str], script: Script
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=upstream.status, headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
         downstream = Downstream(request, response)
+        self._open.add(downstream)
         try:
             await script(_lines(upstream), downstream)
         except aiohttp.ClientError:
             downstream.reset()
             raise ConnectionResetError from None
+        finally:
+            self._open.discard(downstream)
         if request.transport is not None and not request.transport.is_closing():
             await response.write_eof()
         return response

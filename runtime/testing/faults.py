@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -202,6 +203,48 @@ def delayed(seconds: float) -> Script:
             while (item := await queue.get()) is not None:
                 due, line = item
                 await asyncio.sleep(max(0.0, due - loop.time()))
+                await client.line(line)
+
+    return script
+
+
+def shuffled(rng: random.Random, window: float = 0.03) -> Script:
+    """Mix the events that come within a window, repeat some, and bring old ones again. Bookmarks keep their place."""
+
+    async def script(lines: AsyncIterator[bytes], client: Downstream) -> None:
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        past: list[bytes] = []
+        batch: list[bytes] = []
+
+        async def read() -> None:
+            async for line in lines:
+                queue.put_nowait(line)
+            queue.put_nowait(None)
+
+        async def flush() -> None:
+            mixed = batch + [line for line in batch if rng.random() < 0.5]
+            mixed += rng.sample(past, min(len(past), 1))
+            rng.shuffle(mixed)
+            past.extend(batch)
+            batch.clear()
+            for line in mixed:
+                await client.line(line)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            while True:
+                try:
+                    async with asyncio.timeout(window if batch else None):
+                        line = await queue.get()
+                except TimeoutError:
+                    await flush()
+                    continue
+                if line is not None and b'"BOOKMARK"' not in line:
+                    batch.append(line)
+                    continue
+                await flush()
+                if line is None:
+                    return
                 await client.line(line)
 
     return script
