@@ -66,7 +66,7 @@ lint: venv verify-generated ## style, strict types, import contracts, generated 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy -p hack.controlplane
+	$(BIN)/mypy -p hack.controlplane -p hack.run
 	$(BIN)/lint-imports
 
 .PHONY: test
