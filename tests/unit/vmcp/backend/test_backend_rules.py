@@ -1,0 +1,315 @@
+"""Rules 1 to 5 of "vMCP towards a direct backend", one test each, and what they imply."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+
+import pytest
+import trustme
+
+from vmcp.backend.interface import (
+    BreakerSettings,
+    Call,
+    CatalogueChange,
+    Circuit,
+    CircuitOpen,
+    Era,
+    Health,
+    Kind,
+    SessionSpec,
+)
+
+
+def call(**changes) -> Call:
+    return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', **changes)
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        await asyncio.sleep(0.005)
+
+
+class Events:
+    """A client session's ear."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+
+    def notification(self, backend: str, method: str, params: bytes) -> None:
+        self.heard.append((method, params))
+
+    async def request(self, backend: str, method: str, params: bytes) -> bytes:
+        self.heard.append((method, params))
+        return b'{"roots":[]}'
+
+
+# --- 1 ---
+
+
+async def test_rule_1_private_ca_and_outgoing_auth_are_in_every_request(server, backend_of, auth_of, tmp_path) -> None:
+    await server.stop()
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("remote.example").configure_cert(context)
+    bundle = tmp_path / "ca.crt"
+    ca.cert_pem.write_to_path(str(bundle))
+    await server.start(tls=context)
+    backend = backend_of(
+        f"https://remote.example:{server.port}/mcp",
+        auth=auth_of("header_injection", authorization="Bearer s3cret"),
+        ca_bundle=str(bundle),
+        resolve={("remote.example", server.port): "127.0.0.1"},
+    )
+    await backend.start()
+    assert await backend.wait_known(5)
+    session = backend.open(SessionSpec(events=Events()))
+    assert (await session.call(call())).result is not None
+    await until(lambda: server.verbs("GET"))
+    await session.close()
+    assert {request.verb for request in server.seen} == {"GET", "POST", "DELETE"}
+    assert all(request.headers["authorization"] == "Bearer s3cret" for request in server.seen)
+
+
+# --- 2 ---
+
+
+async def test_rule_2_the_negotiated_version_is_on_every_request_after_initialize(server, backend_of) -> None:
+    async def older(request) -> None:
+        server.live.add("s")
+        result = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "s", "version": "1"},
+        }
+        await request.peer.result(request, result, mcp_session_id="s")
+
+    server.on["initialize"] = older
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec(events=Events()))
+    await session.call(call())
+    await session.notify("notifications/roots/list_changed", b"{}")
+    await until(lambda: server.verbs("GET"))
+    await session.close()
+    legacy = [request for request in server.seen if request.method != "server/discover"]
+    assert "mcp-protocol-version" not in legacy[0].headers
+    assert legacy[0].method == "initialize"
+    for request in legacy[1:]:
+        assert request.headers["mcp-protocol-version"] == "2025-06-18", request
+        assert request.headers["mcp-session-id"] == "s"
+    assert {request.verb for request in legacy} == {"GET", "POST", "DELETE"}
+
+
+# --- 3 ---
+
+
+async def test_rule_3_list_changed_refetches_that_list_only_where_it_was_announced(server, backend_of) -> None:
+    gate: asyncio.Queue[str] = asyncio.Queue()
+
+    async def stream(request) -> None:
+        await request.peer.stream()
+        while True:
+            await request.peer.event({"jsonrpc": "2.0", "method": await gate.get()})
+
+    server.on["GET"] = stream
+    server.capabilities = {"tools": {"listChanged": True}, "prompts": {"listChanged": False}}
+
+    async def prompts(request) -> None:
+        await request.peer.result(request, {"prompts": [{"name": f"p{len(server.posts('prompts/list'))}"}]})
+
+    server.on["prompts/list"] = prompts
+    backend = backend_of(server.url)
+    changes: list[CatalogueChange] = []
+    backend.subscribe(changes.append)
+    await backend.start()
+    await until(lambda: server.verbs("GET") and backend.catalogue.known)
+    order = [request.method or request.verb for request in server.seen]
+    assert order.index("GET") > order.index("notifications/initialized")
+    assert server.verbs("GET")[0].headers["accept"] == "text/event-stream"
+    server.tools = [{"name": "other"}]
+    gate.put_nowait("notifications/unheard_of")
+    gate.put_nowait("notifications/prompts/list_changed")
+    gate.put_nowait("notifications/tools/list_changed")
+    await until(lambda: [item.key for item in backend.catalogue.tools] == ["other"])
+    assert len(server.posts("tools/list")) == 2
+    assert len(server.posts("prompts/list")) == 1, "prompts.listChanged was not announced"
+    assert changes[-1].kinds == {Kind.TOOLS}
+
+
+# --- 4 ---
+
+
+async def test_rule_4_a_dropped_stream_resumes_with_the_last_event_id_and_backs_off(server, backend_of) -> None:
+    async def stream(request) -> None:
+        count = len(server.verbs("GET"))
+        if count == 1:
+            await request.peer.stream()
+            await request.peer.event("", id="e-7")
+            await request.peer.end()
+        elif count == 2:
+            await request.peer.stream()
+            await request.peer.event("", id="e-8", retry="2500")
+            await request.peer.end()
+        elif count < 12:
+            await request.peer.json({}, 503)
+        else:
+            await request.peer.stream()
+            await request.peer.gone()
+
+    server.on["GET"] = stream
+    backend = backend_of(server.url, fast=True)
+    session = backend.open(SessionSpec(events=Events()))
+    await session.call(call())
+    await until(lambda: len(server.verbs("GET")) == 12)
+    ids = [request.headers.get("last-event-id") for request in server.verbs("GET")]
+    assert ids == [None, "e-7", *["e-8"] * 10]
+    waits = backend_of.sleeps.asked
+    assert 1.0 <= waits[0] <= 2.0
+    assert waits[1] == 2.5, "retry: overrides one wait"
+    assert all(1.0 <= wait <= 30.0 for wait in [waits[0], *waits[2:]])
+    assert max(waits) >= 15.0, "the waits grow to the limit"
+    assert len({round(wait, 3) for wait in waits}) > 8, "the waits are jittered"
+    assert server.sessions == 1
+    await session.close()
+
+
+async def test_rule_4_a_lost_session_means_a_new_handshake_new_lists_and_a_new_stream(server, backend_of) -> None:
+    async def stream(request) -> None:
+        if request.headers["mcp-session-id"] not in server.live:
+            await request.peer.json({}, 404)
+            return
+        await request.peer.stream()
+        await request.peer.gone()
+
+    server.on["GET"] = stream
+    server.capabilities = {"tools": {"listChanged": True}}
+    backend = backend_of(server.url, fast=True, health_interval=30.0)
+    await backend.start()
+    await until(lambda: len(server.verbs("GET")) == 1 and backend.catalogue.known)
+    await server.stop()  # killed: sessions are gone, and the port with it
+    server.live.clear()
+    await until(lambda: backend.state.failures > 0)
+    assert [item.key for item in backend.catalogue.tools] == ["echo"], "merely unreachable: the last good lists stay"
+    assert backend.catalogue.age > 0
+    server.tools = [{"name": "after"}]
+    await server.start(port=server.port)
+    await until(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
+    assert server.sessions == 2
+    await until(lambda: server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2")
+    assert backend.state.health in {Health.HEALTHY, Health.DEGRADED}
+
+
+async def test_rule_4_a_call_into_a_lost_session_is_repeated_once_in_a_new_one(server, backend_of) -> None:
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    server.live.clear()
+    reply = await session.call(call())
+    assert reply.result is not None
+    assert server.sessions == 2
+    assert [request.headers.get("mcp-session-id") for request in server.posts("tools/call")] == [
+        "session-1",
+        "session-1",
+        "session-2",
+    ]
+    await session.close()
+
+
+async def test_rule_4_lists_that_a_new_session_cannot_give_are_dropped(server, backend_of) -> None:
+    backend = backend_of(server.url, fast=True, health_interval=30.0)
+    await backend.start()
+    await until(lambda: backend.catalogue.known)
+
+    async def broken(request) -> None:
+        await request.peer.error(request, -32603)
+
+    server.on["tools/list"] = broken
+    server.live.clear()
+    await until(lambda: backend.catalogue.tools == ())
+    del server.on["tools/list"]
+    await until(lambda: len(backend.catalogue.tools) == 1)
+
+
+# --- 5 ---
+
+
+async def test_rule_5_after_five_failures_the_circuit_opens_for_calls_and_one_probe_a_minute_may_try(
+    server, backend_of
+) -> None:
+    now = [1000.0]
+    backend = backend_of(server.url, breaker=BreakerSettings(), clock=lambda: now[0])
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    port = server.port
+    await server.stop()
+    for failed in range(1, 6):
+        with pytest.raises(Exception, match="backend remote") as caught:
+            await session.call(call())
+        assert not isinstance(caught.value, CircuitOpen)
+        assert backend.state.failures == failed
+    assert backend.state.circuit is Circuit.OPEN
+    assert backend.state.health is Health.UNHEALTHY
+    await server.start(port=port)
+    before = len(server.seen)
+    for _ in range(3):
+        with pytest.raises(CircuitOpen):
+            await session.call(call())
+    assert len(server.seen) == before, "an open circuit sends nothing"
+    now[0] += 61
+    server.on["tools/call"] = held = Held(server)
+    trying = asyncio.create_task(session.call(call()))
+    await held.arrived.wait()
+    with pytest.raises(CircuitOpen):
+        await session.call(call())
+    held.release.set()
+    assert (await trying).result is not None
+    assert backend.state.circuit is Circuit.CLOSED
+    assert backend.state.failures == 0
+    await session.close()
+
+
+class Held:
+    """Holds answers back until it is released."""
+
+    def __init__(self, server) -> None:
+        self.server = server
+        self.arrived = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self, request) -> None:
+        if request.headers.get("mcp-session-id") not in self.server.live:
+            await request.peer.error(request, -32001, 404, "Session not found")
+            return
+        self.arrived.set()
+        await self.release.wait()
+        await self.server.answer(request)
+
+
+async def test_rule_5_the_monitor_closes_the_circuit_again_by_itself(server, backend_of) -> None:
+    now = [1000.0]
+    port = server.port
+    await server.stop()
+    backend = backend_of(server.url, fast=True, health_interval=30.0, breaker=BreakerSettings(), clock=lambda: now[0])
+    await backend.start()
+    await until(lambda: backend.state.circuit is Circuit.OPEN)
+    await until(lambda: 60.0 in backend_of.sleeps.asked)
+    await server.start(port=port)
+    now[0] += 60
+    await until(lambda: backend.state.circuit is Circuit.CLOSED)
+    assert backend.state.era is Era.LEGACY
+    await until(lambda: backend.catalogue.known)
+
+
+async def test_without_a_breaker_calls_go_on_failing_but_are_counted(server, backend_of) -> None:
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    await server.stop()
+    for _ in range(8):
+        with pytest.raises(Exception, match="no connection"):
+            await session.call(call())
+    assert backend.state.circuit is Circuit.CLOSED
+    assert backend.state.health is Health.UNHEALTHY
+    assert backend.state.failures == 8
