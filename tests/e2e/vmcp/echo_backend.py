@@ -1,0 +1,99 @@
+"""A legacy MCP server that tells what reached it: `python tests/e2e/vmcp/echo_backend.py NAME PORT`.
+
+Tools: `echo` (gives back its nonce, its own name, the session and the credentials that came), `count` (one counter
+    per session, to see that state stays), `slow` (answers after a while), `fail` (a tool error). Sessions are real:
+    an unknown id gets 404.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from typing import Any
+
+from aiohttp import web
+
+TOOLS = [
+    {"name": name, "description": name, "inputSchema": {"type": "object", "properties": {"nonce": {"type": "string"}}}}
+    for name in ("echo", "count", "slow", "fail")
+]
+
+
+class Echo:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sessions: dict[str, int] = {}
+        self.seen: list[dict[str, str]] = []
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        message = await request.json()
+        method, session = message.get("method"), request.headers.get("Mcp-Session-Id", "")
+        self.seen = [*self.seen[-200:], {"method": str(method), **dict(request.headers)}]
+        if method == "initialize":
+            session = uuid.uuid4().hex
+            self.sessions[session] = 0
+            result: Any = {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": self.name, "version": "1"},
+            }
+            return web.json_response(self._answer(message, result), headers={"Mcp-Session-Id": session})
+        if method == "server/discover":
+            error = {"code": -32601, "message": "unknown method"}
+            return web.json_response({"jsonrpc": "2.0", "id": message.get("id"), "error": error})
+        if session not in self.sessions:
+            return web.json_response({"error": "no session"}, status=404)
+        if "id" not in message:
+            return web.Response(status=202)
+        return web.json_response(self._answer(message, await self._result(message, session, request)))
+
+    async def _result(self, message: dict[str, Any], session: str, request: web.Request) -> Any:
+        if message["method"] == "tools/list":
+            return {"tools": TOOLS}
+        if message["method"] != "tools/call":
+            return {}
+        params = message["params"]
+        arguments = params.get("arguments") or {}
+        if params["name"] == "slow":
+            await asyncio.sleep(float(arguments.get("seconds", 0.2)))
+        if params["name"] == "count":
+            self.sessions[session] += 1
+        told = {
+            "nonce": arguments.get("nonce"),
+            "backend": self.name,
+            "session": session,
+            "count": self.sessions[session],
+            "authorization": request.headers.get("Authorization"),
+            "key": request.headers.get("X-Key"),
+        }
+        return {"content": [{"type": "text", "text": json.dumps(told)}], "isError": params["name"] == "fail"}
+
+    def _answer(self, message: dict[str, Any], result: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+    async def get(self, request: web.Request) -> web.Response:
+        return web.Response(status=405, headers={"Allow": "POST, DELETE"})
+
+    async def delete(self, request: web.Request) -> web.Response:
+        self.sessions.pop(request.headers.get("Mcp-Session-Id", ""), None)
+        return web.Response(status=200)
+
+    async def show(self, request: web.Request) -> web.Response:
+        return web.json_response({"seen": self.seen, "sessions": len(self.sessions)})
+
+
+def main() -> None:
+    name, port = sys.argv[1], int(sys.argv[2])
+    echo = Echo(name)
+    app = web.Application()
+    app.router.add_post("/mcp", echo.post)
+    app.router.add_get("/mcp", echo.get)
+    app.router.add_delete("/mcp", echo.delete)
+    app.router.add_get("/seen", echo.show)
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+
+
+if __name__ == "__main__":
+    main()
