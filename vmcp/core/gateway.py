@@ -169,6 +169,10 @@ class Gateway:
             return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
         if route is None:
             return unknown(method, name)
+        if route.mirror and caller.verify is not None:
+            wrong = caller.verify(route)
+            if wrong is not None:
+                return Outcome(error=wrong, verdict=Verdict.FAILURE, name=name, route=route)
         if method == TOOLS_CALL and self.plan.limiter is not None and not retry:
             wait = self.plan.limiter.take(caller.principal, name)
             if wait is not None:

@@ -20,6 +20,9 @@ from vmcp.backend.interface import NotificationSink, Reply, RpcFault, ServerRequ
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import INTERNAL_ERROR
 
+GATHER = 0.02
+"""Seconds that the first question waits for others of the same call."""
+
 Start = Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]
 """Starts the backend's call with a bridge and a sink."""
 
@@ -129,7 +132,8 @@ class ParkedCalls:
         call.expiry = None
         call.sink = sink
         for key, answer in fields(responses).items():
-            question = call.questions.pop(key, None)
+            # An answer that is no object is none: the question stays open and is asked again.
+            question = call.questions.pop(key, None) if bytes(answer)[:1] == b"{" else None
             if question is not None and not question.answer.done():
                 question.answer.set_result(bytes(answer))
         if not call.questions:
@@ -149,8 +153,9 @@ class ParkedCalls:
         try:
             while True:
                 await call.wake.wait()
-                # What a backend asks at once should reach the client at once.
-                await asyncio.sleep(0)
+                if call.questions and not task.done():
+                    # What a backend asks at once should reach the client at once.
+                    await asyncio.wait({task}, timeout=GATHER)
                 if task.done() or call.questions:
                     break
                 call.wake.clear()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vmcp.backend.interface import Item, Kind
+from vmcp.backend.mirrored import InvalidMirrorError, Mirror, mirror_of
 from vmcp.core.items import KEY_FIELD, member, replace_members
 from vmcp.core.naming import Claim, Naming, name_prompts, name_tools
 from vmcp.core.rules import AggregationRules, Override
@@ -40,6 +41,7 @@ class Route:
         raw: The JSON object as advertised.
         annotations: Of tools, as advertised: policies may look at them.
         hidden: In the table, for parts of the gateway that may use it, but neither listed nor callable by clients.
+        mirror: Of tools: arguments that modern clients mirror in headers.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Route:
     raw: bytes
     annotations: Mapping[str, object] | None = None
     hidden: bool = False
+    mirror: Mirror = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +149,16 @@ def _tool_route(name: str, claim: Claim, items: Mapping[tuple[str, str], Item], 
         raw=replace_members(raw, changes) if changes else raw,
         annotations=annotations,
         hidden=not rules.visible(claim.backend, claim.wanted),
+        mirror=_mirror(raw),
     )
+
+
+def _mirror(raw: bytes) -> Mirror:
+    """Tools that break the rules of mirroring were dropped where they came in; a legacy backend's are left alone."""
+    try:
+        return mirror_of(raw)
+    except InvalidMirrorError:
+        return ()
 
 
 def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,7 @@ class Caller:
         log_level: The client's level; None = it wants no log messages.
         sink: Takes notifications of this call; None = nobody listens.
         bridge: Asks the client while the call is open; None = impossible for this client.
+        verify: Compares what a request says outside of its body with the tool that it calls; None = nothing to do.
     """
 
     principal: Principal
@@ -50,6 +52,7 @@ class Caller:
     log_level: str | None = None
     sink: NotificationSink | None = None
     bridge: ServerRequestBridge | None = None
+    verify: Callable[[Route], RpcError | None] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

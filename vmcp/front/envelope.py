@@ -6,13 +6,16 @@ supported (-32022), mirrored headers equal to the body (-32020). All are answere
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from vmcp.backend.mirrored import mirrored_headers
 from vmcp.core.requests import Target
-from vmcp.front.http import HttpError, text
+from vmcp.core.snapshot import Route
+from vmcp.front.http import HttpError, RawHeaders, text
 from vmcp.wire.jsonrpc import Message, RpcError, dumps, known_id
 from vmcp.wire.protocol import (
     HEADER_MISMATCH,
@@ -57,6 +60,7 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.0*)?")
 _UNSUPPORTED: Final = "unsupported protocol version"
 
 
@@ -146,3 +150,30 @@ def _mismatch(header: str, found: str | None, expected: str, request_id: str | f
     data = {"header": header, "headerValue": found, "bodyValue": expected}
     err.error = RpcError(HEADER_MISMATCH, err.error.message, Raw(dumps(data)))
     return err
+
+
+def check_mirrored(scope_headers: RawHeaders, params: bytes, route: Route) -> RpcError | None:
+    """Compare the `Mcp-Param-*` headers with the arguments that they mirror; return what is wrong."""
+    expected = {name.lower(): value for name, value in mirrored_headers(route.mirror, params)}
+    for _, header in route.mirror:
+        wanted = expected.get(header.lower())
+        found = [
+            value.strip(b" \t").decode("latin-1") for name, value in scope_headers if name == header.lower().encode()
+        ]
+        if len(found) == (wanted is not None) and (wanted is None or _same(found[0], wanted)):
+            continue
+        said = "is missing" if not found else "came twice" if len(found) > 1 else "differs from the body"
+        data = {"header": header, "headerValue": found[0] if found else None, "bodyValue": wanted}
+        return RpcError(HEADER_MISMATCH, f"header {header} {said}", Raw(dumps(data)))
+    return None
+
+
+def _same(found: str, wanted: str) -> bool:
+    """Equal after decoding; numbers by value."""
+    value, expected = decode_value(found), decode_value(wanted)
+    if value == expected and value is not None:
+        return True
+    try:
+        return _NUMBER.fullmatch(value or "") is not None and float(value or "") == float(expected or "")
+    except ValueError:
+        return False

@@ -21,7 +21,7 @@ from vmcp.core.sessions import sharing_key
 from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected, wants_hints
 from vmcp.front.convert import UNCACHED, error_to_modern, to_modern
-from vmcp.front.envelope import Meta, Params, read_envelope
+from vmcp.front.envelope import Meta, Params, check_mirrored, read_envelope
 from vmcp.front.exchange import EventWriter, Exchange
 from vmcp.front.http import HttpError, Receive, Send, answer
 from vmcp.front.listen import Listener, read_filter
@@ -103,10 +103,12 @@ class ModernFront:
         assert params.meta is not UNSET
         caller = self._caller(arrival, params.meta)
         caller.sink = _sink(exchange, caller.log_level)
+        raw = decode_params(message.params)
+        caller.verify = partial(check_mirrored, arrival.scope["headers"], raw)
         request_id = known_id(message)
         caller.sessions.busy += 1
         try:
-            outcome = await self.dispatch(caller, str(message.method), decode_params(message.params), params)
+            outcome = await self.dispatch(caller, str(message.method), raw, params)
         except asyncio.CancelledError:
             if not exchange.gone:
                 raise

@@ -42,7 +42,7 @@ extra = {"tools": False, "prompts": False}
 notes = {"cancelled": 0, "roots_changed": 0}
 
 
-class Asked(Exception):
+class Asked(Exception):  # noqa: N818  it is an answer
     """The modern era's way to ask: this result instead of an answer."""
 
     def __init__(self, result: t.InputRequiredResult) -> None:
@@ -460,6 +460,8 @@ async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
 
 async def call_tool(ctx: Any, params: Any) -> Any:
     sessions.setdefault(id(ctx.session._connection), ctx.session)
+    if params.name == "appeared" and extra["tools"]:
+        return text("appeared")
     found = TOOLS.get(params.name)
     if found is None:
         raise MCPError(t.INVALID_PARAMS, f"Unknown tool: {params.name}")
@@ -614,7 +616,7 @@ def build() -> Server[Any]:
 
 
 def only(app: Any, era: str) -> Any:
-    """Make an application that knows one era: what belongs to the other is answered as by a server that never heard of it."""
+    """Make an application that knows one era, and answers the other as a server does that never heard of it."""
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -650,7 +652,7 @@ def main() -> None:
 
     async def run() -> None:
         serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.01)
         if server.started:
             print(f"listening on {server.servers[0].sockets[0].getsockname()[1]}", flush=True)

