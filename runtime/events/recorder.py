@@ -19,6 +19,7 @@ import structlog
 
 from runtime.events.series import Series, SeriesBook, SeriesKey, SeriesSettings, Write
 from runtime.observe.metrics import EVENTS_DROPPED
+from runtime.util.rbac import Rule
 from runtime.util.times import micro_time
 from runtime.wire.errors import ApiError, NotFoundError, ServerError, TimeoutApiError, TransportError
 from runtime.wire.gvk import Key, Resource
@@ -28,6 +29,8 @@ log = structlog.get_logger("events")
 
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
 EventType = Literal["Normal", "Warning"]
+
+RULES = (Rule.of(EVENT, "create", "patch", why="events about objects, repeated ones as a series"),)
 
 MAX_NOTE = 1024
 _MAX_WORD = 128

@@ -73,6 +73,8 @@ class Manager:
         self.client = Client(self.transport, self.cache, field_manager=options.field_manager)
         self.elected = asyncio.Event()
         """Set when this process leads, or at once without election. Readiness does not depend on it."""
+        self.started = asyncio.Event()
+        """Set when every controller runs; with election, on the leader only."""
         self.metrics_server: HttpServer = metrics_server(options.metrics_bind)
         self.probe_server: HttpServer = probe_server(options.probe_bind, self.healthz, self.readyz)
         self._events = EventBroadcaster(self.client, socket.gethostname())
@@ -208,6 +210,7 @@ class Manager:
                 await self.elector.elected.wait()
             self.elected.set()
             await self._groups[Group.LEADER].start()
+            self.started.set()
             log.info("manager started", controllers=sorted(self._controllers))
         except Exception as error:  # noqa: BLE001  a bug in the start must end the manager as any failure does
             self._on_error(RunnableError("start", error))
@@ -236,7 +239,8 @@ class Manager:
             # Cancelled work may have a request under way: then the lease runs out by itself.
             await self.elector.stop(release=self.elector.options.release_on_stop and not overdue and not lost)
         for group in (Group.CACHES, Group.SERVERS):
-            overdue += await self._groups[group].stop(deadline)
+            # They finish in milliseconds, and are not to blame for the time that others took.
+            overdue += await self._groups[group].stop(None if deadline is None else max(deadline, clock() + 1.0))
         await self.transport.close()
         if overdue and not lost and grace != 0.0:
             self._errors.append(GracefulShutdownError(f"not finished {grace:g} s after the stop: {', '.join(overdue)}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import structlog
@@ -15,7 +16,7 @@ from runtime.observe.metrics import REGISTRY
 log = structlog.get_logger("server")
 
 
-class BindError(Exception):
+class BindError(ValueError):
     """The address cannot be listened on: it is malformed, or taken."""
 
 
@@ -56,7 +57,8 @@ class HttpServer:
             try:
                 await site.start()
             except OSError as error:
-                raise BindError(f"{self.name} server cannot listen on {self.address}: {error.strerror}") from error
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
+                raise BindError(f"{self.name} server cannot listen on {self.address}: {reason}") from error
             self.port = runner.addresses[0][1]
             log.info("serving", server=self.name, address=self.address, port=self.port)
             started()

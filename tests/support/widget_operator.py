@@ -81,7 +81,7 @@ async def run(arguments: argparse.Namespace) -> None:
             metrics_bind=arguments.metrics,
             user_agent="widget-operator",
             field_manager="widget-operator",
-            graceful_timeout=10.0,
+            graceful_timeout=arguments.grace,
             controller=ControllerOptions(concurrency=4),
         ),
         connect=connect,
@@ -108,6 +108,7 @@ def main() -> int:
     parser.add_argument("--times", default="15,10,2")
     parser.add_argument("--probe", default="0")
     parser.add_argument("--metrics", default="0")
+    parser.add_argument("--grace", type=float, default=10.0)
     arguments = parser.parse_args()
     configure_logging("debug", json=True, processors=[add_scope])
     signal.signal(signal.SIGUSR1, block)
