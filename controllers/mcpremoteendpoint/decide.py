@@ -104,7 +104,7 @@ def decide(snapshot: Snapshot) -> Decision:
         if found is not None:
             verdicts.append(found)
         elif last is not None:
-            verdicts.append(Verdict(type_, last.status == "True", Reason(last.reason), last.message))
+            verdicts.append(Verdict(type_, last.status == "True", last.reason, last.message))
         else:
             return Decision()
     return Decision(_status(snapshot, verdicts, url=spec.remote_url))

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.conditions import Word
 from runtime import Client, Condition, Event, Record, remove_condition, set_condition
 
 M = TypeVar("M", bound=BaseModel)
@@ -18,11 +17,11 @@ Conditions = tuple[Condition, ...]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of one check."""
+    """The outcome of one check; type and reason are words of `api.conditions`."""
 
-    type: Word
+    type: str
     ok: bool
-    reason: Word
+    reason: str
     message: str
 
     def condition(self, generation: int) -> Condition:
