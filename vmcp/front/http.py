@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
@@ -13,6 +15,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 JSON: Final = (b"content-type", b"application/json")
+DISCARD_BYTES: Final = 16 * 1024 * 1024
+"""Of a body that is refused for its length, so much more is read before the refusal is sent."""
+DISCARD_SECONDS: Final = 1.0
 _SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"host", b"content-type"})
 """Headers that must not come twice: readers would disagree about which one counts."""
 
@@ -85,6 +90,8 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         if not announced.strip().isdigit():
             raise HttpError(400, -32600, "content-length is not a number")
         if int(announced) > limit:
+            if b"expect" not in headers:
+                await _discard(receive)
             raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -103,10 +110,27 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
+            if message.get("more_body", False):
+                await _discard(receive)
             raise _too_large(limit)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a moment and forget it.
+
+    A connection that is closed while its sender still writes is reset, and a reset takes the refusal away with it.
+    """
+    left = DISCARD_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _too_large(limit: int) -> HttpError:
