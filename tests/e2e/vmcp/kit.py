@@ -186,9 +186,12 @@ class Gateway(Process):
         return json.loads((await self.get("/status"))[1])
 
     async def knows(self, *backends: str) -> bool:
-        """Say whether these backends are healthy and listed."""
-        found = {one["name"]: one["health"] for one in (await self.status())["backends"]}
-        return all(found.get(name) == "healthy" for name in backends)
+        """Say whether these backends are healthy and their lists were fetched."""
+        found = json.loads((await self.get("/api/backends/health"))[1])["backends"]
+        return all(
+            name in found and found[name]["Status"] == "healthy" and found[name]["CatalogueAgeSeconds"] is not None
+            for name in backends
+        )
 
     def rss(self) -> int:
         """Return the resident memory, in bytes."""
