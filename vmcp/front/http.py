@@ -85,14 +85,10 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         HttpError: It is longer than `limit` bytes (413), or its announced length is no number (400).
         Disconnected: The client went away.
     """
-    announced = headers.get(b"content-length")
-    if announced is not None:
-        if not announced.strip().isdigit():
-            raise HttpError(400, -32600, "content-length is not a number")
-        if int(announced) > limit:
-            if b"expect" not in headers:
-                await _discard(receive)
-            raise _too_large(limit)
+    if _announced(headers) > limit:
+        if b"expect" not in headers:
+            await _discard(receive)
+        raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise Disconnected
@@ -116,6 +112,15 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _announced(headers: dict[bytes, bytes]) -> int:
+    announced = headers.get(b"content-length")
+    if announced is None:
+        return 0
+    if not announced.strip().isdigit():
+        raise HttpError(400, -32600, "content-length is not a number")
+    return int(announced)
 
 
 async def _discard(receive: Receive) -> None:
