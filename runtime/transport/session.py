@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
 
 from runtime.transport.config import Endpoint
 from runtime.transport.retry import MAX_ATTEMPTS, NotSentError, retrying
@@ -216,7 +218,7 @@ class Transport:
                     call.method,
                     self.endpoint.url + call.path,
                     params=call.query,
-                    data=call.body,
+                    data=self._body(call),
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=call.limit, sock_connect=self.settings.connect_timeout),
                     ssl=self._tls.current(start) if self._secure else True,
@@ -238,6 +240,11 @@ class Transport:
             # A watch is not read to its end, so its connection cannot be reused.
             response.close() if call.watch else response.release()
 
+    def _body(self, call: _Call) -> FencedBody | bytes | None:
+        if call.body is None or call.method in READS or self.may_write is None:
+            return call.body
+        return FencedBody(call.body, self.may_write)
+
     def _session(self, watch: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(watch)
         if session is None:
@@ -253,6 +260,24 @@ class Transport:
                 auto_decompress=True,
             )
         return session
+
+
+class FencedBody(BytesPayload):
+    """A body that asks the fence once more, at the moment at which head and body go to the socket.
+
+    Between the first question and that moment lies the wait for a connection: long enough for a process to be stopped
+    there, and to send a write when it wakes in somebody else's reign.
+    """
+
+    def __init__(self, value: bytes, may_write: Callable[[], bool]) -> None:
+        super().__init__(value)
+        self._may_write = may_write
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write everything, or nothing: aiohttp sends the head together with the first piece of the body."""
+        if not self._may_write():
+            raise WriteFencedError("the lease was lost before the request was sent")
+        await super().write_with_length(writer, content_length)
 
 
 def _transport_error(error: BaseException) -> TransportError:
