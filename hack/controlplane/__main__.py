@@ -59,11 +59,14 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         default="*",
         help="comma list of kube-controller-manager's controllers; '*': its defaults; '': none (default: %(default)s)",
     )
+    command.add_argument("--tests", action="store_true", help="as the test suites share it, other options do not count")
     command.add_argument("--audit", choices=levels, help="write an audit log of this level")
     command.add_argument("--crds", type=Path, action="append", default=[], help="install these definitions")
 
 
 def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.tests:
+        return shared.test_options()
     return Options(
         controllers=tuple(name for name in arguments.controllers.split(",") if name),
         audit=arguments.audit,
@@ -77,6 +80,8 @@ def _up(arguments: argparse.Namespace) -> None:
     if arguments.detach:
         run.mkdir(parents=True, exist_ok=True)
         options = [f"--controllers={arguments.controllers}", *(f"--crds={path.resolve()}" for path in arguments.crds)]
+        if arguments.tests:
+            options.append("--tests")
         if arguments.audit:
             options.append(f"--audit={arguments.audit}")
         _announce(shared.start(run, tuple(options), owner=None))

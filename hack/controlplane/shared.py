@@ -20,12 +20,20 @@ from threading import Event, Thread
 from types import FrameType
 
 from hack.controlplane.handle import STATE, Handle
-from hack.controlplane.plane import ControlPlane, Options
+from hack.controlplane.plane import GARBAGE_COLLECTION, ControlPlane, Options
 from hack.controlplane.process import ProcessError
 
 ROOT = Path(__file__).parents[2]
 PLANE = "plane"
+TEST_CRDS = (ROOT / "config" / "crd" / "bases", ROOT / "tests" / "support" / "crds")
 _LOG = "supervisor.log"
+
+
+def test_options() -> Options:
+    """What the test suites share; `hack.controlplane.pytest_plugin` describes it."""
+    return Options(
+        controllers=GARBAGE_COLLECTION, audit="Metadata", crds=tuple(path for path in TEST_CRDS if path.is_dir())
+    )
 
 
 def serve(options: Options, *, directory: Path, owner: Path | None) -> None:

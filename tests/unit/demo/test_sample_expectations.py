@@ -52,7 +52,7 @@ def test_whatever_is_not_as_expected_is_named(state, miss):
 
 @pytest.mark.parametrize("annotation", [None, "", "phase", "- a", "phase: Valid\ncondition: []"])
 def test_a_sample_that_expects_nothing_readable_is_refused(annotation):
-    with pytest.raises(SampleError, match="MCPServerEntry/a: annotation .* must hold phase and conditions"):
+    with pytest.raises(SampleError, match=r"MCPServerEntry/a: annotation .* must hold phase and conditions"):
         Expectation.of(sample(annotation))
 
 
