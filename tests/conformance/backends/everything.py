@@ -369,6 +369,12 @@ async def test_streaming_elicitation(ctx: Any, params: Any, args: dict[str, Any]
     return text(str(sorted(await ask(ctx, params, {"name": elicit("Your name?", name={"type": "string"})}))))
 
 
+def remember(ctx: Any) -> None:
+    """Keep legacy sessions, to tell them of changes."""
+    if not is_modern(ctx):
+        sessions.setdefault(id(ctx.session._connection), ctx.session)
+
+
 async def tell_legacy(send: Callable[[Any], Awaitable[None]]) -> None:
     for key, session in list(sessions.items()):
         try:
@@ -452,6 +458,7 @@ async def with_header(ctx: Any, params: Any, args: dict[str, Any]) -> Any:
 
 
 async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
+    remember(ctx)
     tools = [entry[0] for entry in TOOLS.values()]
     if extra["tools"]:
         tools.append(t.Tool(name="appeared", description="Comes and goes", input_schema={"type": "object"}))
@@ -459,7 +466,7 @@ async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
 
 
 async def call_tool(ctx: Any, params: Any) -> Any:
-    sessions.setdefault(id(ctx.session._connection), ctx.session)
+    remember(ctx)
     if params.name == "appeared" and extra["tools"]:
         return text("appeared")
     found = TOOLS.get(params.name)
