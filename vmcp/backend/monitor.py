@@ -56,6 +56,7 @@ class Monitor:
         self._stale_at = 0.0
         self._handshake: Handshake | None = None
         self._drop = False
+        self._closed = False
         self._random = random.Random(backend.settings.name)  # noqa: S311  spreads load
         self.no_credentials = False
 
@@ -220,6 +221,8 @@ class Monitor:
 
     def _kick(self) -> None:
         """Fetch what is dirty; one fetch at a time, and one more for what became dirty meanwhile."""
+        if self._closed:
+            return
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_quietly())
 
@@ -278,6 +281,7 @@ class Monitor:
 
     async def close(self) -> None:
         """Stop everything; bounded by the session's own bounds."""
+        self._closed = True
         tasks = [task for task in (self._task, self._refreshing) if task is not None]
         for task in tasks:
             task.cancel()
