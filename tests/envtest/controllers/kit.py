@@ -1,0 +1,141 @@
+"""What the tests of the four controllers share: short ways to write objects and to wait for what the operator says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hack.controlplane.handle import Handle
+from hack.controlplane.rest import Kube
+from tests.support.operator import OPERATOR_USER
+
+API = "toolhive.stacklok.dev/v1beta1"
+URL = "https://mcp.example.com/mcp"
+Object = dict[str, Any]
+
+
+class Cluster:
+    """One namespace of the control plane, as its user sees it."""
+
+    def __init__(self, admin: Kube, namespace: str, control_plane: Handle) -> None:
+        self.admin, self.namespace, self.control_plane = admin, namespace, control_plane
+
+    async def create(self, kind: str, name: str, spec: Object | None = None, api: str = API, **top: Any) -> Object:
+        metadata = {"name": name, "namespace": self.namespace} | top.pop("metadata", {})
+        body = {"apiVersion": api, "kind": kind, "metadata": metadata} | top
+        return await self.admin.create(body if spec is None else body | {"spec": spec})
+
+    async def group(self, name: str = "g") -> Object:
+        await self.create("MCPGroup", name)
+        return await self.until("MCPGroup", name, phase="Ready")
+
+    async def entry(self, name: str = "e", **spec: Any) -> Object:
+        base = {"remoteUrl": URL, "transport": "streamable-http", "groupRef": {"name": "g"}}
+        return await self.create("MCPServerEntry", name, base | spec)
+
+    async def endpoint(self, name: str = "d", **spec: Any) -> Object:
+        base = {"type": "direct", "remoteUrl": URL, "transport": "streamable-http", "groupRef": {"name": "g"}}
+        return await self.create("MCPRemoteEndpoint", name, base | spec)
+
+    async def auth(self, name: str = "a", **spec: Any) -> Object:
+        return await self.create("MCPExternalAuthConfig", name, spec or {"type": "unauthenticated"})
+
+    async def secret(self, name: str = "s", **data: str) -> Object:
+        return await self.create("Secret", name, api="v1", stringData=data)
+
+    async def config_map(self, name: str = "c", **data: str) -> Object:
+        return await self.create("ConfigMap", name, api="v1", data=data)
+
+    async def patch(self, kind: str, name: str, patch: Object, *, status: bool = False) -> Object:
+        core = kind in ("Secret", "ConfigMap")
+        subresource = "status" if status else ""
+        return await self.admin.patch(
+            "v1" if core else API, kind, name, patch, namespace=self.namespace, subresource=subresource
+        )
+
+    async def delete(self, kind: str, name: str) -> None:
+        api = "v1" if kind in ("Secret", "ConfigMap") else API
+        await self.admin.delete(api, kind, name, namespace=self.namespace)
+
+    async def get(self, kind: str, name: str) -> Object:
+        return await self.admin.get(API, kind, name, namespace=self.namespace)
+
+    async def until(
+        self, kind: str, name: str, timeout: float = 10.0, *, gone: bool = False, phase: str = "", **conditions: str
+    ) -> Object:
+        """Wait for a phase and for conditions, each written as Type="Status/Reason"; "" for no such condition."""
+
+        def holds(found: Object | None) -> bool:
+            if found is None or gone:
+                return gone and found is None
+            if phase and found.get("status", {}).get("phase") != phase:
+                return False
+            said = conditions_of(found)
+            return all(said.get(type_, ("", ""))[0] == wanted for type_, wanted in conditions.items())
+
+        found = await self.admin.wait_for(API, kind, name, namespace=self.namespace, until=holds, timeout=timeout)
+        return found or {}
+
+    def requests(self) -> Iterator[Object]:
+        """Requests of the operator in this namespace that are no watches, from the audit log."""
+        for event in self.control_plane.audit_events(user=OPERATOR_USER):
+            target = event.get("objectRef", {})
+            if target.get("namespace") == self.namespace and event["verb"] != "watch":
+                yield event
+
+    def status_writes(self, resource: str) -> list[str]:
+        """Names of the objects whose status the operator wrote, once for each write."""
+        return [
+            event["objectRef"]["name"]
+            for event in self.requests()
+            if event["objectRef"]["resource"] == resource and event["objectRef"].get("subresource") == "status"
+        ]
+
+    async def assert_idle(self, seconds: float = 2.0) -> None:
+        """Nothing is asked of the server and nothing changes while nothing happens."""
+        before, versions = len(list(self.requests())), await self._versions()
+        await asyncio.sleep(seconds)  # the behaviour under test is that nothing happens in this time
+        assert list(self.requests())[before:] == []
+        assert await self._versions() == versions
+
+    async def _versions(self) -> dict[str, str]:
+        kinds = ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig")
+        found = [item for kind in kinds for item in await self.admin.list(API, kind, namespace=self.namespace)]
+        return {f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["resourceVersion"] for o in found}
+
+
+def conditions_of(found: Object) -> dict[str, tuple[str, str]]:
+    """Type -> (Status/Reason, message)."""
+    listed = found.get("status", {}).get("conditions", [])
+    return {c["type"]: (f"{c['status']}/{c['reason']}", c["message"]) for c in listed}
+
+
+def header(name: str, secret: str, key: str) -> Object:
+    """A header forwarded from a Secret."""
+    return {"headerName": name, "valueSecretRef": {"name": secret, "key": key}}
+
+
+def encoded(**data: str) -> dict[str, str]:
+    """Data of a Secret as it is stored."""
+    return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+
+
+@functools.cache
+def certificate() -> str:
+    """A PEM certificate authority, made for this run."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
