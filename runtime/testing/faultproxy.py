@@ -213,8 +213,7 @@ class FaultProxy:
         if plan.before is not None:
             await plan.before()
         if plan.cut:
-            Downstream(request, web.StreamResponse()).reset()
-            raise ConnectionResetError
+            return _cut(request)
         if plan.answer is not None:
             exchange.status, body, headers = plan.answer
             return web.Response(status=exchange.status, body=body, headers=headers)
@@ -251,10 +250,9 @@ class FaultProxy:
                 return web.Response(
                     status=upstream.status, body=plan.body(body) if plan.body is not None else body, headers=kept
                 )
-        except aiohttp.ClientConnectionError as error:
+        except aiohttp.ClientConnectionError:
             # The server is away: its client must see that, and not a well-formed 502.
-            Downstream(request, web.StreamResponse()).reset()
-            raise ConnectionResetError from error
+            return _cut(request)
 
     async def _stream(
         self, request: web.Request, upstream: aiohttp.ClientResponse, headers: dict[str, str], script: Script
@@ -268,12 +266,17 @@ class FaultProxy:
             await script(_lines(upstream), downstream)
         except aiohttp.ClientError:
             downstream.reset()
-            raise ConnectionResetError from None
         finally:
             self._open.discard(downstream)
         if request.transport is not None and not request.transport.is_closing():
             await response.write_eof()
         return response
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Cut the connection; the answer that is returned goes nowhere."""
+    Downstream(request, web.StreamResponse()).reset()
+    return web.Response()
 
 
 async def _lines(upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
