@@ -94,6 +94,8 @@ def parse(body: bytes | bytearray | memoryview | Raw) -> Message:
     Raises:
         JsonRpcError: No JSON, a batch, a wrong version, or neither request, notification nor response.
     """
+    if not _is_utf8(body):
+        raise JsonRpcError(-32700, "the body is not valid JSON: it is not UTF-8")
     try:
         message = _decoder.decode(body)
     except msgspec.ValidationError as err:
@@ -105,6 +107,18 @@ def parse(body: bytes | bytearray | memoryview | Raw) -> Message:
     if not (message.is_request or message.is_notification or message.is_response):
         raise JsonRpcError(-32600, "neither a request, a notification nor a response", id=known_id(message))
     return message
+
+
+def _is_utf8(body: bytes | bytearray | memoryview | Raw) -> bool:
+    """Say whether all of the body is UTF-8: msgspec does not look into strings that it keeps raw."""
+    text = body if isinstance(body, bytes | bytearray) else bytes(body)
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def known_id(message: Message) -> RequestId | None:
