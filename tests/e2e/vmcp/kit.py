@@ -186,10 +186,10 @@ class Gateway(Process):
         return json.loads((await self.get("/status"))[1])
 
     async def knows(self, *backends: str) -> bool:
-        """Say whether these backends are healthy and their lists were fetched."""
+        """Say whether these backends are healthy and their lists were fetched (and had time to be merged)."""
         found = json.loads((await self.get("/api/backends/health"))[1])["backends"]
         return all(
-            name in found and found[name]["Status"] == "healthy" and found[name]["CatalogueAgeSeconds"] is not None
+            name in found and found[name]["Status"] == "healthy" and (found[name]["CatalogueAgeSeconds"] or 0) > 0.2
             for name in backends
         )
 

@@ -1,0 +1,152 @@
+"""A sentinel in every secret, looked for in everything that the gateway writes or answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from tests.e2e.vmcp.issuer import Issuer
+from tests.e2e.vmcp.kit import Client, EchoBackend, Gateway, config, free_port, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HEADER = 'hdr-Sent1nel/+"x'
+CLIENT_SECRET = "client-Sent1nel&=%"
+INJECTED = "injected-Sent1nel-0815"
+BYSTANDER = "bystander-Sent1nel"
+
+
+def spellings(secret: str) -> set[str]:
+    """Return a secret as it may look in logs, URLs, JSON and base64 (whole, or inside something longer)."""
+    raw = secret.encode()
+    found = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    for shift in range(3):
+        whole = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        # The first and last characters depend on the neighbours.
+        found |= {whole[4:-2], whole[4:-2].replace("+", "-").replace("/", "_")}
+    return found
+
+
+async def test_no_secret_appears_in_logs_audit_errors_metrics_status_or_answers(tmp_path):
+    audit = tmp_path / "audit.log"
+    answers: list[str] = []
+    tokens: list[str] = []
+    async with Issuer() as issuer:
+        echo, injected, exchanged = await asyncio.gather(
+            *(EchoBackend(name).start() for name in ("echo", "injected", "exchanged"))
+        )
+        dead = {"name": "dead", "url": f"http://dead.example:{free_port()}/mcp?api_key={BYSTANDER}"}
+        dead["transport"] = "streamable-http"
+        headers = {"addHeadersFromSecret": {"X-Secret": "HEADER_FORWARD_X_SECRET"}}
+        document = config(
+            {**echo.entry, "type": "direct", "headerForward": headers},
+            {**injected.entry, "type": "direct"},
+            {**exchanged.entry, "type": "direct"},
+            {**dead, "type": "direct"},
+            incomingAuth={
+                "type": "oidc",
+                "oidc": {
+                    "issuer": issuer.url,
+                    "clientId": "gw",
+                    "audience": "gateway",
+                    "jwksAllowPrivateIp": True,
+                    "insecureAllowHttp": True,
+                },
+            },
+            outgoingAuth={
+                "source": "inline",
+                "backends": {
+                    "injected": {
+                        "type": "header_injection",
+                        "headerInjection": {"headerName": "X-Injected", "headerValueEnv": "INJECTED"},
+                    },
+                    "exchanged": {
+                        "type": "token_exchange",
+                        "tokenExchange": {
+                            "tokenUrl": issuer.url + "/token",
+                            "clientId": "gw",
+                            "clientSecretEnv": "CLIENT_SECRET",
+                            "audience": "api",
+                        },
+                    },
+                },
+            },
+            audit={
+                "includeRequestData": True,
+                "includeResponseData": True,
+                "maxDataSize": 65536,
+                "logFile": str(audit),
+            },
+        )
+        gateway = Gateway(
+            document,
+            tmp_path,
+            echo.resolve,
+            injected.resolve,
+            exchanged.resolve,
+            f"dead.example:{dead['url'].split(':')[2].split('/')[0]}:127.0.0.1",
+            environ={
+                "TOOLHIVE_SECRET_HEADER_FORWARD_X_SECRET": HEADER,
+                "INJECTED": INJECTED,
+                "CLIENT_SECRET": CLIENT_SECRET,
+            },
+        )
+        await gateway.start()
+        try:
+            await until(lambda: gateway.knows("echo", "injected", "exchanged"))
+            for era in ("legacy", "modern"):
+                token = issuer.token(f"user-{era}")
+                tokens.append(token)
+                async with Client(gateway.url, era=era, token=token) as client:
+                    for tool in ("echo_echo", "injected_echo", "dead_echo", "echo_fail", "none"):
+                        # Request data with secrets in it: a token in an argument, a password under its key.
+                        reply = await client.call(tool, nonce="n", password=BYSTANDER, note=f"Bearer {token}")
+                        answers += [reply.body, str(reply.headers)]
+                    # This backend tells what it was sent; only the caller may learn that, and the audit must not.
+                    told = (await client.call("exchanged_echo", nonce="n")).told
+                    tokens.append(told["authorization"].removeprefix("Bearer "))
+                    issuer.exchange_status = [400]
+                    client.token = issuer.token("refused")
+                    tokens.append(client.token)
+                    if era == "modern":
+                        answers.append((await client.call("exchanged_echo")).body)
+                    issuer.exchange_status = [200]
+                    client.token = issuer.token("late", exp=1)
+                    tokens.append(client.token)
+                    reply = await client.request("tools/list")
+                    answers += [reply.body, str(reply.headers)]
+            sent = json.loads((await _seen(echo))[1])["seen"]
+            assert any(one.get("X-Secret") == HEADER for one in sent), "the header must really travel"
+            sent = json.loads((await _seen(injected))[1])["seen"]
+            assert any(one.get("X-Injected") == INJECTED for one in sent)
+            for path in ("/status", "/api/backends/health", "/metrics", "/readyz"):
+                answers.append((await gateway.get(path))[1])
+            gateway.write({**document, "backends": "nonsense", "passthroughHeaders": ["Cookie"]})
+            await until(lambda: "configuration refused" in gateway.text())
+            answers.append((await gateway.get("/status"))[1])
+        finally:
+            await gateway.stop()
+            await asyncio.gather(echo.stop(), injected.stop(), exchanged.stop())
+    written = {"log": gateway.text(), "audit": audit.read_text(), "answers": "\n".join(answers)}
+    assert written["audit"].count("\n") >= 10
+    assert '"level": "debug"' in written["log"] or len(written["log"]) > 500
+    for secret in (HEADER, CLIENT_SECRET, INJECTED, BYSTANDER):
+        for spelling in spellings(secret):
+            for where, text in written.items():
+                # The answers' echo of the caller's own arguments is the caller's business; the gateway adds none.
+                assert spelling not in text, f"{secret} as {spelling!r} in {where}"
+    for token in tokens:
+        for part in (token, token.rsplit(".", 1)[1]):
+            for where, text in written.items():
+                assert part not in text, f"a token in {where}"
+
+
+async def _seen(backend: EchoBackend) -> tuple[int, str]:
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{backend.port}/seen") as response:
+        return response.status, await response.text()
