@@ -91,6 +91,10 @@ conformance: venv node mcp1 ## the protocol's conformance suite
 e2e: test-setup ## whole programs together
 	$(PYTEST) tests/e2e $(ARGS)
 
+.PHONY: bench
+bench: binaries bench-venv ## measure the operator beside its peers on one control plane; ARGS="--full" for all sizes
+	@$(BIN)/python -m hack.bench.operator $(ARGS)
+
 .PHONY: test-setup
 test-setup: binaries node mcp1
 

@@ -50,6 +50,7 @@ class Manager:
             f"--metrics-bind-address={LOOPBACK}:{self.metrics_port}",
             f"--health-probe-bind-address={LOOPBACK}:{self._probe_port}",
             "--leader-elect",
+            "--log-format=text",
             *arguments,
         ]
         self.process = ManagedProcess("manager", command, handle.directory / "logs" / "manager.log")
