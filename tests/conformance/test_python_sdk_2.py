@@ -69,9 +69,7 @@ def person() -> Person:
 
 @pytest.fixture
 def connect(everything, gateway, person, mode, era) -> Connect:
-    front = FRONTS.get(era)
-    if front is None:
-        front = FRONTS[era] = gateway(everything=everything(era).port)
+    front = gateway(everything=everything(era).port)
 
     @asynccontextmanager
     async def open_client(**options: Any) -> AsyncIterator[Client]:
@@ -91,15 +89,6 @@ def connect(everything, gateway, person, mode, era) -> Connect:
                 yield client
 
     return open_client
-
-
-FRONTS: dict[str, Any] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _forget_fronts() -> Any:
-    yield
-    FRONTS.clear()
 
 
 def said(result: Any) -> str:
