@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from runtime.transport.config import Endpoint
-from runtime.transport.retry import MAX_ATTEMPTS, NotSentError, retrying
+from runtime.transport.retry import MAX_ATTEMPTS, NotSentError, retrying, should_retry
 from runtime.transport.stream import MAX_LINE, read_lines
 from runtime.transport.tls import ReloadingContext
 from runtime.wire.errors import ApiError, TransportError, UnauthorizedError, error_from_answer
@@ -155,7 +155,24 @@ class Transport:
 
         if not retry:
             return await once()
-        return await retrying(read=method in READS, attempts=self.settings.attempts)(once)
+        try:
+            return await once()
+        except (ApiError, TransportError) as error:
+            if not should_retry(error, read=method in READS):
+                raise
+            return await self._again(once, error, read=method in READS)
+
+    async def _again(self, once: Callable[[], Awaitable[Answer]], first: Exception, *, read: bool) -> Answer:
+        """Go on after a failed first try. Apart, because the machinery costs a fifth of a request that succeeds."""
+        failures = [first]
+
+        async def attempt() -> Answer:
+            if failures:
+                raise failures.pop()
+            return await once()
+
+        answer: Answer = await retrying(read=read, attempts=self.settings.attempts)(attempt)
+        return answer
 
     @asynccontextmanager
     async def stream(
