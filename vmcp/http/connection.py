@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_on_close",
         "_on_free",
         "_parser",
+        "_poll",
         "_size",
         "_state",
         "_status",
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._stream: Stream | None = None
         self._touched = False
+        self._poll: select.poll | None = None
         self.idle_since = 0.0
         self.keep_for = limits.idle_timeout
         self.served = 0
@@ -107,9 +109,10 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         if sock is None or sock.fileno() < 0:
             return True
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(self._poll.poll(0))
 
     async def request(self, data: bytes, deadline: float) -> Response:
         """Write `data`, a whole request, and return the answer.

@@ -13,8 +13,8 @@ from vmcp.http.connection import Connection
 from vmcp.http.tls import Trust
 from vmcp.http.types import ConnectError, HttpTimeout, Limits
 
-_LOOK_AFTER = 0.2
-"""Seconds of idleness after which a connection is looked at before use: a poll(2) costs a few microseconds."""
+_LOOK_AFTER = 0.001
+"""Seconds of idleness after which a connection is looked at before use: a poll(2) costs about a microsecond."""
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

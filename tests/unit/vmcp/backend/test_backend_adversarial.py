@@ -1,0 +1,644 @@
+"""Backends that misbehave: each ends in a clean error or a bounded answer, and none delays another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vmcp.auth.interface import AuthUnavailable, Principal
+from vmcp.backend import lists
+from vmcp.backend.interface import (
+    BackendAuthFailed,
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    BackendUnavailable,
+    Call,
+    Circuit,
+    Era,
+    Health,
+    SessionSpec,
+)
+from vmcp.backend.meta import legacy_params, modern_params
+from vmcp.backend.mirrored import InvalidMirrorError, mirror_of, mirrored_headers
+from vmcp.trace import TraceContext
+
+MODERN = "2026-07-28"
+
+
+def call(timeout: float = 2.0, **changes) -> Call:
+    return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', timeout=timeout, **changes)
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        await asyncio.sleep(0.005)
+
+
+def raw(data: bytes):
+    async def handler(request) -> None:
+        await request.peer.raw(data)
+        request.peer.writer.close()
+
+    return handler
+
+
+def body(value: bytes, status: int = 200):
+    async def handler(request) -> None:
+        await request.peer.json(value, status)
+
+    return handler
+
+
+async def never(request) -> None:
+    await request.peer.gone()
+
+
+async def half_a_stream(request) -> None:
+    await request.peer.stream()
+    await request.peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})
+    request.peer.writer.close()
+
+
+async def endless_stream(request) -> None:
+    await request.peer.stream()
+    while True:
+        await request.peer.event({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 9}})
+        await asyncio.sleep(0.001)
+
+
+async def endless_event(request) -> None:
+    await request.peer.stream()
+    frame = b"data: " + b"x" * 65536 + b"\n"
+    while True:
+        await request.peer.raw(b"%x\r\n%b\r\n" % (len(frame), frame))
+
+
+async def endless_body(request) -> None:
+    await request.peer.raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    while True:
+        await request.peer.raw(b" " * 65536)
+
+
+async def another_id(request) -> None:
+    await request.peer.json({"jsonrpc": "2.0", "id": request.id + 1000, "result": {"content": []}})
+
+
+async def redirect(request) -> None:
+    await request.peer.json({}, 307, location="http://169.254.169.254/")
+
+
+BAD = {
+    "garbage": (raw(b"\x00\xff garbage\r\n\r\n"), BackendProtocolError),
+    "no json": (body(b"<html>hello</html>"), BackendProtocolError),
+    "broken json": (body(b'{"jsonrpc":"2.0","id":1,"result":{'), BackendProtocolError),
+    "no json-rpc": (body(b'{"hello":"world"}'), BackendProtocolError),
+    "batch": (body(b'[{"jsonrpc":"2.0","id":1,"result":{}}]'), BackendProtocolError),
+    "deep json": (body(b'{"jsonrpc":"2.0","id":1,"result":' + b"[" * 100_000), BackendProtocolError),
+    "another answer": (another_id, BackendProtocolError),
+    "accepted": (body(b"", 202), BackendProtocolError),
+    "bad gateway": (body(b"<html>502</html>", 502), BackendUnavailable),
+    "too many": (body(b"", 429), BackendUnavailable),
+    "unauthorized": (body(b"", 401), BackendAuthFailed),
+    "forbidden": (body(b"", 403), BackendAuthFailed),
+    "closes": (raw(b""), BackendUnavailable),
+    "closes mid-body": (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"), BackendUnavailable),
+    "closes mid-stream": (half_a_stream, BackendUnavailable),
+    "never answers": (never, BackendTimeout),
+    "endless stream": (endless_stream, BackendTimeout),
+    "endless event": (endless_event, BackendProtocolError),
+    "endless body": (endless_body, BackendProtocolError),
+    "redirects away": (redirect, BackendProtocolError),
+}
+
+
+@pytest.mark.parametrize("era", list(Era))
+@pytest.mark.parametrize("kind", sorted(BAD))
+async def test_a_bad_answer_is_a_clean_error_and_the_next_call_works(server, backend_of, kind, era) -> None:
+    handler, expected = BAD[kind]
+    if era is Era.MODERN:
+        server.be_modern()
+    backend = backend_of(server.url, max_response=300_000)
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    good = server.on.get("*")
+    server.on["tools/call"] = handler
+    with pytest.raises(BackendError) as caught:
+        await session.call(call(0.4))
+    assert isinstance(caught.value, expected), repr(caught.value)
+    assert "169.254" not in str(caught.value)
+    del server.on["tools/call"]
+    assert server.on.get("*") is good
+    assert (await session.call(call())).result is not None
+    assert backend.state.era is era
+    await session.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.binary(max_size=200))
+async def test_no_bytes_at_all_raise_anything_but_a_backend_error(server, backend_of, data) -> None:
+    server.on["tools/call"] = body(data)
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    with pytest.raises(BackendError):
+        await session.call(call())
+    await session.close()
+
+
+# --- lists ---
+
+
+async def test_a_list_whose_cursor_comes_again_ends_in_an_error(server, backend_of) -> None:
+    async def loop(request) -> None:
+        tools = [{"name": f"t{len(server.seen)}"}]
+        await request.peer.result(request, {"tools": tools, "nextCursor": "again"})
+
+    server.on["tools/list"] = loop
+    backend = backend_of(server.url)
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert "repeats a cursor" in backend.state.last_error
+    assert len(server.posts("tools/list")) == 2
+    assert backend.state.failures == 1
+
+
+async def test_a_list_without_end_ends_in_an_error(server, backend_of, monkeypatch) -> None:
+    monkeypatch.setattr(lists, "MAX_PAGES", 20)
+
+    async def more(request) -> None:
+        count = len(server.posts("tools/list"))
+        await request.peer.result(request, {"tools": [{"name": f"t{count}"}], "nextCursor": str(count)})
+
+    server.on["tools/list"] = more
+    backend = backend_of(server.url)
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert "more than 20 pages" in backend.state.last_error
+
+
+async def test_a_gigantic_list_is_refused_as_a_whole(server, backend_of, monkeypatch) -> None:
+    monkeypatch.setattr(lists, "MAX_ITEMS", 100)
+    server.tools = [{"name": f"t{number}"} for number in range(101)]
+    backend = backend_of(server.url)
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert "too large" in backend.state.last_error
+    assert backend.catalogue.tools == ()
+
+
+async def test_entries_without_a_name_are_skipped_and_the_first_of_two_wins(server, backend_of) -> None:
+    server.tools = [{"name": "a", "v": 1}, {"name": "a", "v": 2}, {"title": "x"}, {"name": 3}, 7, {"name": "b"}]  # type: ignore[list-item]  # that is the point
+    backend = backend_of(server.url)
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert [item.key for item in backend.catalogue.tools] == ["a", "b"]
+    assert json.loads(backend.catalogue.tools[0].raw)["v"] == 1
+
+
+async def test_unknown_fields_and_number_forms_of_items_are_kept_byte_for_byte(server, backend_of) -> None:
+    item = b'{ "name" : "a" , "x-vendor":{"n":1.0e2,"big":12345678901234567890123}, "_meta":{"ui":[ ]} }'
+
+    async def tools(request) -> None:
+        await request.peer.json(b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[%b]}}' % (request.id, item))
+
+    server.on["tools/list"] = tools
+    backend = backend_of(server.url)
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert backend.catalogue.tools[0].raw == item
+
+
+# --- eras ---
+
+
+async def test_a_backend_that_stops_being_modern_is_asked_again_and_served(server, backend_of) -> None:
+    server.be_modern()
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    assert (await session.call(call())).era is Era.MODERN
+    backend._judged_at = -100.0  # long ago
+    server.on.clear()
+    reply = await session.call(call())
+    assert reply.era is Era.LEGACY
+    assert backend.state.era is Era.LEGACY
+    assert len(server.posts("tools/call")) == 2 + 1, "one was refused before execution and repeated"
+    await session.close()
+
+
+async def test_a_backend_that_becomes_modern_is_asked_again_and_served(server, backend_of) -> None:
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    assert (await session.call(call())).era is Era.LEGACY
+    backend._judged_at = -100.0
+    server.live.clear()
+    server.be_modern()
+    fresh = backend.open(SessionSpec())
+    assert (await fresh.call(call())).era is Era.MODERN
+    await fresh.close()
+    await session.close()
+
+
+async def test_a_backend_that_claims_the_modern_era_and_refuses_it_is_an_error_without_a_storm(
+    server, backend_of
+) -> None:
+    async def liar(request) -> None:
+        if request.method == "server/discover":
+            await request.peer.result(
+                request, {"supportedVersions": [MODERN], "capabilities": {}, "resultType": "complete"}
+            )
+        else:
+            await request.peer.error(request, -32000, 400, "Bad Request: no session")
+
+    server.on["*"] = liar
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    for _ in range(5):
+        reply = await session.call(call())
+        assert reply.error is not None
+        assert reply.error.code == -32000
+    assert len(server.posts("server/discover")) <= 2
+    await session.close()
+
+
+async def test_discover_that_lists_only_legacy_versions_means_legacy(server, backend_of) -> None:
+    async def discover(request) -> None:
+        await request.peer.result(request, {"supportedVersions": ["2025-11-25"], "capabilities": {}})
+
+    server.on["server/discover"] = discover
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    assert (await session.call(call())).era is Era.LEGACY
+    await session.close()
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_an_inconclusive_probe_is_no_verdict_but_a_handshake_is(server, backend_of, status) -> None:
+    server.on["server/discover"] = body(b"busy", status)
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    assert (await session.call(call())).era is Era.LEGACY
+    assert backend.state.era is Era.LEGACY
+    await session.close()
+
+
+async def test_a_probe_that_times_out_is_no_verdict(server, backend_of) -> None:
+    server.on["server/discover"] = never
+    backend = backend_of(server.url, health_timeout=0.2)
+    session = backend.open(SessionSpec())
+    with pytest.raises(BackendTimeout):
+        await session.call(call())
+    assert backend.state.era is None
+    del server.on["server/discover"]
+    assert (await session.call(call())).result is not None
+    await session.close()
+
+
+async def test_an_unknown_version_is_refused(server, backend_of) -> None:
+    async def initialize(request) -> None:
+        await request.peer.result(request, {"protocolVersion": "1999-01-01", "capabilities": {}})
+
+    server.on["initialize"] = initialize
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    with pytest.raises(BackendProtocolError, match="1999-01-01"):
+        await session.call(call())
+    await session.close()
+
+
+# --- streams of calls ---
+
+
+async def test_a_calls_stream_that_ends_early_is_resumed_where_it_ended(server, backend_of) -> None:
+    async def starts(request) -> None:
+        await request.peer.stream()
+        await request.peer.event("", id="p-1", retry="10")
+        await request.peer.end()
+        server.pending = request.id
+
+    async def resumes(request) -> None:
+        await request.peer.stream()
+        answer = {"jsonrpc": "2.0", "id": server.pending, "result": {"content": [], "late": True}}
+        await request.peer.event(answer, id="p-2")
+        await request.peer.end()
+
+    server.on["tools/call"] = starts
+    server.on["GET"] = resumes
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    reply = await session.call(call())
+    assert json.loads(reply.result or b"")["late"] is True
+    assert [request.headers.get("last-event-id") for request in server.verbs("GET")] == ["p-1"]
+    assert len(server.posts("tools/call")) == 1
+    await session.close()
+
+
+# --- isolation ---
+
+
+async def test_a_dead_and_a_slow_backend_delay_nobody(server, backend_of) -> None:
+    slow = backend_of(server.url + "?slow", name="slow")
+    dead = backend_of("http://127.0.0.1:9/mcp", name="dead")
+    good = backend_of(server.url, name="good")
+    original = server._handle
+
+    async def handle(request) -> None:
+        if request.target.endswith("?slow"):
+            await request.peer.gone()
+        else:
+            await original(request)
+
+    server._handle = handle
+    began = time.monotonic()
+    for backend in (slow, dead, good):
+        await backend.start()
+        backend.open(SessionSpec())
+    assert time.monotonic() - began < 0.2, "starting and opening wait for nobody"
+    assert await good.wait_known(2)
+    session = good.open(SessionSpec())
+    lost = [asyncio.create_task(b.open(SessionSpec()).call(call(5))) for b in (slow, dead) for _ in range(20)]
+    times = []
+    for _ in range(20):
+        start = time.monotonic()
+        await session.call(call())
+        times.append(time.monotonic() - start)
+    assert sorted(times)[10] < 0.1
+    for task in lost:
+        task.cancel()
+    await asyncio.gather(*lost, return_exceptions=True)
+    await session.close()
+
+
+# --- headers and credentials ---
+
+
+async def test_headers_come_in_order_and_none_replaces_one_that_is_set(server, backend_of, auth_of) -> None:
+    backend = backend_of(
+        server.url,
+        auth=auth_of("header_injection", authorization="Bearer good"),
+        headers=(
+            ("X-Static", "static"),
+            ("Authorization", "Bearer stale"),
+            ("traceparent", "forged"),
+            ("Accept", "text/html"),
+            ("MCP-Session-Id", "forged"),
+        ),
+    )
+    session = backend.open(SessionSpec())
+    trace = TraceContext("a" * 32, "b" * 16, "01")
+    headers = (("x-client", "c"), ("x-static", "client"), ("authorization", "Bearer client"), ("mcp-method", "x"))
+    await session.call(call(trace=trace, headers=headers))
+    names = [(name, value) for name, value in server.posts("tools/call")[0].raw_headers if name != "host"]
+    assert names[:4] == [
+        ("traceparent", trace.traceparent),
+        ("x-static", "static"),
+        ("x-client", "c"),
+        ("authorization", "Bearer good"),
+    ]
+    assert [name for name, _ in names].count("authorization") == 1
+    assert dict(names)["accept"] == "application/json, text/event-stream"
+    assert dict(names)["mcp-session-id"] == "session-1"
+    await session.close()
+
+
+async def test_each_principal_is_served_with_its_own_credentials(server, backend_of, auth_of) -> None:
+    backend = backend_of(server.url, auth=auth_of("token_exchange", authorization="Bearer for-{sub}"))
+    for subject in ("ada", "bob"):
+        principal = Principal(subject, "iss")
+        session = backend.open(SessionSpec(principal=principal))
+        await session.call(call(principal=principal))
+        await session.close()
+        mine = [request for request in server.seen if request.headers.get("authorization") == f"Bearer for-{subject}"]
+        assert [request.method or request.verb for request in mine if request.method != "server/discover"] == [
+            "initialize",
+            "notifications/initialized",
+            "tools/call",
+            "DELETE",
+        ]
+
+
+async def test_without_credentials_nothing_is_sent_and_the_backend_is_not_blamed(server, backend_of, auth_of) -> None:
+    auth = auth_of("token_exchange")
+    auth.error = auth.probe_error = AuthUnavailable("token_exchange", "the token endpoint is down")
+    backend = backend_of(server.url, auth=auth)
+    await backend.start()
+    assert await backend.wait_known(5)
+    session = backend.open(SessionSpec())
+    with pytest.raises(BackendAuthFailed, match="token endpoint"):
+        await session.call(call())
+    assert server.seen == []
+    assert backend.state.failures == 0
+    assert backend.personal
+    await session.close()
+
+
+async def test_lists_that_need_a_callers_credentials_are_fetched_per_caller(server, backend_of, auth_of) -> None:
+    async def tools(request) -> None:
+        await request.peer.result(request, {"tools": [{"name": request.headers["authorization"].split("-")[-1]}]})
+
+    server.on["tools/list"] = tools
+    auth = auth_of("token_exchange", authorization="Bearer for-{sub}")
+    auth.probe_error = AuthUnavailable("token_exchange", "nobody asks")
+    backend = backend_of(server.url, auth=auth)
+    await backend.start()
+    await backend.wait_known(5)
+    names = [Principal(name, "iss") for name in ("ada", "bob", "ada", "ada")]
+    found = await asyncio.gather(*(backend.catalogue_for(name, timeout=5) for name in names))
+    assert [catalogue.tools[0].key for catalogue in found] == ["ada", "bob", "ada", "ada"]
+    assert len(server.posts("tools/list")) == 2, "one fetch per caller, however many ask at a time"
+    assert backend.state.health is Health.HEALTHY
+    assert backend.state.circuit is Circuit.CLOSED
+
+
+async def test_a_401_drops_the_cached_token_and_tries_once_more(server, backend_of, auth_of) -> None:
+    auth = auth_of("token_exchange", authorization="Bearer old")
+
+    async def picky(request) -> None:
+        if request.headers["authorization"] == "Bearer old":
+            auth.pairs = (("authorization", "Bearer new"),)
+            await request.peer.json({}, 401)
+        else:
+            await server.answer(request)
+
+    server.on["tools/call"] = picky
+    backend = backend_of(server.url, auth=auth)
+    session = backend.open(SessionSpec())
+    principal = Principal("ada", "iss")
+    assert (await session.call(call(principal=principal))).result is not None
+    assert auth.dropped == [principal]
+    await session.close()
+
+
+# --- the 2024-11-05 transport ---
+
+
+class Sse:
+    """The server's half of HTTP+SSE."""
+
+    def __init__(self, server, endpoint: str = "/messages?sid=1") -> None:
+        self.server = server
+        self.endpoint = endpoint
+        self.peer = None
+        server.on["GET"] = self.stream
+        server.on["*"] = self.message
+
+    async def stream(self, request) -> None:
+        self.peer = request.peer
+        await request.peer.stream()
+        await request.peer.event(self.endpoint, event="endpoint")
+        await request.peer.gone()
+
+    async def message(self, request) -> None:
+        assert request.target == "/messages?sid=1"
+        await request.peer.accept()
+        result = {"content": [{"type": "text", "text": "over sse"}]}
+        if request.method == "initialize":
+            result = {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": {}}
+        if request.method == "tools/list":
+            result = {"tools": self.server.tools}
+        if request.id is not None and request.method:
+            token = request.message.get("params", {}).get("_meta", {}).get("progressToken")
+            if token is not None:
+                params = {"progressToken": token, "progress": 1}
+                await self.peer.event({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+            await self.peer.event({"jsonrpc": "2.0", "id": request.id, "result": result})
+
+
+async def test_the_old_sse_transport_works_without_a_probe_and_keeps_progress_apart(server, backend_of) -> None:
+    Sse(server)
+    backend = backend_of(server.url, transport="sse")
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert [item.key for item in backend.catalogue.tools] == ["echo"]
+    heard: dict[int, list[bytes]] = {1: [], 2: []}
+    session = backend.open(SessionSpec())
+
+    async def one(number: int) -> None:
+        params = b'{"name":"echo","_meta":{"progressToken":"same"}}'
+        asked = Call(method="tools/call", params=params, sink=lambda _, params: heard[number].append(params))
+        reply = await session.call(asked)
+        assert b"over sse" in (reply.result or b"")
+
+    await asyncio.gather(one(1), one(2))
+    assert [len(found) for found in heard.values()] == [1, 1], "two calls with one token get one note each"
+    assert all(json.loads(found[0])["progressToken"] == "same" for found in heard.values())
+    assert server.posts("server/discover") == []
+    await session.close()
+
+
+async def test_an_sse_endpoint_on_another_host_gets_no_credentials(server, backend_of) -> None:
+    Sse(server, "http://169.254.169.254/steal")
+    backend = backend_of(server.url, transport="sse")
+    session = backend.open(SessionSpec())
+    with pytest.raises(BackendProtocolError, match="another host"):
+        await session.call(call())
+    await session.close()
+
+
+async def test_an_sse_stream_that_drops_fails_its_calls_and_the_next_one_opens_another(server, backend_of) -> None:
+    sse = Sse(server)
+
+    async def drops(request) -> None:
+        await request.peer.accept()
+        sse.peer.writer.close()
+
+    backend = backend_of(server.url, transport="sse")
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    server.on["tools/call"] = drops
+    with pytest.raises(BackendUnavailable):
+        await session.call(call())
+    del server.on["tools/call"]
+    assert (await session.call(call())).result is not None
+    assert len(server.verbs("GET")) == 2
+    await session.close()
+
+
+# --- params ---
+
+PARAMS = b'{"name":"x","arguments":{"n": 1.0e5, "u":"\\u00e9"},"_meta":{"vendor/x":[ 1 ],"progressToken":7}}'
+
+
+def test_a_modern_request_describes_the_client_and_keeps_every_other_byte() -> None:
+    out = modern_params(
+        Call(
+            method="tools/call",
+            params=PARAMS[:-2] + b',"io.modelcontextprotocol/clientCapabilities":{"forged":{}},"traceparent":"old"}}',
+            client_capabilities=b'{"elicitation":{}}',
+            client_info=b'{"name":"c","version":"1"}',
+            log_level="info",
+            trace=TraceContext("a" * 32, "b" * 16),
+            request_state='s"',
+            input_responses=b'{"k":{}}',
+        )
+    )
+    assert b'"arguments":{"n": 1.0e5, "u":"\\u00e9"}' in out
+    assert b'"vendor/x":[ 1 ]' in out
+    found = json.loads(out)
+    assert found["_meta"]["io.modelcontextprotocol/clientCapabilities"] == {"elicitation": {}}
+    assert found["_meta"]["io.modelcontextprotocol/protocolVersion"] == MODERN
+    assert found["_meta"]["io.modelcontextprotocol/logLevel"] == "info"
+    assert found["_meta"]["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-00"
+    assert found["_meta"]["progressToken"] == 7
+    assert (found["requestState"], found["inputResponses"]) == ('s"', {"k": {}})
+
+
+def test_a_legacy_request_loses_the_modern_envelope_and_nothing_else() -> None:
+    assert legacy_params(PARAMS, None) is PARAMS
+    out = json.loads(legacy_params(PARAMS[:-2] + b',"io.modelcontextprotocol/logLevel":"info"}}', None, token=b"3"))
+    assert out["_meta"] == {"vendor/x": [1], "progressToken": 3}
+    assert legacy_params(b"{}", None) == b"{}"
+
+
+# --- mirrored parameters ---
+
+
+def tool(properties: dict, **more) -> bytes:
+    return json.dumps({"name": "t", "inputSchema": {"type": "object", "properties": properties, **more}}).encode()
+
+
+def test_arguments_are_mirrored_as_the_schema_says() -> None:
+    mirror = mirror_of(
+        tool(
+            {
+                "region": {"type": "string", "x-mcp-header": "Region"},
+                "deep": {"type": "object", "properties": {"n": {"type": "integer", "x-mcp-header": "N"}}},
+                "flag": {"type": "boolean", "x-mcp-header": "Flag"},
+                "gone": {"type": "string", "x-mcp-header": "Gone"},
+            }
+        )
+    )
+    params = json.dumps({"arguments": {"region": "süd", "deep": {"n": 5}, "flag": True, "gone": None}}).encode()
+    assert dict(mirrored_headers(mirror, params)) == {
+        "mcp-param-Region": "=?base64?c8O8ZA==?=",
+        "mcp-param-N": "5",
+        "mcp-param-Flag": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    "raw_tool",
+    [
+        tool({"a": {"type": "number", "x-mcp-header": "A"}}),
+        tool({"a": {"type": "string", "x-mcp-header": "A b"}}),
+        tool({"a": {"type": "string", "x-mcp-header": ""}}),
+        tool({"a": {"type": "string", "x-mcp-header": 3}}),
+        tool({"a": {"type": "string", "x-mcp-header": "X"}, "b": {"type": "string", "x-mcp-header": "x"}}),
+        tool({"a": {"type": "array", "items": {"type": "string", "x-mcp-header": "X"}}}),
+        tool({}, anyOf=[{"properties": {"a": {"type": "string", "x-mcp-header": "X"}}}]),
+        tool({}, **{"x-mcp-header": "X"}),
+    ],
+)
+def test_tools_with_annotations_against_the_rules_are_dropped(raw_tool) -> None:
+    with pytest.raises(InvalidMirrorError):
+        mirror_of(raw_tool)
+
+
+def test_tools_without_annotations_are_not_even_parsed() -> None:
+    assert mirror_of(b'{"name": not json}') == ()
