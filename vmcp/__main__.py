@@ -41,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     for command in (serve, validate):
         command.add_argument("--config", "-c", type=Path, required=True, metavar="F", help="configuration file (YAML)")
         command.add_argument("--debug", action="store_true", help="log at debug level")
+        command.add_argument(
+            "--root",
+            default="",
+            metavar="DIR",
+            help="look up the configuration's CA bundles below DIR, to run a pod's configuration outside of a pod",
+        )
     serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="P", help="port (default: %(default)s)")
     serve.add_argument(
@@ -65,7 +71,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     arguments = commands.parse_args(argv)
     logs.configure(debug=arguments.debug)
     try:
-        loaded = load_file(arguments.config, environ, debug=arguments.debug)
+        loaded = load_file(arguments.config, environ, debug=arguments.debug, root=arguments.root.rstrip("/"))
     except ConfigErrors as errors:
         print(f"{arguments.config}: {errors}", file=sys.stderr)  # noqa: T201  the command's answer, not a log line
         return EXIT_CONFIG
@@ -77,7 +83,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     except ValueError as error:
         commands.error(f"--resolve: {error}")
     options = ServeOptions(
-        config=arguments.config, host=arguments.host, port=arguments.port, debug=arguments.debug, resolve=resolve
+        config=arguments.config,
+        host=arguments.host,
+        port=arguments.port,
+        debug=arguments.debug,
+        resolve=resolve,
+        root=arguments.root.rstrip("/"),
     )
     return _served(options, loaded, dict(environ))
 

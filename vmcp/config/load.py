@@ -35,13 +35,14 @@ class Loaded:
     source: VmcpConfig = field(repr=False)
 
 
-def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False) -> Loaded:
+def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
     """Read, check and resolve a configuration.
 
     Args:
         data: YAML or JSON, plain or gzip-packed, of either dialect.
         environ: Where secrets are looked up.
         debug: Log at debug level whatever the file says.
+        root: Put before absolute paths of CA bundles, to run a pod's configuration outside of a pod.
 
     Raises:
         ConfigErrors: Everything that is wrong. Rules of meaning are checked only on a document of the right shape.
@@ -51,20 +52,20 @@ def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False) -> Loa
     errors = [*dialect_errors(config, Dialect.NATIVE), *validate_config(config, env=environ), *unsupported(config)]
     settings: Settings | None = None
     if not any(_breaks_resolution(error) for error in errors):
-        settings, more = resolve(config, environ, debug=debug, fail_partial=_asks_to_fail(given))
+        settings, more = resolve(config, environ, debug=debug, fail_partial=_asks_to_fail(given), root=root)
         errors += [*more, *_deep_checks(settings)]
     if errors or settings is None:
         raise ConfigErrors(_unique(errors))
     return Loaded(settings, hashlib.sha256(data).hexdigest()[:12], config)
 
 
-def load_file(path: Path, environ: Mapping[str, str], *, debug: bool = False) -> Loaded:
+def load_file(path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
     """Load a file.
 
     Raises:
         ConfigErrors: See `load`; also when the file cannot be read.
     """
-    return load(read_bounded(path), environ, debug=debug)
+    return load(read_bounded(path), environ, debug=debug, root=root)
 
 
 def read_bounded(path: Path) -> bytes:

@@ -21,6 +21,7 @@ class ServeOptions:
         port: Port to listen on; 0 = any free one.
         debug: Log at debug level.
         resolve: (host, port) -> address, for every outgoing connection.
+        root: Put before absolute paths of CA bundles; empty = none.
     """
 
     config: Path
@@ -28,6 +29,7 @@ class ServeOptions:
     port: int = DEFAULT_PORT
     debug: bool = False
     resolve: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    root: str = ""
 
 
 def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:

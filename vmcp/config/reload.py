@@ -74,6 +74,9 @@ class Reloader:
         apply: Swaps settings in.
         metrics: Told of every acceptance and refusal.
         status: For `/status`.
+        debug: See `load`.
+        root: See `load`.
+        interval: Seconds between two looks.
     """
 
     path: Path
@@ -82,6 +85,7 @@ class Reloader:
     metrics: Metrics
     status: ConfigStatus
     debug: bool = False
+    root: str = ""
     interval: float = INTERVAL
     _seen: tuple[int, int, int, int] | None = None
     _nudge: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,7 +120,7 @@ class Reloader:
             try:
                 data = await asyncio.to_thread(read_bounded, self.path)
                 # Reading and checking thousands of backends takes a second: not in the event loop.
-                loaded = await asyncio.to_thread(load, data, self.environ, debug=self.debug)
+                loaded = await asyncio.to_thread(load, data, self.environ, debug=self.debug, root=self.root)
             except ConfigErrors as errors:
                 self._refuse([(error.path or "document", str(error)) for error in errors.errors])
                 self._seen = signature

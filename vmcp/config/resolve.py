@@ -38,12 +38,17 @@ class _Notes:
     """What turns up on the way."""
 
     environ: Mapping[str, str] = field(repr=False)
+    root: str = ""
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list, repr=False)
 
     def error(self, where: str, message: str) -> None:
         self.errors.append(ConfigError(where, message))
+
+    def file(self, path: str) -> str | None:
+        """Return where a file of the configuration is found; None = none is named."""
+        return self.root + path if path else None
 
     def secret(self, value: str) -> str:
         """Remember a secret for the redactor and return it."""
@@ -60,7 +65,12 @@ class _Notes:
 
 
 def resolve(
-    config: VmcpConfig, environ: Mapping[str, str], *, debug: bool = False, fail_partial: bool = False
+    config: VmcpConfig,
+    environ: Mapping[str, str],
+    *,
+    debug: bool = False,
+    fail_partial: bool = False,
+    root: str = "",
 ) -> tuple[Settings, tuple[ConfigError, ...]]:
     """Return the settings and what is wrong with them; settings with errors must not be used.
 
@@ -69,8 +79,9 @@ def resolve(
         environ: The process's environment.
         debug: Log at debug level whatever the file says.
         fail_partial: The file itself says `partialFailureMode: fail`.
+        root: Put before absolute paths of CA bundles.
     """
-    notes = _Notes(environ)
+    notes = _Notes(environ, root)
     operational = config.operational or Operational()
     settings = Settings(
         name=config.name,
@@ -145,7 +156,7 @@ def _backend(
         url=backend.url,
         transport=backend.transport,
         type=backend.type,
-        ca_bundle=backend.ca_bundle_path or None,
+        ca_bundle=notes.file(backend.ca_bundle_path),
         headers=_headers(index, backend, manifest, notes),
         timeout=timeouts.get(backend.name, timeout),
         health_interval=_seconds(failure.health_check_interval, 30.0),
@@ -256,7 +267,7 @@ def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
             jwks_url=oidc.jwks_url,
             allow_private=oidc.jwks_allow_private_ip or oidc.protected_resource_allow_private_ip,
             allow_http=oidc.insecure_allow_http,
-            ca_bundle=oidc.ca_bundle_path or None,
+            ca_bundle=notes.file(oidc.ca_bundle_path),
         ),
     )
 
