@@ -169,7 +169,8 @@ class MemberSkipReason(Word):
     UNSUPPORTED_TRANSPORT = "UnsupportedTransport", "The member's transport is none that a gateway speaks."
     SECRET_NOT_FOUND = "SecretNotFound", "A Secret or key that the member's headers or auth need is missing."
     CA_BUNDLE_NOT_FOUND = "CABundleNotFound", "The member's CA bundle or its key is missing."
-    RESTRICTED_HEADER = "RestrictedHeader", "The member forwards a restricted header."
+    RESTRICTED_HEADER = "RestrictedHeader", "The member forwards a header that is restricted or not legal."
+    NOT_SUPPORTED = "NotSupported", "The stock gateway does not know this kind when it watches the group itself."
     AUTH_CONFIG_FAILED = "AuthConfigFailed", "The member's auth config did not become a strategy."
     NAME_COLLISION = "NameCollision", "A member of another kind with the same name is served."
     IDENTIFIER_COLLISION = (

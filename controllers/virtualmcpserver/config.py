@@ -1,0 +1,243 @@
+"""The gateway's configuration: spec.config, completed by what the references and the members say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.contract import (
+    Aggregation,
+    Backend,
+    CompositeToolRef,
+    ConfigError,
+    ConflictResolutionConfig,
+    Dialect,
+    HeaderForward,
+    IncomingAuth,
+    OutgoingAuth,
+    SessionStorage,
+    Strategy,
+    ToolConfigRef,
+    ToolOverride,
+    VmcpConfig,
+    WorkloadTools,
+    to_dialect,
+    validate_config,
+    with_defaults,
+)
+from api.contract.errors import join
+from api.contract.identifiers import EnvInput, SecretPurpose, secret_identifier
+from api.contract.volumes import VolumeInput, VolumePurpose
+from controllers.shared.verdicts import Unreadable
+from controllers.virtualmcpserver.auth import Resolution, default_reference, strategy_for, strategy_of
+from controllers.virtualmcpserver.members import WORKLOAD_TYPES, Member, MemberType
+from controllers.virtualmcpserver.references import Referenced
+from controllers.virtualmcpserver.snapshot import Snapshot
+
+DEFAULT_PREFIX = "{workload}_"
+_FOREIGN = ("kubectl.kubernetes.io/", "kubernetes.io/", "deployment.kubernetes.io/", "k8s.io/")
+"""Annotations of Kubernetes itself are no metadata of a backend."""
+
+EnvName = Callable[[EnvInput], str]
+
+
+def base_config(snapshot: Snapshot) -> tuple[VmcpConfig, list[ConfigError]]:
+    """Read spec.config; keys that the configuration does not have are dropped, as the API's schema says."""
+    if snapshot.spec.config is None:
+        return VmcpConfig(), []
+    wire = snapshot.spec.config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    try:
+        return VmcpConfig.model_validate(wire, extra="ignore", by_alias=True, by_name=False), []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return VmcpConfig(), [ConfigError(join("spec.config", *item["loc"]), item["msg"]) for item in found]
+
+
+def build_config(
+    snapshot: Snapshot,
+    base: VmcpConfig,
+    referenced: Referenced,
+    resolution: Resolution,
+    backends: tuple[Member, ...],
+    env_name: EnvName,
+) -> VmcpConfig:
+    """Complete the configuration for the members that are backends.
+
+    Args:
+        snapshot: the world.
+        base: from `base_config`.
+        referenced: resolved references.
+        resolution: resolved auth configs.
+        backends: usable members, sorted by name.
+        env_name: the variable of each secret in this Deployment.
+    """
+    spec = snapshot.spec
+    config = with_defaults(
+        base.model_copy(
+            update={
+                "name": snapshot.name,
+                "group_ref": spec.group_ref.name,
+                "backends": tuple(_backend(snapshot, member, env_name) for member in backends)
+                if snapshot.inline
+                else (),
+                "incoming_auth": IncomingAuth(
+                    type=spec.incoming_auth.type, oidc=referenced.oidc, authz=referenced.authz
+                ),
+                "outgoing_auth": _outgoing(snapshot, resolution, backends, env_name),
+                "aggregation": _aggregation(snapshot, base.aggregation, backends),
+                "composite_tools": (*base.composite_tools, *referenced.composite_tools),
+                "composite_tool_refs": tuple(CompositeToolRef(name=ref.name) for ref in base.composite_tool_refs),
+                "telemetry": referenced.telemetry if referenced.telemetry is not None else base.telemetry,
+                "session_storage": session_storage(snapshot, base),
+                "passthrough_headers": spec.passthrough_headers or base.passthrough_headers,
+            }
+            | _audit(snapshot, base)
+        )
+    )
+    return to_dialect(config, snapshot.dialect)
+
+
+def check_config(config: VmcpConfig) -> tuple[ConfigError, ...]:
+    """Return what the gateway would refuse."""
+    return validate_config(config)
+
+
+def session_storage(snapshot: Snapshot, base: VmcpConfig) -> SessionStorage | None:
+    """Return where sessions are kept: the spec's word, else that in spec.config, else the operator's default Redis."""
+    own = snapshot.spec.session_storage
+    if own is not None:
+        if own.provider == "memory":
+            return None
+        return SessionStorage(provider="redis", address=own.address or "", db=own.db, key_prefix=own.key_prefix or "")
+    if base.session_storage is not None:
+        return base.session_storage if base.session_storage.provider != "memory" else None
+    default = snapshot.options.redis
+    return SessionStorage(provider="redis", address=default.address) if default is not None else None
+
+
+def _audit(snapshot: Snapshot, base: VmcpConfig) -> dict[str, Any]:
+    if base.audit is None or base.audit.component:
+        return {}
+    return {"audit": base.audit.model_copy(update={"component": snapshot.name})}
+
+
+def _backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
+    volume = VolumeInput(VolumePurpose.BACKEND_CA, member.name)
+    return Backend(
+        name=member.name,
+        url=member.url,
+        transport=member.transport,
+        type=str(member.type),
+        ca_bundle_path=volume.path(member.ca_key) if has_ca(member) else "",
+        metadata=backend_metadata(snapshot, member),
+        header_forward=header_forward(member, env_name) if snapshot.dialect is Dialect.NATIVE else None,
+    )
+
+
+def has_ca(member: Member) -> bool:
+    """Whether the gateway itself speaks TLS to the member with a bundle of its own."""
+    return bool(member.ca_config_map) and member.type in (MemberType.ENTRY, MemberType.DIRECT)
+
+
+def backend_metadata(snapshot: Snapshot, member: Member) -> dict[str, str]:
+    """Return a backend's metadata: the member's annotations and the stock operator's keys."""
+    kept = {key: value for key, value in member.annotations.items() if not key.startswith(_FOREIGN)}
+    own = {
+        "tool_type": "mcp",
+        "workload_type": WORKLOAD_TYPES[member.type],
+        "workload_status": member.phase,
+        "namespace": snapshot.namespace,
+        "group": snapshot.spec.group_ref.name,
+    }
+    if member.type is not MemberType.CONTAINER:
+        own["remote_url"] = member.remote_url
+    return kept | own
+
+
+def header_forward(member: Member, env_name: EnvName) -> HeaderForward | None:
+    """Return the headers that requests towards a member carry; None for none."""
+    if not member.plain_headers and not member.secret_headers:
+        return None
+    return HeaderForward(
+        add_plaintext_headers=dict(member.plain_headers),
+        add_headers_from_secret={
+            header.header: secret_identifier(env_name(header_input(member, header.header)))
+            for header in member.secret_headers
+        },
+    )
+
+
+def header_input(member: Member, header: str) -> EnvInput:
+    """Return what names the variable of a forwarded secret header."""
+    return EnvInput(SecretPurpose.HEADER_FORWARD, (header, member.name))
+
+
+def _outgoing(
+    snapshot: Snapshot, resolution: Resolution, backends: tuple[Member, ...], env_name: EnvName
+) -> OutgoingAuth:
+    default = default_reference(snapshot)
+    auth = snapshot.spec.outgoing_auth
+    standing = strategy_of(default, resolution, env_name) if default else None
+    if auth is not None and auth.default is not None and not default:
+        standing = Strategy(type="unauthenticated")
+    strategies: dict[str, Strategy] = {}
+    for member in backends:
+        # A gateway that watches the group finds the members' own references itself; it only gets the overrides.
+        if snapshot.inline or (auth is not None and member.name in auth.backends):
+            strategy = strategy_for(snapshot, member, resolution, env_name)
+            if strategy is not None:
+                strategies[member.name] = strategy
+    return OutgoingAuth(source="inline" if snapshot.inline else "discovered", default=standing, backends=strategies)
+
+
+def _aggregation(snapshot: Snapshot, given: Aggregation | None, backends: tuple[Member, ...]) -> Aggregation:
+    aggregation = given or Aggregation()
+    settings = aggregation.conflict_resolution_config or ConflictResolutionConfig()
+    strategy = aggregation.conflict_resolution or "prefix"
+    if strategy.startswith("prefix") and not settings.prefix_format:
+        settings = settings.model_copy(update={"prefix_format": DEFAULT_PREFIX})
+    return aggregation.model_copy(
+        update={
+            "conflict_resolution": strategy,
+            "conflict_resolution_config": settings,
+            "tools": _tools(snapshot, aggregation.tools, backends),
+        }
+    )
+
+
+def _tools(
+    snapshot: Snapshot, given: tuple[WorkloadTools, ...], backends: tuple[Member, ...]
+) -> tuple[WorkloadTools, ...]:
+    by_name = {
+        tools.workload: _merged(snapshot, tools, tools.tool_config_ref.name if tools.tool_config_ref else "")
+        for tools in given
+    }
+    for member in backends:
+        # An endpoint's own tool config; what the VirtualMCPServer says about the same workload wins, field by field.
+        if member.tool_config:
+            tools = by_name.get(member.name, WorkloadTools(workload=member.name))
+            by_name[member.name] = _merged(snapshot, tools, member.tool_config)
+    return tuple(by_name.values())
+
+
+def _merged(snapshot: Snapshot, tools: WorkloadTools, name: str) -> WorkloadTools:
+    config = snapshot.tool_configs.get(name)
+    if config is None or isinstance(config, Unreadable):
+        return tools
+    overrides: Mapping[str, ToolOverride] = {
+        tool: ToolOverride.model_validate(
+            override.model_dump(mode="json", by_alias=True, exclude_none=True), extra="ignore"
+        )
+        for tool, override in config.spec.tools_override.items()
+    }
+    # An override that only changes annotations is refused by the gateway; its tool keeps its own words.
+    usable = {tool: override for tool, override in overrides.items() if override.name or override.description}
+    return tools.model_copy(
+        update={
+            "filter": tools.filter or config.spec.tools_filter,
+            "overrides": dict(sorted((usable | tools.overrides).items())),
+            "tool_config_ref": tools.tool_config_ref or ToolConfigRef(name=name),
+        }
+    )

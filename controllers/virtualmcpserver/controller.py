@@ -1,0 +1,227 @@
+"""Watches, observes, and has written what `decide` wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from api.common.model import GROUP as API_GROUP
+from api.v1beta1 import VirtualMCPServer
+from controllers.options import OperatorOptions
+from controllers.shared import references
+from controllers.shared.apply import FIELD_MANAGER
+from controllers.shared.content import contents
+from controllers.shared.groups import group_changed_for_members
+from controllers.shared.references import GROUP_REF
+from controllers.shared.resources import (
+    AUTH_CONFIG,
+    AUTHZ_CONFIG,
+    COMPOSITE_TOOL,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EMBEDDING_SERVER,
+    GROUP,
+    MEMBER_KINDS,
+    OIDC_CONFIG,
+    POD,
+    ROLE,
+    ROLE_BINDING,
+    SECRET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    TELEMETRY_CONFIG,
+    TOOL_CONFIG,
+    VMCP,
+)
+from controllers.shared.verdicts import Unreadable, Verdict, read_model
+from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.dependencies import Dependencies
+from controllers.virtualmcpserver.members import read_member
+from controllers.virtualmcpserver.objects import STOCK_KINDS, WATCHED_KINDS
+from controllers.virtualmcpserver.observe import POD_INDEX, Observer
+from controllers.virtualmcpserver.publish import Publisher
+from controllers.virtualmcpserver.report import Reporter, status_view
+from runtime import Builder, Event, Key, Manager, Record, Result, Rule
+from runtime.util.rbac import READ, WATCH, Verb
+
+NAME = "virtualmcpserver"
+POD_LABELS = {"app": "virtualmcpserver"}
+SHARE = 2.0
+"""A gateway rests this many times as long as its last decision took, so that a burst of changes in a large group does
+not become a reconcile per change."""
+LONGEST_REST = 1.0
+
+_APPLY: tuple[Verb, ...] = ("list", "watch", "get", "create", "patch")
+_GENERATED = "generated for gateways: watched as metadata, applied when something differs"
+
+RULES = (
+    Rule.of(VMCP, *READ, why="the kind itself"),
+    Rule.of(VMCP, "patch", subresource="status", why="phase and conditions"),
+    Rule.of(GROUP, *READ, why="a gateway waits for its group"),
+    *(Rule.of(kind, *READ, why="members become backends") for kind in MEMBER_KINDS),
+    *(
+        Rule.of(kind, *READ, why="referenced by gateways and their members")
+        for kind in (
+            AUTH_CONFIG,
+            TOOL_CONFIG,
+            OIDC_CONFIG,
+            TELEMETRY_CONFIG,
+            AUTHZ_CONFIG,
+            COMPOSITE_TOOL,
+            EMBEDDING_SERVER,
+        )
+    ),
+    Rule.of(POD, *WATCH, why="the phase of a gateway follows its pods"),
+    Rule.of(DEPLOYMENT, *_APPLY, why=_GENERATED),
+    Rule.of(SERVICE, *_APPLY, why=_GENERATED),
+    Rule.of(SERVICE_ACCOUNT, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
+    Rule.of(ROLE, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
+    Rule.of(ROLE_BINDING, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
+    Rule.of(CONFIG_MAP, *_APPLY, why="the gateway's configuration; CA bundles and policies are read by name"),
+    Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
+    Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
+    Rule.of(SECRET, "create", why="the session Secret is made once"),
+    Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
+    Rule(API_GROUP, (*dict.fromkeys((*STOCK_KINDS, *WATCHED_KINDS)),), READ, "granted to gateways", granted=True),
+    Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
+    Rule(
+        "coordination.k8s.io",
+        ("leases",),
+        ("get", "create", "update", "patch"),
+        "granted to gateways: one replica reports",
+        granted=True,
+    ),
+)
+
+
+class VirtualMCPServerReconciler:
+    """Keeps gateways."""
+
+    def __init__(self, manager: Manager, options: OperatorOptions) -> None:
+        self._reader = manager.reader
+        self.dependencies = Dependencies()
+        recorder = manager.recorder(f"{NAME}-controller")
+        self._observer = Observer(manager, options, self.dependencies)
+        self._publisher = Publisher(manager, recorder)
+        self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
+        self._rest: dict[Key, float] = {}
+
+    async def reconcile(self, request: Key) -> Result | None:
+        """Observe, decide, write the objects, write the status."""
+        record = self._reader.get(VMCP, request)
+        if record is None or record.meta.deleting:
+            # The garbage collector removes what the gateway owned.
+            self._forget(request)
+            return None
+        rest = self._rest.get(request, 0.0) - time.monotonic()
+        if rest > 0:
+            return Result(requeue_after=rest)
+        model = read_model(record, VirtualMCPServer)
+        if isinstance(model, Unreadable):
+            await self._reporter.unreadable(record, model, datetime.now(UTC))
+            return None
+        started = time.monotonic()
+        snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
+        decision = decide(snapshot)
+        took = time.monotonic() - started
+        verdict, due = await self._publisher.publish(snapshot, decision)
+        self._rest[request] = time.monotonic() + min(took * SHARE, LONGEST_REST)
+        await self._reporter.report(snapshot, decision, verdict)
+        if error is not None:
+            raise error
+        return _next(decision, verdict, due)
+
+    def _forget(self, key: Key) -> None:
+        self.dependencies.forget(key)
+        self._publisher.forget(key)
+        self._rest.pop(key, None)
+
+
+def _next(decision: Decision, verdict: Verdict | None, due: float | None) -> Result | None:
+    times = [after for after in (due, decision.look_again) if after is not None]
+    if verdict is not None and not verdict.ok:
+        # What the server refused may pass later (a quota, a webhook); no event tells.
+        times.append(timedelta(minutes=1).total_seconds())
+    return Result(requeue_after=min(times)) if times else None
+
+
+def member_changed(event: Event) -> bool:
+    """Predicate: something that matters to a gateway changed; mere times and conditions do not."""
+    if event.old is None or event.new is None:
+        return True
+    return read_member(event.old) != read_member(event.new)
+
+
+def gateway_changed(event: Event) -> bool:
+    """Predicate: spec, dialect or deletion, or the status as far as it is not a time stamp."""
+    old, new = event.old, event.new
+    if old is None or new is None:
+        return True
+    if old.meta.generation != new.meta.generation or old.meta.deletion_timestamp != new.meta.deletion_timestamp:
+        return True
+    if old.meta.annotations != new.meta.annotations:
+        return True
+    return status_view(_status(old)) != status_view(_status(new))
+
+
+def _status(record: Record) -> dict[str, Any]:
+    status = record.path("status")
+    return status if isinstance(status, dict) else {}
+
+
+def gateway_of_pod(record: Record) -> Iterable[str]:
+    """Index of pods: the gateway that they belong to."""
+    name = record.meta.labels.get("toolhive-name")
+    return (name,) if name and record.meta.labels.get("app") == POD_LABELS["app"] else ()
+
+
+def setup(manager: Manager, options: OperatorOptions) -> None:
+    """Declare what gateways depend on, and run their controller."""
+    references.declare_members(manager)
+    references.declare_auth_configs(manager)
+    manager.informer(VMCP, indexes={GROUP_REF: None})
+    for kind in (TOOL_CONFIG, OIDC_CONFIG, TELEMETRY_CONFIG, AUTHZ_CONFIG, COMPOSITE_TOOL, EMBEDDING_SERVER):
+        manager.informer(kind)
+    for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
+        manager.informer(kind, metadata_only=True)
+    for kind in (SECRET, CONFIG_MAP):
+        contents(manager, kind)
+    manager.informer(POD, labels=POD_LABELS, indexes={POD_INDEX: gateway_of_pod})
+    reconciler = VirtualMCPServerReconciler(manager, options)
+    reader = manager.reader
+
+    def of_group(record: Record) -> Iterable[Key]:
+        found = reader.by_index(VMCP, GROUP_REF, record.meta.name, namespace=record.meta.namespace)
+        return [vmcp.key for vmcp in found]
+
+    def of_member(record: Record) -> Iterable[Key]:
+        group = record.path(GROUP_REF)
+        if not isinstance(group, str):
+            return ()
+        return [vmcp.key for vmcp in reader.by_index(VMCP, GROUP_REF, group, namespace=record.meta.namespace)]
+
+    def of_pod(record: Record) -> Iterable[Key]:
+        return [Key(record.meta.namespace, name) for name in gateway_of_pod(record)]
+
+    builder = Builder(manager, NAME).for_(VMCP, predicate=gateway_changed)
+    builder.watches(GROUP, of_group, predicate=group_changed_for_members)
+    for kind in MEMBER_KINDS:
+        builder.watches(kind, of_member, predicate=member_changed)
+    for kind in (
+        AUTH_CONFIG,
+        TOOL_CONFIG,
+        OIDC_CONFIG,
+        TELEMETRY_CONFIG,
+        AUTHZ_CONFIG,
+        COMPOSITE_TOOL,
+        EMBEDDING_SERVER,
+        SECRET,
+        CONFIG_MAP,
+    ):
+        builder.watches(kind, reconciler.dependencies.users)
+    for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
+        builder.owns(kind)
+    builder.watches(POD, of_pod)
+    builder.options(concurrency=4).complete(reconciler)

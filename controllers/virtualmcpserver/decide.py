@@ -1,0 +1,309 @@
+"""The decision of one reconcile: a pure function from the snapshot to the wanted objects and the wanted status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from api.conditions import MemberSkipReason
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from api.contract import ConfigErrors, Dialect, VmcpConfig
+from controllers.shared.strategic_merge import StrategicMergeError
+from controllers.shared.verdicts import Unreadable, Verdict
+from controllers.virtualmcpserver.auth import Resolution, auth_conditions, judge_auth, resolve_auth_configs
+from controllers.virtualmcpserver.config import base_config, build_config, check_config, has_ca, session_storage
+from controllers.virtualmcpserver.deployment import desired_deployment, merged_template
+from controllers.virtualmcpserver.environment import (
+    Json,
+    all_sources,
+    assign,
+    judge_collisions,
+    pod_env,
+    pod_volumes,
+    redis_password,
+    referenced_secrets,
+)
+from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
+from controllers.virtualmcpserver.objects import (
+    ConfigTooLargeError,
+    content_checksum,
+    desired_config_map,
+    desired_identity,
+    desired_service,
+    render_config,
+    service_url,
+)
+from controllers.virtualmcpserver.references import Referenced, resolve, sentences
+from controllers.virtualmcpserver.snapshot import Snapshot
+from controllers.virtualmcpserver.status import (
+    FRESH,
+    Health,
+    blocked_health,
+    compose_conditions,
+    compute_health,
+    ready_condition,
+    report_age,
+    reported_states,
+)
+from runtime import Condition
+
+
+@dataclass(frozen=True)
+class Intents:
+    """The wanted objects; empty while a check stops everything."""
+
+    identity: tuple[Json, ...] = ()
+    config_map: Json | None = None
+    deployment: Json | None = None
+    service: Json | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be written."""
+        return self.deployment is None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What shall be.
+
+    Attributes:
+        intents: the wanted objects.
+        conditions: the wanted conditions of the operator, without those about writing objects.
+        health: phase, message, Ready.
+        fields: the other fields of the status; None stands for absent.
+        health_is_reported: the stock gateway reports phase, message and Ready by itself; leave them alone.
+        look_again: seconds after which time alone changes the decision.
+        skipped: members that are no backend.
+    """
+
+    intents: Intents
+    conditions: tuple[Condition, ...]
+    health: Health
+    fields: dict[str, Any]
+    health_is_reported: bool = False
+    look_again: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """Decide. No IO, no clock, no randomness: the same snapshot gives the same bytes."""
+    referenced = resolve(snapshot)
+    base, base_errors = base_config(snapshot)
+    resolution = resolve_auth_configs(snapshot)
+    backends, skipped = select_backends(snapshot, resolution)
+    verdicts = [*_spec_verdicts(snapshot, base, referenced), *referenced.verdicts]
+    valid = Verdict(T.VALID, False, R.VALIDATION_FAILED, sentences(base_errors)) if base_errors else None
+    intents = Intents()
+    if valid is None and all(verdict.ok for verdict in verdicts):
+        config, names_env, found = _publish(snapshot, base, referenced, resolution, backends)
+        valid, published, intents = _intents(snapshot, config, referenced, backends, names_env, found)
+        verdicts += [published] if published is not None else []
+    elif valid is None:
+        valid = Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed")
+    verdicts = _one_per_type([valid, *verdicts])
+    health = _health(snapshot, verdicts)
+    wanted = [
+        ready_condition(health),
+        *(verdict.condition(0) for verdict in verdicts),
+        *_advice(snapshot, base),
+        *auth_conditions(snapshot, resolution),
+        _inclusion(skipped),
+    ]
+    generation = snapshot.vmcp.meta.generation
+    status = _status(snapshot)
+    age = report_age(status, snapshot.now)
+    reported = _is_reported(snapshot, verdicts, age)
+    return Decision(
+        intents=intents,
+        conditions=compose_conditions(wanted, snapshot.previous, generation=generation, now=snapshot.now),
+        health=health,
+        fields=_fields(snapshot, intents, status),
+        health_is_reported=reported,
+        look_again=(FRESH - age).total_seconds() + 1 if reported and age is not None else None,
+        skipped=tuple(skipped),
+    )
+
+
+def _one_per_type(verdicts: list[Verdict]) -> list[Verdict]:
+    """Keep one verdict per condition type: the first that is not ok, else the first."""
+    found: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        before = found.get(str(verdict.type))
+        if before is None or (before.ok and not verdict.ok):
+            found[str(verdict.type)] = verdict
+    return list(found.values())
+
+
+def select_backends(snapshot: Snapshot, resolution: Resolution) -> tuple[tuple[Member, ...], list[Skipped]]:
+    """Split the members into backends, sorted by name, and those that are skipped, with the reason."""
+    usable: list[Member] = []
+    skipped: list[Skipped] = []
+    for member in snapshot.members:
+        problem = (
+            judge_member(member, snapshot.dialect, discovered=not snapshot.inline)
+            or _judge_material(snapshot, member)
+            or judge_auth(snapshot, member, resolution)
+        )
+        if problem is not None:
+            skipped.append(problem)
+        else:
+            usable.append(member)
+    kept, namesakes = unique_names(usable)
+    collisions = judge_collisions(snapshot, kept, resolution)
+    refused = {item.name for item in collisions}
+    backends = tuple(member for member in kept if member.name not in refused)
+    return backends, [*skipped, *namesakes, *collisions]
+
+
+def _judge_material(snapshot: Snapshot, member: Member) -> Skipped | None:
+    for header in member.secret_headers:
+        if not snapshot.has_key(header.secret, header.key):
+            detail = f'Secret "{header.secret}" has no key "{header.key}" or does not exist'
+            return Skipped(member.name, MemberSkipReason.SECRET_NOT_FOUND, detail)
+    if has_ca(member) and not snapshot.has_certificate(member.ca_config_map, member.ca_key):
+        detail = f'ConfigMap "{member.ca_config_map}" has no certificate under "{member.ca_key}" or does not exist'
+        return Skipped(member.name, MemberSkipReason.CA_BUNDLE_NOT_FOUND, detail)
+    return None
+
+
+def _spec_verdicts(snapshot: Snapshot, base: VmcpConfig, referenced: Referenced) -> Iterator[Verdict]:
+    spec = snapshot.spec
+    if spec.pod_template_spec is not None:
+        yield _judge_template(spec.pod_template_spec)
+    if spec.embedding_server_ref is not None:
+        message = "embeddingServerRef is not supported yet; set config.optimizer.embeddingService"
+        yield Verdict(T.EMBEDDING_SERVER_READY, False, R.NOT_SUPPORTED, message)
+    if spec.auth_server_config is not None:
+        yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.NOT_SUPPORTED, "authServerConfig is not supported yet")
+    elif referenced.authz is not None and referenced.authz.primary_upstream_provider:
+        message = "a primary upstream provider needs spec.authServerConfig"
+        yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER, message)
+    secret = redis_password(snapshot, base.model_copy(update={"session_storage": session_storage(snapshot, base)}))
+    if secret is not None and not snapshot.has_key(*secret):
+        message = f'Secret "{secret[0]}" with key "{secret[1]}" of the session store not found'
+        yield Verdict(T.AUTH_CONFIGURED, False, R.AUTH_INVALID, message)
+
+
+def _judge_template(patch: dict[str, Any]) -> Verdict:
+    probe = {"metadata": {}, "spec": {"containers": [{"name": "vmcp"}], "volumes": []}}
+    try:
+        merged_template(probe, patch)
+    except StrategicMergeError as error:
+        message = f"podTemplateSpec cannot be merged: {error}"
+        return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.INVALID_POD_TEMPLATE_SPEC, message)
+    return Verdict(T.POD_TEMPLATE_SPEC_VALID, True, R.POD_TEMPLATE_SPEC_VALID, "podTemplateSpec is valid")
+
+
+def _publish(
+    snapshot: Snapshot, base: VmcpConfig, referenced: Referenced, resolution: Resolution, backends: tuple[Member, ...]
+) -> tuple[VmcpConfig, list[Json], list[str]]:
+    """Build configuration and environment; the last part are the mistakes that the gateway would find."""
+    sources = all_sources(snapshot, backends, resolution)
+    names = assign(sources)
+    config = build_config(snapshot, base, referenced, resolution, backends, names)
+    problems = [str(error) for error in check_config(config)]
+    if base.optimizer is not None and not base.optimizer.embedding_service:
+        problems.append("optimizer: needs embeddingService or spec.embeddingServerRef")
+    return config, pod_env(snapshot, config, backends, sources, names), problems
+
+
+def _intents(
+    snapshot: Snapshot,
+    config: VmcpConfig,
+    referenced: Referenced,
+    backends: tuple[Member, ...],
+    env: list[Json],
+    problems: list[str],
+) -> tuple[Verdict, Verdict | None, Intents]:
+    if problems:
+        return Verdict(T.VALID, False, R.VALIDATION_FAILED, "; ".join(problems[:10])), None, Intents()
+    valid = Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed")
+    if snapshot.inline and not backends and snapshot.dialect is Dialect.TOOLHIVE:
+        message = "static mode requires at least one backend with valid transport"
+        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.NO_USABLE_BACKENDS, message), Intents()
+    try:
+        data, packed = render_config(config, snapshot.dialect)
+        checksum = content_checksum(config, snapshot.dialect)
+    except ConfigTooLargeError as error:
+        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_TOO_LARGE, str(error)), Intents()
+    except ConfigErrors as errors:
+        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_INVALID, sentences(errors)), Intents()
+    volumes, mounts = pod_volumes(snapshot, referenced, backends)
+    maps = [source for _, source, _ in referenced.ca_volumes]
+    intents = Intents(
+        identity=tuple(desired_identity(snapshot, backends, referenced_secrets(env), maps)),
+        config_map=desired_config_map(snapshot, data, checksum),
+        deployment=desired_deployment(snapshot, config, env, volumes, mounts, checksum),
+        service=desired_service(snapshot),
+    )
+    reason = R.CONFIG_COMPRESSED if packed else R.CONFIG_WRITTEN
+    message = f"the configuration holds {len(config.backends)} backends" if snapshot.inline else "the gateway watches"
+    return valid, Verdict(T.CONFIG_PUBLISHED, True, reason, message), intents
+
+
+def _health(snapshot: Snapshot, verdicts: list[Verdict]) -> Health:
+    # A configuration that cannot be replaced leaves a running gateway running.
+    for verdict in verdicts:
+        standing = verdict.type is T.CONFIG_PUBLISHED and snapshot.config_exists
+        if not verdict.ok and not standing:
+            return blocked_health(verdict)
+    return compute_health(snapshot.pods, reported_states(_status(snapshot)))
+
+
+def _advice(snapshot: Snapshot, base: VmcpConfig) -> Iterator[Condition]:
+    type_ = str(T.SESSION_STORAGE_WARNING)
+    replicas = snapshot.spec.replicas
+    if replicas is None or replicas <= 1:
+        reason = str(R.SESSION_STORAGE_NOT_APPLICABLE)
+        yield Condition(type_, "False", reason, "a single replica needs no shared session store")
+    elif session_storage(snapshot, base) is not None:
+        yield Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), "replicas share sessions through Redis")
+    else:
+        message = f"{replicas} replicas without sessionStorage.provider redis: a session lives in one pod only"
+        yield Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)
+    if snapshot.unknown_dialect:
+        message = f'unknown dialect "{snapshot.unknown_dialect}"; using {snapshot.dialect}. Known: native, toolhive'
+        yield Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message)
+
+
+def _inclusion(skipped: list[Skipped]) -> Condition:
+    type_ = str(T.BACKENDS_INCLUDED)
+    if skipped:
+        return Condition(type_, "False", str(R.MEMBERS_SKIPPED), describe_skipped(skipped))
+    return Condition(type_, "True", str(R.ALL_MEMBERS_INCLUDED), "every member of the group is a backend")
+
+
+def _is_reported(snapshot: Snapshot, verdicts: list[Verdict], age: timedelta | None) -> bool:
+    return (
+        snapshot.dialect is Dialect.TOOLHIVE
+        and all(verdict.ok for verdict in verdicts)
+        and snapshot.pods.ready > 0
+        and age is not None
+        and age < FRESH
+    )
+
+
+def _status(snapshot: Snapshot) -> dict[str, Any]:
+    status = snapshot.vmcp.path("status")
+    return status if isinstance(status, dict) else {}
+
+
+def _fields(snapshot: Snapshot, intents: Intents, status: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "observedGeneration": snapshot.vmcp.meta.generation,
+        "url": service_url(snapshot) if not intents.empty else status.get("url"),
+        "oidcConfigHash": _hash_of(snapshot.oidc_config),
+        "authzConfigHash": _hash_of(snapshot.authz_config),
+        "telemetryConfigHash": _hash_of(snapshot.telemetry_config),
+    }
+
+
+def _hash_of(config: Any) -> str | None:
+    if config is None or isinstance(config, Unreadable) or config.status is None:
+        return None
+    value = config.status.config_hash
+    return value if isinstance(value, str) and value else None

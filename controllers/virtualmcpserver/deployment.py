@@ -1,0 +1,170 @@
+"""The gateway's Deployment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from api.contract import Dialect, VmcpConfig
+from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
+from controllers.virtualmcpserver.environment import Json, rotation_hash
+from controllers.virtualmcpserver.snapshot import Snapshot
+
+CONTAINER = "vmcp"
+PORT = 4483
+CONFIG_PATH = "/etc/vmcp-config/config.yaml"
+CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
+ROTATION = "toolhive.stacklok.dev/secrets-hash"
+TEMPLATE_HASH = "toolhive.stacklok.io/podtemplatespec-hash"
+PULL_SECRETS_HASH = "toolhive.stacklok.io/imagepullsecrets-hash"
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Return the labels of a gateway's Deployment, Service and pods."""
+    return {
+        "app": "virtualmcpserver",
+        "app.kubernetes.io/name": "virtualmcpserver",
+        "app.kubernetes.io/instance": name,
+        "toolhive": "true",
+        "toolhive-name": name,
+    }
+
+
+def pull_secrets(snapshot: Snapshot) -> list[Json]:
+    """Return the image pull secrets: those of the object first, then the installation's."""
+    names = [ref.name for ref in snapshot.spec.image_pull_secrets if ref.name]
+    return [{"name": name} for name in dict.fromkeys((*names, *snapshot.options.image_pull_secrets))]
+
+
+def desired_deployment(
+    snapshot: Snapshot, config: VmcpConfig, env: list[Json], volumes: list[Json], mounts: list[Json], checksum: str
+) -> Json:
+    """Return the Deployment.
+
+    Args:
+        snapshot: the world.
+        config: the gateway's configuration, for its log level.
+        env: from `pod_env`.
+        volumes: from `pod_volumes`.
+        mounts: from `pod_volumes`.
+        checksum: of the configuration; written on the pod template only for the stock gateway, which does not notice
+            a changed configuration by itself.
+
+    Raises:
+        StrategicMergeError: podTemplateSpec cannot be merged.
+    """
+    spec = snapshot.spec
+    labels = labels_of(snapshot.name)
+    template = _template(snapshot, config, env, volumes, mounts, checksum)
+    if spec.pod_template_spec is not None:
+        template = merged_template(template, spec.pod_template_spec)
+    annotations = {}
+    if spec.pod_template_spec is not None:
+        annotations[TEMPLATE_HASH] = _hash(spec.pod_template_spec)
+    secrets = pull_secrets(snapshot)
+    if secrets:
+        annotations[PULL_SECRETS_HASH] = _hash(sorted(secrets, key=lambda secret: str(secret["name"])))
+    body: Json = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": snapshot.name, "namespace": snapshot.namespace, "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    if annotations:
+        body["metadata"]["annotations"] = annotations
+    if spec.replicas is not None:
+        body["spec"]["replicas"] = spec.replicas
+    return body
+
+
+def merged_template(template: Json, patch: dict[str, Any]) -> Json:
+    """Lay podTemplateSpec over the generated template.
+
+    Raises:
+        StrategicMergeError: a malformed directive, or a result that is no pod template.
+    """
+    merged = strategic_merge(template, patch, POD_TEMPLATE_SPEC)
+    containers = merged.get("spec", {}).get("containers") if isinstance(merged.get("spec"), dict) else None
+    if not isinstance(containers, list) or not any(
+        isinstance(container, dict) and container.get("name") == CONTAINER for container in containers
+    ):
+        raise StrategicMergeError("spec.containers", f'the container "{CONTAINER}" must stay')
+    return merged
+
+
+def _template(
+    snapshot: Snapshot, config: VmcpConfig, env: list[Json], volumes: list[Json], mounts: list[Json], checksum: str
+) -> Json:
+    annotations = {}
+    if snapshot.dialect is Dialect.TOOLHIVE:
+        annotations[CHECKSUM] = checksum
+    rotation = rotation_hash(snapshot, env)
+    if rotation:
+        annotations[ROTATION] = rotation
+    metadata: Json = {"labels": labels_of(snapshot.name)}
+    if annotations:
+        metadata["annotations"] = annotations
+    pod: Json = {
+        "terminationGracePeriodSeconds": 30,
+        "serviceAccountName": snapshot.spec.service_account or f"{snapshot.name}-vmcp",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(snapshot, config, env, mounts)],
+        "volumes": volumes,
+    }
+    secrets = pull_secrets(snapshot)
+    if secrets:
+        pod["imagePullSecrets"] = secrets
+    return {"metadata": metadata, "spec": pod}
+
+
+def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: list[Json]) -> Json:
+    arguments = ["serve", f"--config={CONFIG_PATH}", "--host=0.0.0.0", f"--port={PORT}"]
+    if config.operational is not None and config.operational.log_level == "debug":
+        arguments.append("--debug")
+    return {
+        "name": CONTAINER,
+        "image": snapshot.options.vmcp_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": arguments,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "env": env,
+        "volumeMounts": mounts,
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "limits": {"cpu": "500m", "memory": "512Mi"},
+        },
+        "livenessProbe": _probe("/health", delay=30, period=10, timeout=5, failures=3),
+        "readinessProbe": _probe("/readyz", delay=15, period=5, timeout=3, failures=3),
+        "securityContext": {
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
+def _probe(path: str, *, delay: int, period: int, timeout: int, failures: int) -> Json:
+    return {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "initialDelaySeconds": delay,
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

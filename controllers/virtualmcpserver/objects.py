@@ -1,0 +1,201 @@
+"""The objects beside the Deployment: ConfigMap, Service, ServiceAccount, Role, RoleBinding, session Secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+from api.common.model import GROUP as API_GROUP
+from api.contract import Dialect, dump_config, pack_config
+from api.contract.config import VmcpConfig
+from controllers.virtualmcpserver.config import has_ca
+from controllers.virtualmcpserver.deployment import PORT, labels_of, pull_secrets
+from controllers.virtualmcpserver.environment import HMAC_KEY, Json
+from controllers.virtualmcpserver.members import Member
+from controllers.virtualmcpserver.snapshot import Snapshot
+
+CONFIG_KEY = "config.yaml"
+PACKED_KEY = "config.yaml.gz"
+CONTENT_CHECKSUM = "toolhive.stacklok.dev/content-checksum"
+MAX_PLAIN = 900 * 1024
+"""Bytes of YAML beyond which the native dialect packs; a ConfigMap holds 1 MiB with everything around it."""
+MAX_PACKED = 700 * 1024
+"""Bytes of gzip: base64 makes four thirds of them."""
+
+
+class ConfigTooLargeError(ValueError):
+    """The configuration does not fit into a ConfigMap."""
+
+
+def config_map_name(name: str) -> str:
+    """Return the name of a gateway's ConfigMap."""
+    return f"{name}-vmcp-config"
+
+
+def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], bool]:
+    """Return the data of the ConfigMap, and whether it is packed.
+
+    Raises:
+        ConfigTooLargeError: it does not fit.
+        ConfigErrors: the dialect cannot say it.
+    """
+    document = dump_config(config, dialect)
+    if len(document) <= MAX_PLAIN:
+        return {"data": {CONFIG_KEY: document.decode()}}, False
+    if dialect is Dialect.TOOLHIVE:
+        raise ConfigTooLargeError(
+            f"{len(document) >> 10} KiB of YAML; the stock gateway reads at most {MAX_PLAIN >> 10}"
+        )
+    packed = pack_config(document)
+    if len(packed) > MAX_PACKED:
+        raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed")
+    return {"binaryData": {PACKED_KEY: base64.b64encode(packed).decode()}}, True
+
+
+def content_checksum(config: VmcpConfig, dialect: Dialect) -> str:
+    """Return the hash that rolls the stock gateway's pods.
+
+    A member's passing phase stands in the metadata but changes nothing that the gateway does: it does not count.
+    """
+    steady = tuple(
+        backend.model_copy(update={"metadata": {k: v for k, v in backend.metadata.items() if k != "workload_status"}})
+        for backend in config.backends
+    )
+    return hashlib.sha256(dump_config(config.model_copy(update={"backends": steady}), dialect)).hexdigest()
+
+
+def desired_config_map(snapshot: Snapshot, data: dict[str, Any], checksum: str) -> Json:
+    """Return the ConfigMap."""
+    labels = {
+        "toolhive.stacklok.io/component": "vmcp-config",
+        "toolhive.stacklok.io/virtual-mcp-server": snapshot.name,
+        "toolhive.stacklok.io/managed-by": "toolhive-operator",
+    }
+    body = _body(snapshot, "v1", "ConfigMap", config_map_name(snapshot.name), labels)
+    body["metadata"]["annotations"] = {CONTENT_CHECKSUM: checksum}
+    return body | data
+
+
+def desired_service(snapshot: Snapshot) -> Json:
+    """Return the Service."""
+    labels = labels_of(snapshot.name)
+    body = _body(snapshot, "v1", "Service", f"vmcp-{snapshot.name}", labels)
+    body["spec"] = {
+        "type": snapshot.spec.service_type,
+        "sessionAffinity": snapshot.spec.session_affinity,
+        "selector": labels,
+        "ports": [{"name": "http", "port": PORT, "targetPort": PORT, "protocol": "TCP"}],
+    }
+    return body
+
+
+def service_url(snapshot: Snapshot) -> str:
+    """Return the gateway's URL inside the cluster."""
+    return f"http://vmcp-{snapshot.name}.{snapshot.namespace}.svc.cluster.local:{PORT}"
+
+
+def desired_hmac_secret(snapshot: Snapshot, value: bytes) -> Json:
+    """Return the session Secret around 32 random bytes; made once, never changed."""
+    labels = {
+        "app.kubernetes.io/name": "virtualmcpserver",
+        "app.kubernetes.io/instance": snapshot.name,
+        "app.kubernetes.io/component": "session-security",
+        "app.kubernetes.io/managed-by": "toolhive-operator",
+    }
+    body = _body(snapshot, "v1", "Secret", f"{snapshot.name}-hmac-secret", labels)
+    body["metadata"]["annotations"] = {
+        "toolhive.stacklok.dev/purpose": "hmac-secret-for-session-token-binding",
+    }
+    # The stock gateway expects the text of base64 as the value, so it is encoded twice.
+    text = base64.b64encode(value)
+    return body | {"type": "Opaque", "data": {HMAC_KEY: base64.b64encode(text).decode()}}
+
+
+def hmac_problem(value: bytes | None) -> str:
+    """Say what is wrong with the value of an existing session Secret; "" when it is good."""
+    if value is None:
+        return f'it has no key "{HMAC_KEY}"'
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except ValueError:
+        return "its value is not base64"
+    if len(decoded) != 32:
+        return "its value does not decode to 32 bytes"
+    return "" if any(decoded) else "its value is all zero"
+
+
+def desired_identity(
+    snapshot: Snapshot, backends: tuple[Member, ...], secrets: list[str], config_maps: list[str]
+) -> list[Json]:
+    """Return ServiceAccount, Role and RoleBinding; nothing when the user names a ServiceAccount."""
+    if snapshot.spec.service_account:
+        return []
+    name = f"{snapshot.name}-vmcp"
+    account = _body(snapshot, "v1", "ServiceAccount", name, {})
+    pulls = pull_secrets(snapshot)
+    if pulls:
+        account["imagePullSecrets"] = pulls
+    role = _body(snapshot, "rbac.authorization.k8s.io/v1", "Role", name, {})
+    role["rules"] = role_rules(snapshot, backends, secrets, config_maps)
+    binding = _body(snapshot, "rbac.authorization.k8s.io/v1", "RoleBinding", name, {})
+    binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    binding["subjects"] = [{"kind": "ServiceAccount", "name": name, "namespace": snapshot.namespace}]
+    return [account, role, binding]
+
+
+STOCK_KINDS = (
+    "mcpgroups",
+    "mcpservers",
+    "mcpremoteproxies",
+    "mcpserverentries",
+    "mcpexternalauthconfigs",
+    "mcptoolconfigs",
+)
+WATCHED_KINDS = (*STOCK_KINDS, "mcpremoteendpoints")
+
+
+def role_rules(
+    snapshot: Snapshot, backends: tuple[Member, ...], secrets: list[str], config_maps: list[str]
+) -> list[Json]:
+    """Return what a gateway may do."""
+    if snapshot.dialect is Dialect.TOOLHIVE:
+        rules = [
+            _rule(API_GROUP, ["virtualmcpservers"], ["get"]),
+            _rule(API_GROUP, ["virtualmcpservers/status"], ["update", "patch"]),
+        ]
+        if snapshot.inline:
+            return rules
+        return [
+            _rule("", ["configmaps", "secrets"], ["get", "list", "watch"]),
+            _rule(API_GROUP, list(STOCK_KINDS), ["get", "list", "watch"]),
+            *rules,
+        ]
+    own = [snapshot.name]
+    lease = [f"{snapshot.name}-vmcp-reporter"]
+    bundles = sorted({member.ca_config_map for member in backends if has_ca(member)} | set(config_maps))
+    maps = [config_map_name(snapshot.name), *(bundles if not snapshot.inline else [])]
+    rules = [
+        _rule(API_GROUP, ["virtualmcpservers"], ["get"], own),
+        _rule(API_GROUP, ["virtualmcpservers/status"], ["patch"], own),
+        _rule("", ["configmaps"], ["get", "watch"], maps),
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "update", "patch"], lease),
+    ]
+    if not snapshot.inline:
+        rules.append(_rule(API_GROUP, list(WATCHED_KINDS), ["get", "list", "watch"]))
+        # Without names the rule would grant all Secrets, so no rule at all where there are none.
+        rules += [_rule("", ["secrets"], ["get", "watch"], secrets)] if secrets else []
+    return rules
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] | None = None) -> Json:
+    rule: Json = {"apiGroups": [group], "resources": resources, "verbs": verbs}
+    return rule | ({"resourceNames": names} if names else {})
+
+
+def _body(snapshot: Snapshot, version: str, kind: str, name: str, labels: dict[str, str]) -> Json:
+    metadata: Json = {"name": name, "namespace": snapshot.namespace}
+    if labels:
+        metadata["labels"] = labels
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}

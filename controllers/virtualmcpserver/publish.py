@@ -1,0 +1,176 @@
+"""Writes what was decided: objects in an order in which pods can start, status last, events for what changed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from controllers.shared.apply import Applied, Applier, ForeignObjectError, is_refusal
+from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.verdicts import Verdict
+from controllers.virtualmcpserver.decide import Decision
+from controllers.virtualmcpserver.environment import Json
+from controllers.virtualmcpserver.objects import desired_hmac_secret
+from controllers.virtualmcpserver.snapshot import Snapshot
+from runtime import AlreadyExistsError, ApiError, Key, Manager, NotFoundError, Record, Recorder, Resource
+from runtime.util.owner import is_controlled_by, set_controller_reference
+
+QUIET = 2.0
+"""Seconds without a further change after which changed pods are rolled; a burst of changes is one rollout."""
+LONGEST_WAIT = 15.0
+"""Seconds after which pods are rolled even if changes keep coming."""
+
+_BY_KIND = {
+    "ServiceAccount": SERVICE_ACCOUNT,
+    "Role": ROLE,
+    "RoleBinding": ROLE_BINDING,
+    "ConfigMap": CONFIG_MAP,
+    "Service": SERVICE,
+    "Deployment": DEPLOYMENT,
+}
+
+
+@dataclass
+class _Waiting:
+    """A rollout that waits for the changes to calm down."""
+
+    since: float
+    changed: float
+    body: Json
+
+
+class Publisher:
+    """Writes objects of gateways.
+
+    Args:
+        manager: for the client.
+        recorder: for events.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._reader = manager.client, manager.reader
+        self._applier = Applier(manager)
+        self._recorder = recorder
+        self._clock = clock
+        self._waiting: dict[Key, _Waiting] = {}
+        self._generation: dict[Key, int] = {}
+
+    async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
+        """Write the objects.
+
+        Returns:
+            The verdict about writing (None when there was nothing to write), and the seconds after which a rollout
+            that waits is due.
+
+        Raises:
+            ApiError, TransportError: for a passing reason; try again.
+        """
+        intents = decision.intents
+        if snapshot.hmac_problem:
+            message = f"Secret {snapshot.name}-hmac-secret: {snapshot.hmac_problem}"
+            self._warn(snapshot.vmcp, "HMACSecretValidationFailed", "ValidateSecret", message)
+            return Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message), None
+        if intents.deployment is None or intents.config_map is None or intents.service is None:
+            return None, None
+        owner = snapshot.vmcp
+        due: float | None = None
+        try:
+            await self._identity(snapshot, intents.identity)
+            await self._hmac_secret(snapshot)
+            await self._apply(intents.config_map, owner)
+            due = await self._deployment(snapshot, intents.deployment)
+            await self._apply(intents.service, owner)
+        except ForeignObjectError as error:
+            return Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), due
+        except ApiError as error:
+            if not is_refusal(error):
+                raise
+            self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
+            return Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), due
+        return Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, "every generated object is as it should be"), due
+
+    def forget(self, key: Key) -> None:
+        """The gateway is gone."""
+        self._waiting.pop(key, None)
+        self._generation.pop(key, None)
+        self._applier.forget(key)
+
+    async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...]) -> None:
+        for body in bodies:
+            await self._apply(body, snapshot.vmcp)
+        if bodies:
+            return
+        # The user names an account: what was made for the gateway before is not needed any more.
+        for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
+            key = Key(snapshot.namespace, f"{snapshot.name}-vmcp")
+            live = self._reader.get(resource, key)
+            if live is not None and is_controlled_by(live.meta, snapshot.vmcp):
+                await self._delete(resource, live)
+
+    async def _delete(self, resource: Resource, live: Record) -> None:
+        try:
+            await self._client.delete(resource, live.key, uid=live.meta.uid)
+        except NotFoundError:
+            return
+
+    async def _hmac_secret(self, snapshot: Snapshot) -> None:
+        """Make the session Secret once; its value is never read back or changed."""
+        key = Key(snapshot.namespace, f"{snapshot.name}-hmac-secret")
+        live = self._reader.get(SECRET, key)
+        if live is None:
+            body = desired_hmac_secret(snapshot, secrets.token_bytes(32))
+            set_controller_reference(snapshot.vmcp, body, SECRET)
+            try:
+                record = await self._client.create(SECRET, body)
+            except AlreadyExistsError:
+                record = await self._client.get_live(SECRET, key)
+            else:
+                self._say(snapshot.vmcp, "HMACSecretCreated", "Create", f"Secret {key.name} created")
+            live = record
+        if not is_controlled_by(live.meta, snapshot.vmcp):
+            holder = live.meta.controller
+            raise ForeignObjectError(SECRET, key, f"{holder.kind} {holder.name}" if holder is not None else "")
+
+    async def _deployment(self, snapshot: Snapshot, body: Json) -> float | None:
+        """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""
+        owner, key = snapshot.vmcp, snapshot.vmcp.key
+        asked = self._generation.get(key) != owner.meta.generation
+        if not asked and self._must_wait(key, body, owner):
+            waiting, now = self._waiting[key], self._clock()
+            return max(0.05, min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT) - now)
+        self._waiting.pop(key, None)
+        await self._apply(body, owner)
+        self._generation[key] = owner.meta.generation
+        return None
+
+    def _must_wait(self, key: Key, body: Json, owner: Record) -> bool:
+        live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
+        # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
+        if live is None or self._applier.intends(DEPLOYMENT, body, owner):
+            return False
+        now = self._clock()
+        waiting = self._waiting.setdefault(key, _Waiting(now, now, body))
+        if waiting.body != body:
+            waiting.body, waiting.changed = body, now
+        return now < min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT)
+
+    async def _apply(self, body: Json, owner: Record) -> Applied:
+        kind = str(body["kind"])
+        applied = await self._applier.apply(_BY_KIND[kind], body, owner)
+        name = body["metadata"]["name"]
+        if kind in ("Deployment", "Service") and applied.created:
+            self._say(owner, f"{kind}Created", "Create", f"{kind} {name} created")
+        elif kind == "Deployment" and applied.updated:
+            self._say(owner, "DeploymentUpdated", "Update", f"Deployment {name} updated")
+        return applied
+
+    def _say(self, record: Record, reason: str, action: str, note: str) -> None:
+        self._recorder.event(record, type="Normal", reason=reason, action=action, note=note)
+
+    def _warn(self, record: Record, reason: str, action: str, note: str) -> None:
+        self._recorder.event(record, type="Warning", reason=reason, action=action, note=note)

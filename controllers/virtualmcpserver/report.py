@@ -1,0 +1,182 @@
+"""Writes the status of a gateway: once per reconcile, only when it differs, and only what is the operator's.
+
+Two programs write this status. This project's gateway and the operator both use server-side apply, each with its own
+field manager. The stock gateway replaces the whole status; towards it a merge patch with the resourceVersion is right,
+because then a report that came in between refuses the write instead of being lost.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from api.contract import Dialect
+from controllers.shared.resources import VMCP
+from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
+from controllers.virtualmcpserver.decide import Decision
+from controllers.virtualmcpserver.snapshot import Snapshot
+from controllers.virtualmcpserver.status import (
+    blocked_health,
+    compose_conditions,
+    is_own,
+    ready_condition,
+    reported_states,
+)
+from runtime import Client, Condition, Record, Recorder, parse_conditions
+
+_WARNED = frozenset(
+    {
+        str(reason)
+        for reason in (
+            R.INVALID_POD_TEMPLATE_SPEC,
+            R.AUTHZ_CONFIG_MAP_INVALID,
+            R.AUTHZ_CONFIG_MAP_NOT_FOUND,
+            R.NOT_SUPPORTED,
+            R.VALIDATION_FAILED,
+            R.CONFIG_TOO_LARGE,
+            R.FOREIGN_OBJECT,
+            R.OBJECT_REFUSED,
+        )
+    }
+)
+"""Reasons that are worth an event when they appear."""
+
+
+class Reporter:
+    """Writes status and says in events what changed."""
+
+    def __init__(self, client: Client, recorder: Recorder, field_manager: str) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._field_manager = field_manager
+
+    async def report(self, snapshot: Snapshot, decision: Decision, verdict: Verdict | None) -> None:
+        """Write the status of a decision; `verdict` says whether the objects could be written."""
+        health, conditions = decision.health, decision.conditions
+        if verdict is not None:
+            conditions = _with_objects(snapshot, conditions, verdict)
+            if not verdict.ok:
+                health = blocked_health(verdict)
+                ready = compose_conditions(
+                    [ready_condition(health)],
+                    snapshot.previous,
+                    generation=snapshot.vmcp.meta.generation,
+                    now=snapshot.now,
+                )
+                conditions = (*ready, *(c for c in conditions if c.type != T.READY))
+        leave = decision.health_is_reported and (verdict is None or verdict.ok)
+        fields = dict(decision.fields)
+        if leave:
+            conditions = tuple(condition for condition in conditions if condition.type != T.READY)
+        else:
+            fields |= {"phase": str(health.phase), "message": health.message}
+        await self._write(snapshot.vmcp, fields, conditions, snapshot.dialect, leave=leave)
+        self._tell(snapshot.vmcp, snapshot.previous, conditions)
+
+    async def unreadable(self, record: Record, problem: Unreadable, now: datetime) -> None:
+        """Write the status of an object that does not fit its model."""
+        verdict = Verdict(T.VALID, False, R.VALIDATION_FAILED, problem.message)
+        health = blocked_health(verdict)
+        previous, generation = parse_conditions(record.path("status.conditions")), record.meta.generation
+        wanted = [ready_condition(health), verdict.condition(generation)]
+        conditions = compose_conditions(wanted, previous, generation=generation, now=now)
+        fields = {"observedGeneration": generation, "phase": str(health.phase), "message": health.message}
+        await self._write(record, fields, conditions, Dialect.NATIVE, leave=False)
+
+    async def _write(
+        self, record: Record, fields: dict[str, Any], conditions: Conditions, dialect: Dialect, *, leave: bool
+    ) -> None:
+        status = record.path("status")
+        present = status if isinstance(status, dict) else {}
+        if not _differs(present, fields, conditions, leave=leave):
+            return
+        if dialect is Dialect.TOOLHIVE:
+            await self._patch(record, present, fields, conditions, leave=leave)
+            return
+        body = {
+            "apiVersion": record.resource.api_version,
+            "kind": record.resource.kind,
+            "metadata": {"name": record.meta.name, "namespace": record.meta.namespace, "uid": record.meta.uid},
+            "status": {key: value for key, value in fields.items() if value is not None}
+            | {"conditions": conditions_json(conditions)},
+        }
+        written = await self._client.apply(VMCP, body, field_manager=self._field_manager, subresource="status")
+        after = written.path("status")
+        if isinstance(after, dict) and _differs(after, fields, conditions, leave=False):
+            # Left over from an operator that wrote by update, and so not ours to drop by applying.
+            await self._patch(written, after, fields, conditions, leave=False)
+
+    async def _patch(
+        self,
+        record: Record,
+        present: dict[str, Any],
+        fields: dict[str, Any],
+        conditions: Conditions,
+        *,
+        leave: bool,
+    ) -> None:
+        others = [
+            item for item in present.get("conditions") or [] if not _is_operators(str(item.get("type")), leave=leave)
+        ]
+        patch = fields | {"conditions": conditions_json(conditions) + others}
+        await self._client.merge_patch(
+            VMCP,
+            record.key,
+            {"status": patch},
+            resource_version=record.meta.resource_version,
+            subresource="status",
+        )
+
+    def _tell(self, record: Record, before: Conditions, after: Conditions) -> None:
+        reasons = {condition.type: (condition.status, condition.reason, condition.message) for condition in before}
+        for condition in after:
+            old = reasons.get(condition.type)
+            if condition.type == T.BACKENDS_INCLUDED:
+                self._tell_members(record, old, condition)
+            elif condition.reason in _WARNED and (old is None or old[1] != condition.reason):
+                self._recorder.event(
+                    record, type="Warning", reason=condition.reason, action="Reconcile", note=condition.message
+                )
+
+    def _tell_members(self, record: Record, old: tuple[str, str, str] | None, condition: Condition) -> None:
+        if condition.status == "False" and (old is None or old[2] != condition.message):
+            self._recorder.event(
+                record, type="Warning", reason=condition.reason, action="SelectBackends", note=condition.message
+            )
+        elif condition.status == "True" and old is not None and old[0] == "False":
+            self._recorder.event(
+                record, type="Normal", reason=condition.reason, action="SelectBackends", note=condition.message
+            )
+
+
+def _with_objects(snapshot: Snapshot, conditions: Conditions, verdict: Verdict) -> Conditions:
+    added = compose_conditions(
+        [verdict.condition(0)], snapshot.previous, generation=snapshot.vmcp.meta.generation, now=snapshot.now
+    )
+    return (*conditions, *added)
+
+
+def _is_operators(condition_type: str, *, leave: bool) -> bool:
+    return is_own(condition_type) and not (leave and condition_type == T.READY)
+
+
+def _differs(present: dict[str, Any], fields: dict[str, Any], conditions: Conditions, *, leave: bool) -> bool:
+    if any(present.get(key) != value for key, value in fields.items()):
+        return True
+    items = {str(item.get("type")): item for item in present.get("conditions") or [] if isinstance(item, dict)}
+    own = {type_: item for type_, item in items.items() if _is_operators(type_, leave=leave)}
+    return own != {condition.type: condition.as_dict() for condition in conditions}
+
+
+def status_view(status: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what of a status may change a decision: everything but the times of reports."""
+    conditions = tuple(
+        (item.get("type"), item.get("status"), item.get("reason"), item.get("message"))
+        for item in status.get("conditions") or []
+        if isinstance(item, dict)
+    )
+    fields = tuple(status.get(key) for key in ("phase", "message", "url", "observedGeneration"))
+    hashes = tuple(status.get(key) for key in ("oidcConfigHash", "authzConfigHash", "telemetryConfigHash"))
+    return fields, hashes, tuple(reported_states(status)), conditions

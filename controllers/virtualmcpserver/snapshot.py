@@ -1,0 +1,112 @@
+"""Everything that one reconcile of a VirtualMCPServer looks at, in one immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from api.contract import Dialect
+from api.v1beta1 import (
+    MCPAuthzConfig,
+    MCPExternalAuthConfig,
+    MCPOIDCConfig,
+    MCPTelemetryConfig,
+    MCPToolConfig,
+    VirtualMCPCompositeToolDefinition,
+    VirtualMCPServerSpec,
+)
+from controllers.options import OperatorOptions
+from controllers.shared.content import Content, Facts, Unknown
+from controllers.shared.groups import GroupState
+from controllers.shared.verdicts import Unreadable
+from controllers.virtualmcpserver.members import Member
+from runtime import Condition, Record
+
+
+class PolicyText(Enum):
+    """Why a ConfigMap gives no policy document."""
+
+    MISSING = "there is no such ConfigMap"
+    NO_KEY = "the ConfigMap has no such key"
+    UNREAD = "the ConfigMap could not be read for a passing reason"
+
+
+@dataclass(frozen=True, slots=True)
+class PodCounts:
+    """The gateway's pods by what they are worth."""
+
+    ready: int = 0
+    pending: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """All pods."""
+        return self.ready + self.pending + self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One look at the world.
+
+    Referenced objects are kept by name; one that does not exist is absent from its mapping, one that does not fit its
+    model is `Unreadable`.
+    """
+
+    vmcp: Record
+    spec: VirtualMCPServerSpec
+    options: OperatorOptions
+    dialect: Dialect
+    unknown_dialect: str = ""
+    """What the annotation says, when that is no dialect."""
+    now: datetime
+    previous: tuple[Condition, ...] = ()
+    group: GroupState = GroupState.MISSING
+    members: tuple[Member, ...] = ()
+    auth_configs: Mapping[str, MCPExternalAuthConfig | Unreadable] = field(default_factory=dict)
+    tool_configs: Mapping[str, MCPToolConfig | Unreadable] = field(default_factory=dict)
+    composite_tools: Mapping[str, VirtualMCPCompositeToolDefinition | Unreadable] = field(default_factory=dict)
+    oidc_config: MCPOIDCConfig | Unreadable | None = None
+    telemetry_config: MCPTelemetryConfig | Unreadable | None = None
+    authz_config: MCPAuthzConfig | Unreadable | None = None
+    policy_text: str | PolicyText | None = None
+    """Content of the ConfigMap of incomingAuth.authzConfig; None when it names none."""
+    secrets: Mapping[str, Content] = field(default_factory=dict)
+    config_maps: Mapping[str, Content] = field(default_factory=dict)
+    secret_versions: Mapping[str, str] = field(default_factory=dict)
+    """Secret -> uid and resourceVersion, never content."""
+    pods: PodCounts = PodCounts()
+    config_exists: bool = False
+    """The gateway's ConfigMap is there."""
+    hmac_problem: str = ""
+    """What is wrong with an existing session Secret."""
+
+    @property
+    def name(self) -> str:
+        """Name of the VirtualMCPServer."""
+        return self.vmcp.meta.name
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return self.vmcp.meta.namespace
+
+    @property
+    def inline(self) -> bool:
+        """Whether the configuration lists the backends; otherwise the gateway watches the group itself."""
+        return self.spec.outgoing_auth is not None and self.spec.outgoing_auth.source == "inline"
+
+    def has_key(self, secret: str, key: str) -> bool:
+        """Whether a Secret has a key. What could not be read for a passing reason counts as there."""
+        return _has(self.secrets.get(secret, Unknown.MISSING), key)
+
+    def has_certificate(self, config_map: str, key: str) -> bool:
+        """Whether a ConfigMap has a certificate under a key."""
+        content = self.config_maps.get(config_map, Unknown.MISSING)
+        return content is Unknown.UNREAD or (isinstance(content, Facts) and key in content.certificates)
+
+
+def _has(content: Content, key: str) -> bool:
+    return content is Unknown.UNREAD or (isinstance(content, Facts) and key in content.keys)

@@ -1,0 +1,151 @@
+"""Phase, message and conditions: what users see of a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerPhase as Phase
+from api.conditions import VirtualMCPServerReason as R
+from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
+from controllers.shared.verdicts import Conditions, Verdict
+from controllers.virtualmcpserver.snapshot import PodCounts
+from runtime import Condition, set_condition
+
+MAX_STATUS = 256 * 1024
+"""Bytes of conditions; etcd takes 1.5 MiB for the whole object."""
+FRESH = timedelta(seconds=90)
+"""A stock gateway that reported within this time owns phase, message and Ready: three of its default intervals."""
+
+_PENDING_REASONS = frozenset({str(R.GROUP_REF_NOT_READY), str(R.NO_USABLE_BACKENDS)})
+_ROUTABLE = frozenset({"ready", "unauthenticated"})
+_FAMILIES = tuple(f"{rule.type}-" for rule in VIRTUALMCPSERVER.rules if rule.family)
+_OWN_TYPES = frozenset(
+    str(rule.type) for rule in VIRTUALMCPSERVER.rules if rule.writer == "operator" and not rule.family
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Phase, its sentence, and the Ready condition."""
+
+    phase: Phase
+    message: str
+    ready: bool
+    reason: str
+
+
+def is_own(condition_type: str) -> bool:
+    """Whether the operator writes a condition type; all others are left to the gateway or to strangers."""
+    return condition_type in _OWN_TYPES or condition_type.startswith(_FAMILIES)
+
+
+def blocked_health(verdict: Verdict) -> Health:
+    """Return the health while a check stops everything else: waiting, or for the user to mend."""
+    phase = Phase.PENDING if str(verdict.reason) in _PENDING_REASONS else Phase.FAILED
+    return Health(phase, verdict.message, False, str(verdict.reason))
+
+
+def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
+    """Return the health of a running gateway.
+
+    Args:
+        pods: the gateway's pods.
+        backends: states that the gateway reports, empty when it has not reported.
+    """
+    if pods.ready == 0:
+        if pods.failed:
+            return Health(Phase.FAILED, "Virtual MCP server failed to start", False, str(R.DEPLOYMENT_FAILED))
+        message = "Virtual MCP server is starting" if pods.pending else "No pods found for Virtual MCP server"
+        return Health(Phase.PENDING, message, False, str(R.DEPLOYMENT_NOT_READY))
+    states = list(backends)
+    routable = sum(state in _ROUTABLE for state in states)
+    running = "Virtual MCP server is running"
+    if routable == len(states):
+        return Health(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
+    if routable == 0 and all(state == "unknown" for state in states):
+        return Health(Phase.PENDING, f"{running}, backends are not checked yet", False, str(R.BACKENDS_UNKNOWN))
+    if routable == 0:
+        message = f"{running}, but all {len(states)} backends are unhealthy"
+        return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
+    message = f"{running} with {routable}/{len(states)} backends available"
+    return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
+
+
+def ready_condition(health: Health) -> Condition:
+    """Return the Ready condition."""
+    return Condition(str(T.READY), "True" if health.ready else "False", health.reason, health.message)
+
+
+def compose_conditions(
+    wanted: Iterable[Condition], previous: Conditions, *, generation: int, now: datetime
+) -> Conditions:
+    """Return the wanted conditions with the transition times of the previous ones, cut at `MAX_STATUS`."""
+    before = {condition.type: condition for condition in previous}
+    found: list[Condition] = []
+    for condition in wanted:
+        old = (before[condition.type],) if condition.type in before else ()
+        found += set_condition(old, replace(condition, observed_generation=generation), now=now)
+    return _cut(tuple(found), before, generation, now)
+
+
+def _cut(conditions: Conditions, before: Mapping[str, Condition], generation: int, now: datetime) -> Conditions:
+    sizes = [len(orjson.dumps(condition.as_dict())) for condition in conditions]
+    if sum(sizes) <= MAX_STATUS:
+        return conditions
+    truncated = Condition(
+        str(T.STATUS_TRUNCATED),
+        "True",
+        str(R.STATUS_TOO_LARGE),
+        "conditions of single members were left out",
+        generation,
+    )
+    old = (before[truncated.type],) if truncated.type in before else ()
+    kept = list(set_condition(old, truncated, now=now))
+    room = MAX_STATUS - len(orjson.dumps(kept[0].as_dict()))
+    # What is wrong stays longest: first everything that is not per member, then failures, then the rest.
+    order = sorted(range(len(conditions)), key=lambda i: (_is_member(conditions[i]), conditions[i].status == "True", i))
+    chosen = set()
+    for index in order:
+        room -= sizes[index] + 1
+        if room < 0:
+            break
+        chosen.add(index)
+    return (*(condition for index, condition in enumerate(conditions) if index in chosen), *kept)
+
+
+def _is_member(condition: Condition) -> bool:
+    return condition.type.startswith(_FAMILIES)
+
+
+def reported_states(status: Mapping[str, Any]) -> list[str]:
+    """Return the states of the backends that the gateway reported."""
+    backends = status.get("discoveredBackends")
+    items = backends if isinstance(backends, list) else []
+    return [str(item.get("status") or "unknown") for item in items if isinstance(item, dict)]
+
+
+def report_age(status: Mapping[str, Any], now: datetime) -> timedelta | None:
+    """Return the age of the gateway's newest report; None when there is none."""
+    backends = status.get("discoveredBackends")
+    times = [
+        parsed
+        for item in (backends if isinstance(backends, list) else [])
+        if isinstance(item, dict) and (parsed := _parse_time(item.get("lastHealthCheck"))) is not None
+    ]
+    return now - max(times) if times else None
+
+
+def _parse_time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None else None
