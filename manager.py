@@ -31,29 +31,44 @@ NAME = "mcp-operator"
 def parser() -> argparse.ArgumentParser:
     """The flags. Names and defaults of the first four are controller-runtime's."""
     flags = argparse.ArgumentParser(
-        prog="manager.py", description="Kubernetes operator for MCP servers and gateways.", allow_abbrev=False
+        prog="manager.py",
+        description="Kubernetes operator for MCP servers and gateways.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
-    flags.add_argument("--metrics-bind-address", default=":8080", metavar="ADDR", help="/metrics; 0 for none (:8080)")
-    flags.add_argument("--health-probe-bind-address", default=":8081", metavar="ADDR", help="/healthz, /readyz (:8081)")
+    flags.add_argument(
+        "--metrics-bind-address", default=":8080", metavar="ADDR", help="where /metrics is served; 0: nowhere"
+    )
+    flags.add_argument(
+        "--health-probe-bind-address", default=":8081", metavar="ADDR", help="where /healthz and /readyz are served"
+    )
     flags.add_argument("--leader-elect", action="store_true", help="work only while holding the lease " + LEASE)
     flags.add_argument(
-        "--kubeconfig", metavar="FILE", help="else $KUBECONFIG, the pod's service account, ~/.kube/config"
+        "--kubeconfig", metavar="FILE", help="instead of $KUBECONFIG, the pod's service account, ~/.kube/config"
     )
-    flags.add_argument("--leader-elect-lease-duration", type=float, default=15.0, metavar="SECONDS", help="(15)")
-    flags.add_argument("--leader-elect-renew-deadline", type=float, default=10.0, metavar="SECONDS", help="(10)")
-    flags.add_argument("--leader-elect-retry-period", type=float, default=2.0, metavar="SECONDS", help="(2)")
-    flags.add_argument("--vmcp-dialect", choices=DIALECTS, help="wire dialect towards gateways (by VMCP_IMAGE)")
+    flags.add_argument(
+        "--leader-elect-lease-duration", type=float, default=15.0, metavar="SECONDS", help="others wait this long"
+    )
+    flags.add_argument(
+        "--leader-elect-renew-deadline", type=float, default=10.0, metavar="SECONDS", help="no write after this"
+    )
+    flags.add_argument(
+        "--leader-elect-retry-period", type=float, default=2.0, metavar="SECONDS", help="renew this often"
+    )
+    flags.add_argument(
+        "--vmcp-dialect", choices=DIALECTS, help="wire dialect towards gateways; else by the name of VMCP_IMAGE"
+    )
     flags.add_argument(
         "--concurrency",
         action="append",
         default=[],
         metavar="KIND=N",
-        help=f"reconciles at once, per controller, may be repeated: {', '.join(CONTROLLERS)} (8 each)",
+        help=f"reconciles at once of one controller, may be repeated: {', '.join(CONTROLLERS)}",
     )
-    flags.add_argument("--graceful-shutdown-timeout", type=float, default=25.0, metavar="SECONDS", help="(25)")
-    flags.add_argument("--log-level", choices=LEVELS, default="info", help="(info)")
+    flags.add_argument("--graceful-shutdown-timeout", type=float, default=25.0, metavar="SECONDS", help="time to drain")
+    flags.add_argument("--log-level", choices=LEVELS, default="info", help="least level that is logged")
     flags.add_argument(
-        "--log-format", choices=("auto", "json", "text"), default="auto", help="text on a terminal (auto)"
+        "--log-format", choices=("auto", "json", "text"), default="auto", help="auto: text on a terminal, else JSON"
     )
     return flags
 
