@@ -1,0 +1,144 @@
+"""The generated role is enough, and not more than enough: the API server's audit log is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from hack import gen_rbac
+from hack.controlplane.handle import Handle
+from hack.controlplane.rest import Kube
+from tests.support.operator import OPERATOR_USER, ROOT
+from tests.support.process import eventually
+from tests.support.samples import API, apply, samples, settled
+
+Permission = tuple[str, str, str]
+"""Verb, API group, resource with subresource."""
+
+
+def granted() -> set[Permission]:
+    """What the role allows, one by one."""
+    role = yaml.safe_load((ROOT / "config" / "rbac" / "role.yaml").read_text(encoding="utf-8"))
+    return {
+        (verb, group, resource)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def handed_on() -> set[Permission]:
+    """What the operator has only to be able to grant it."""
+    return {
+        (verb, group, resource)
+        for (group, resource), verbs in gen_rbac.collect().items()
+        for verb, permission in verbs.items()
+        if permission.granted
+    }
+
+
+def asked(control_plane: Handle) -> Iterator[tuple[Permission, bool]]:
+    """Every request of the operator, and whether it was forbidden."""
+    for event in control_plane.audit_events(user=OPERATOR_USER):
+        reference = event.get("objectRef")
+        if reference is None or reference["resource"] == "leases":
+            continue
+        subresource = f"/{reference['subresource']}" if "subresource" in reference else ""
+        permission = (event["verb"], reference.get("apiGroup", ""), reference["resource"] + subresource)
+        yield permission, event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+
+
+def test_the_files_are_current():
+    permissions = gen_rbac.collect()
+    assert gen_rbac.ROLE.read_text(encoding="utf-8") == gen_rbac.render_role(permissions)
+    assert gen_rbac.PAGE.read_text(encoding="utf-8") == gen_rbac.render_page(permissions)
+
+
+def test_the_role_is_of_the_rules_and_has_no_wildcards():
+    assert granted() == {
+        (verb, rule_group, resource)
+        for _, rule in gen_rbac.declared()
+        for rule_group in (rule.group,)
+        for resource in rule.resources
+        for verb in rule.verbs
+    }
+    assert not any("*" in part for permission in granted() for part in permission)
+
+
+async def test_everything_that_a_user_may_do_needs_nothing_more_and_uses_all_of_it(
+    operator, admin: Kube, namespace: str, control_plane: Handle
+):
+    bodies = samples(namespace)
+    await apply(admin, bodies)
+    await settled(admin, bodies)
+    await _edit_by_hand(admin, namespace)
+    await _change_modes(admin, namespace)
+    await _delete_all(admin, bodies)
+
+    forbidden = sorted({permission for permission, no in asked(control_plane) if no})
+    assert forbidden == []
+
+    def unused() -> set[str]:
+        used = {permission for permission, no in asked(control_plane) if not no}
+        rest = granted() - handed_on() - used
+        return {f"{verb} {resource}.{group}" if group else f"{verb} {resource}" for verb, group, resource in rest}
+
+    async def only_the_justified() -> bool:
+        left = unused()
+        assert left == set(gen_rbac.unused_but_needed()), left
+        return True
+
+    await eventually(only_the_justified)
+
+
+async def _edit_by_hand(admin: Kube, namespace: str) -> None:
+    """Damage what the operator made; it repairs each."""
+    made = [
+        ("apps/v1", "Deployment", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}),
+        ("v1", "Service", {"spec": {"ports": None}}),
+        ("v1", "ConfigMap", {"data": {"config.yaml": "broken: true"}}),
+    ]
+    for api, kind, patch in made:
+        for found in await admin.list(api, kind, namespace=namespace):
+            if not found["metadata"].get("ownerReferences"):
+                continue
+            name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
+            if kind == "Service":
+                await admin.delete(api, kind, name, namespace=namespace)
+            else:
+                version = (await admin.patch(api, kind, name, patch, namespace=namespace))["metadata"][
+                    "resourceVersion"
+                ]
+            await admin.wait_for(
+                api,
+                kind,
+                name,
+                namespace=namespace,
+                until=lambda f, v=version: f is not None and f["metadata"]["resourceVersion"] != v,
+            )
+
+
+async def _change_modes(admin: Kube, namespace: str) -> None:
+    """Discovered to inline and back: roles come and go."""
+    for source in ("inline", "discovered"):
+        patch: dict[str, Any] = {"spec": {"outgoingAuth": {"source": source}}}
+        body = await admin.patch(API, "VirtualMCPServer", "engineering", patch, namespace=namespace)
+        await settled(admin, [body])
+
+
+async def _delete_all(admin: Kube, bodies: list[dict[str, Any]]) -> None:
+    """References before and after what refers to them; every finalizer lets go."""
+    for body in bodies:
+        where = body["metadata"]["namespace"]
+        await admin.delete(body["apiVersion"], body["kind"], body["metadata"]["name"], namespace=where)
+    for body in bodies:
+        await admin.wait_for(
+            body["apiVersion"],
+            body["kind"],
+            body["metadata"]["name"],
+            namespace=body["metadata"]["namespace"],
+            until=lambda found: found is None,
+        )
