@@ -139,3 +139,14 @@ def certificate() -> str:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+async def wait_for_the_next_second(cluster: Cluster, kind: str, name: str) -> None:
+    """Creation times have whole seconds: the next object must be visibly younger."""
+    created = (await cluster.get(kind, name))["metadata"]["creationTimestamp"]
+    probe = 0
+    while True:
+        probe += 1
+        made = await cluster.config_map(f"clock-{probe}")
+        if made["metadata"]["creationTimestamp"] > created:
+            return

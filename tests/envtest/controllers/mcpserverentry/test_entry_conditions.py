@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header
+from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header, wait_for_the_next_second
 
 KIND = "MCPServerEntry"
 
@@ -228,14 +228,3 @@ async def test_settled_entries_ask_nothing_of_the_server(cluster: Cluster) -> No
 
 def secret_reads(cluster: Cluster) -> int:
     return sum(e["objectRef"]["resource"] == "secrets" and e["verb"] == "get" for e in cluster.requests())
-
-
-async def wait_for_the_next_second(cluster: Cluster, kind: str, name: str) -> None:
-    """Creation times have whole seconds: the next object must be visibly younger."""
-    created = (await cluster.get(kind, name))["metadata"]["creationTimestamp"]
-    probe = 0
-    while True:
-        probe += 1
-        made = await cluster.config_map(f"clock-{probe}")
-        if made["metadata"]["creationTimestamp"] > created:
-            return

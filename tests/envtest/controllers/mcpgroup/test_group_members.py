@@ -1,0 +1,131 @@
+"""Groups list their members, with few writes, and let go of nothing that they do not own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.envtest.controllers.kit import API, Cluster, Object, conditions_of
+
+KIND = "MCPGroup"
+FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
+
+
+async def listed(cluster: Cluster, name: str = "g", timeout: float = 10.0, **status: Any) -> Object:
+    def holds(found: Object | None) -> bool:
+        said = (found or {}).get("status", {})
+        return found is not None and all(said.get(key) == value for key, value in status.items())
+
+    found = await cluster.admin.wait_for(API, KIND, name, namespace=cluster.namespace, until=holds, timeout=timeout)
+    assert found is not None
+    return found
+
+
+async def test_an_empty_group_is_ready(cluster: Cluster) -> None:
+    await cluster.group()
+    found = await cluster.until(KIND, "g", phase="Ready", MCPServersChecked="True/ListMCPServersCheckSucceeded")
+    assert found["metadata"]["finalizers"] == [FINALIZER]
+    status = found["status"]
+    counts = {key: value for key, value in status.items() if key.endswith("Count")}
+    assert counts == {"serverCount": 0, "remoteProxyCount": 0, "entryCount": 0, "remoteEndpointCount": 0}
+    assert not status.keys() & {"servers", "remoteProxies", "entries", "remoteEndpoints"}
+    assert status["observedGeneration"] == 1
+    assert conditions_of(found)["MCPServersChecked"][1] == (
+        "Successfully listed MCPServers, MCPRemoteProxies, and MCPServerEntries in namespace"
+    )
+
+
+async def test_members_of_all_four_kinds_are_listed_by_name(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.entry("b")
+    await cluster.entry("a")
+    await cluster.endpoint("d")
+    await cluster.create("MCPServer", "s", {"image": "i", "groupRef": {"name": "g"}})
+    await cluster.create("MCPRemoteProxy", "p", {"remoteUrl": "https://p.example", "groupRef": {"name": "g"}})
+    await cluster.entry("stranger", groupRef={"name": "other"})
+    await listed(
+        cluster,
+        servers=["s"],
+        serverCount=1,
+        remoteProxies=["p"],
+        remoteProxyCount=1,
+        entries=["a", "b"],
+        entryCount=2,
+        remoteEndpoints=["d"],
+        remoteEndpointCount=1,
+    )
+
+
+async def test_a_member_that_changes_its_group_leaves_the_old_one(cluster: Cluster) -> None:
+    await cluster.group("g")
+    await cluster.group("h")
+    await cluster.entry("e")
+    await listed(cluster, "g", entries=["e"])
+    await cluster.patch("MCPServerEntry", "e", {"spec": {"groupRef": {"name": "h"}}})
+    await listed(cluster, "h", entries=["e"])
+    assert "entries" not in (await listed(cluster, "g", entryCount=0))["status"]
+
+
+async def test_a_deleted_member_leaves_the_group(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.entry("e")
+    await listed(cluster, entryCount=1)
+    await cluster.delete("MCPServerEntry", "e")
+    await listed(cluster, entryCount=0)
+
+
+async def test_the_health_of_members_does_not_touch_the_group(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.entry("e", remoteUrl="http://localhost")
+    await cluster.until("MCPServerEntry", "e", phase="Failed")
+    before = await listed(cluster, entryCount=1, phase="Ready")
+    await cluster.patch("MCPServerEntry", "e", {"spec": {"remoteUrl": "https://a.example"}})
+    await cluster.until("MCPServerEntry", "e", phase="Valid")
+    await cluster.assert_idle(1.0)
+    assert (await cluster.get(KIND, "g"))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_deleting_a_group_is_not_held_up_by_members(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.entry("e")
+    await listed(cluster, entryCount=1)
+    await cluster.delete(KIND, "g")
+    await cluster.until(KIND, "g", gone=True)
+
+
+async def test_a_burst_of_members_costs_a_handful_of_group_writes_and_one_write_per_member(cluster: Cluster) -> None:
+    names = [f"g{number}" for number in range(5)]
+    for name in names:
+        await cluster.create(KIND, name)
+    await asyncio.gather(
+        *(cluster.entry(f"e-{g}-{number}", groupRef={"name": g}) for number in range(40) for g in names)
+    )
+    for name in names:
+        await listed(cluster, name, entryCount=40)
+    for entry in await cluster.admin.list(API, "MCPServerEntry", namespace=cluster.namespace):
+        if entry.get("status", {}).get("phase") != "Valid":
+            await cluster.until("MCPServerEntry", entry["metadata"]["name"], phase="Valid")
+    assert len(cluster.status_writes("mcpgroups")) <= 4 * len(names)
+    writes = cluster.status_writes("mcpserverentries")
+    assert len(writes) == len(set(writes)) == 200
+
+
+async def test_a_group_with_more_names_than_fit_lists_what_fits_and_counts_all(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is lowered for this test; that it is 256 KiB is checked without a server."""
+    monkeypatch.setattr("controllers.mcpgroup.decide.MAX_NAMES", 2048)
+    names = [f"s{number:04}-".ljust(240, "x") for number in range(10)]
+    for name in names:
+        await cluster.create("MCPServer", name, {"image": "i", "groupRef": {"name": "g"}})
+    await cluster.create(KIND, "g")
+    found = await listed(cluster, serverCount=10)
+    assert conditions_of(found)["StatusTruncated"][0] == "True/TooManyMembers"
+    assert found["status"]["servers"] == names[:8]
+    for name in names[8:]:
+        await cluster.delete("MCPServer", name)
+    mended = await listed(cluster, serverCount=8)
+    assert "StatusTruncated" not in conditions_of(mended)
+    assert mended["status"]["servers"] == names[:8]

@@ -1,0 +1,106 @@
+"""Fixtures of the gateway's tests: the operator with all of its controllers, and short ways to look at gateways."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from api.contract import VmcpConfig, load_config
+from hack.controlplane.handle import Handle
+from hack.controlplane.rest import Kube
+from tests.envtest.controllers.kit import Cluster, Object
+
+KIND = "VirtualMCPServer"
+RBAC = "rbac.authorization.k8s.io/v1"
+
+
+class Gateways(Cluster):
+    """A cluster with helpers for gateways."""
+
+    async def gateway(self, name: str = "v", **spec: Any) -> Object:
+        metadata = spec.pop("metadata", {})
+        base = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}, "outgoingAuth": {"source": "inline"}}
+        return await self.create(KIND, name, base | spec, metadata=metadata)
+
+    async def config(self, name: str = "v", until: Callable[[VmcpConfig], bool] | None = None) -> VmcpConfig:
+        """Wait for a configuration."""
+
+        def holds(found: Object | None) -> bool:
+            return found is not None and (until is None or until(self.parse(found)))
+
+        return self.parse(await self._wait("v1", "ConfigMap", f"{name}-vmcp-config", holds))
+
+    @staticmethod
+    def parse(found: Object) -> VmcpConfig:
+        if "binaryData" in found:
+            return load_config(gzip.decompress(base64.b64decode(found["binaryData"]["config.yaml.gz"])))
+        return load_config(found["data"]["config.yaml"])
+
+    async def deployment(self, name: str = "v", until: Callable[[Object], bool] | None = None) -> Object:
+        """Wait for a Deployment."""
+        return await self._wait(
+            "apps/v1", "Deployment", name, lambda found: found is not None and (until is None or until(found))
+        )
+
+    async def owned(self, api: str, kind: str, name: str) -> Object:
+        """Wait for a generated object."""
+        return await self._wait(api, kind, name, lambda found: found is not None)
+
+    async def without(self, api: str, kind: str, name: str) -> None:
+        """Wait until an object is gone."""
+        await self.admin.wait_for(
+            api, kind, name, namespace=self.namespace, until=lambda found: found is None, timeout=20
+        )
+
+    async def pod(self, name: str, gateway: str = "v", *, phase: str = "Running", ready: bool = True) -> None:
+        """Write a pod of a gateway and its status, as ReplicaSet controller and kubelet would."""
+        labels = {"app": "virtualmcpserver", "toolhive-name": gateway}
+        spec = {"containers": [{"name": "vmcp", "image": "vmcp"}]}
+        await self.create("Pod", name, spec, api="v1", metadata={"labels": labels})
+        condition = {"type": "Ready", "status": "True" if ready else "False"}
+        await self.admin.patch(
+            "v1",
+            "Pod",
+            name,
+            {"status": {"phase": phase, "conditions": [condition]}},
+            namespace=self.namespace,
+            subresource="status",
+        )
+
+    async def report(self, backends: dict[str, str], gateway: str = "v") -> None:
+        """Write the status as a running gateway of this project does."""
+        body = {
+            "apiVersion": "toolhive.stacklok.dev/v1beta1",
+            "kind": KIND,
+            "metadata": {"name": gateway, "namespace": self.namespace},
+            "status": {"discoveredBackends": [{"name": name, "status": state} for name, state in backends.items()]},
+        }
+        await self.admin.apply(body, field_manager="mcp-vmcp", subresource="status")
+
+    async def _wait(self, api: str, kind: str, name: str, holds: Callable[[Object | None], bool]) -> Object:
+        found = await self.admin.wait_for(api, kind, name, namespace=self.namespace, until=holds, timeout=20)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def start(
+    admin: Kube, namespace: str, control_plane: Handle, start_operator: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Gateways]]:
+    """Start the operator with options and return the cluster."""
+
+    async def make(**options: Any) -> Gateways:
+        await start_operator(**options)
+        return Gateways(admin, namespace, control_plane)
+
+    return make
+
+
+@pytest.fixture
+async def cluster(start: Callable[..., Awaitable[Gateways]]) -> Gateways:
+    """A namespace in which the operator runs with default options, under its generated role."""
+    return await start()

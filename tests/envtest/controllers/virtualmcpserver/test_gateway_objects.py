@@ -1,0 +1,48 @@
+"""A gateway's objects: what is made, repaired, left alone and collected."""
+
+from __future__ import annotations
+
+from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
+
+
+async def test_a_gateway_of_a_group_gets_its_objects_and_its_configuration(cluster: Gateways) -> None:
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway()
+    config = await cluster.config(until=lambda config: len(config.backends) == 1)
+    assert config.backends[0].name == "e"
+    assert config.backends[0].type == "entry"
+    deployment = await cluster.deployment()
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["name"] == "vmcp"
+    assert container["args"][0] == "serve"
+    service = await cluster.owned("v1", "Service", "vmcp-v")
+    assert service["spec"]["ports"][0]["port"] == 4483
+    for kind in ("Role", "RoleBinding"):
+        await cluster.owned(RBAC, kind, "v-vmcp")
+    await cluster.owned("v1", "ServiceAccount", "v-vmcp")
+    await cluster.owned("v1", "Secret", "v-hmac-secret")
+    found = await cluster.until(
+        KIND,
+        "v",
+        phase="Pending",
+        Ready="False/DeploymentNotReady",
+        Valid="True/ValidationSucceeded",
+        GroupRefValidated="True/GroupRefValid",
+        BackendsIncluded="True/AllMembersIncluded",
+        ConfigPublished="True/ConfigWritten",
+        ObjectsApplied="True/ObjectsApplied",
+        AuthConfigured="True/AuthValid",
+        CompositeToolRefsValidated="True/CompositeToolRefsValid",
+        SessionStorageWarning="False/SessionStorageWarningNotApplicable",
+    )
+    assert found["status"]["url"] == f"http://vmcp-v.{cluster.namespace}.svc.cluster.local:4483"
+
+
+async def test_nothing_is_asked_or_written_once_everything_is_settled(cluster: Gateways) -> None:
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway()
+    await cluster.config(until=lambda config: len(config.backends) == 1)
+    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied", phase="Pending")
+    await cluster.assert_idle(4.0)
