@@ -1,0 +1,115 @@
+"""Who gets which name when several backends offer the same."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmcp.core.naming import Claim, name_prompts, name_tools
+from vmcp.core.rules import AggregationRules, Strategy
+
+A, B, C = Claim("a", "search", "search"), Claim("b", "search", "search"), Claim("c", "search", "search")
+ALONE = Claim("a", "alone", "alone")
+
+
+def names(naming):
+    return {name: claim.backend for name, claim in naming.names.items()}
+
+
+def test_prefix_prefixes_every_tool_even_without_conflict():
+    naming = name_tools([A, ALONE, B], AggregationRules(strategy=Strategy.PREFIX))
+    assert names(naming) == {"a_search": "a", "a_alone": "a", "b_search": "b"}
+    assert naming.problems == ()
+
+
+def test_a_prefix_format_without_the_workload_is_a_constant_and_the_first_backend_wins():
+    naming = name_tools([B, A], AggregationRules(strategy=Strategy.PREFIX, prefix_format="x-"))
+    assert names(naming) == {"x-search": "a"}
+    assert naming.problems == ("'x-search': a wins over b",)
+
+
+def test_every_workload_placeholder_is_replaced():
+    rules = AggregationRules(strategy=Strategy.PREFIX, prefix_format="{workload}.{workload}/")
+    assert names(name_tools([A], rules)) == {"a.a/search": "a"}
+
+
+def test_priority_keeps_unique_names_and_gives_equal_ones_to_the_first_in_order():
+    rules = AggregationRules(strategy=Strategy.PRIORITY, priority=("b", "a"))
+    assert names(name_tools([A, B, C, ALONE], rules)) == {"search": "b", "alone": "a"}
+
+
+def test_priority_prefixes_equal_names_of_which_none_is_in_the_order():
+    rules = AggregationRules(strategy=Strategy.PRIORITY, priority=("z",), prefix_format="{workload}--")
+    assert names(name_tools([A, B], rules)) == {"a--search": "a", "b--search": "b"}
+
+
+def test_a_prefixed_name_never_takes_a_name_that_somebody_has():
+    owner = Claim("z", "a_search", "a_search")
+    rules = AggregationRules(strategy=Strategy.PREFIX_ON_CONFLICT)
+    naming = name_tools([A, B, owner], rules)
+    assert names(naming) == {"a_search": "z", "b_search": "b"}
+    assert naming.problems == ("'a_search': z wins over a",)
+
+
+def test_manual_offers_an_undecided_name_by_nobody_and_keeps_the_rest():
+    naming = name_tools([A, B, ALONE], AggregationRules(strategy=Strategy.MANUAL))
+    assert names(naming) == {"alone": "a"}
+    assert "a, b" in naming.problems[0]
+
+
+def test_prefix_on_conflict_prefixes_all_bearers_of_an_equal_name_and_nobody_else():
+    naming = name_tools([A, B, ALONE], AggregationRules(strategy=Strategy.PREFIX_ON_CONFLICT))
+    assert names(naming) == {"a_search": "a", "b_search": "b", "alone": "a"}
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PREFIX, Strategy.MANUAL])
+def test_prompts_are_prefixed_under_prefix_and_manual(strategy):
+    assert names(name_prompts([A, B], AggregationRules(strategy=strategy))) == {"a_search": "a", "b_search": "b"}
+
+
+def test_prompts_of_ranked_backends_keep_their_names_and_the_best_rank_wins():
+    rules = AggregationRules(strategy=Strategy.PRIORITY, priority=("b", "a"))
+    assert names(name_prompts([A, B, C], rules)) == {"search": "b", "c_search": "c"}
+
+
+def test_a_prompt_name_that_an_unranked_backend_shares_is_offered_by_nobody():
+    ranked = Claim("b", "a_search", "a_search")
+    rules = AggregationRules(strategy=Strategy.PRIORITY, priority=("b",))
+    naming = name_prompts([ranked, A], rules)
+    assert names(naming) == {}
+    assert "none is advertised" in naming.problems[0]
+
+
+claims = st.lists(
+    st.builds(
+        lambda backend, name: Claim(backend, name, name),
+        st.sampled_from(["a", "b", "a_b", "c"]),
+        st.sampled_from(["x", "b_x", "y", "a_b_x", "_x"]),
+    ),
+    max_size=12,
+    unique_by=lambda claim: (claim.backend, claim.original),
+)
+rules = st.builds(
+    AggregationRules,
+    strategy=st.sampled_from(Strategy),
+    prefix_format=st.sampled_from(["{workload}_", "{workload}", "p_"]),
+    priority=st.permutations(["a", "b", "c"]).map(lambda order: tuple(order[:2])),
+)
+
+
+@given(claims, rules, st.randoms(use_true_random=False))
+def test_names_do_not_depend_on_the_order_of_answers_and_belong_to_one_item_each(found, rule, rng: random.Random):
+    shuffled = list(found)
+    rng.shuffle(shuffled)
+    for decide in (name_tools, name_prompts):
+        once, again = decide(found, rule), decide(shuffled, rule)
+        assert once.names == again.names
+        assert once.problems == again.problems
+        given_to = [(claim.backend, claim.original) for claim in once.names.values()]
+        assert len(given_to) == len(set(given_to))
+        assert set(given_to) <= {(claim.backend, claim.original) for claim in found}
+        # Whatever is lost is said.
+        assert len(given_to) == len(found) or once.problems
