@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vmcp.http.cork import CorkedTransport
+
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all headers."""
 HEAD_SECONDS: Final = 10.0
@@ -35,7 +37,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that never says anything is slow, too."""
-        super().connection_made(transport)
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]  # all that is used of one
         self.due = time.monotonic() + HEAD_SECONDS
 
     def data_received(self, data: bytes) -> None:
