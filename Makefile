@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 MCP1 := $(VENV)/mcp1/.locked
 BENCH := $(VENV)/bench/.locked
+DEMO := $(VENV)/demo/.locked
 NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.locked,$(wildcard tests/*/package-lock.json hack/*/package-lock.json))
 GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
 
@@ -33,6 +34,10 @@ help: ## list the targets
 .PHONY: run
 run: venv ## start control plane and operator, apply the samples, show what becomes of them; ONCE=1: check them and exit
 	@$(BIN)/python -m hack.run $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
+
+.PHONY: vmcp-demo
+vmcp-demo: binaries node $(DEMO) ## the gateway in front of three real MCP servers, configured by the operator; ARGS=--stay keeps it
+	@$(BIN)/python hack/vmcp_demo.py $(ARGS)
 
 .PHONY: install
 install: ## install the CRDs into the cluster of your kubeconfig
@@ -96,7 +101,7 @@ bench: binaries bench-venv ## measure the operator beside its peers on one contr
 	@$(BIN)/python -m hack.bench.operator $(ARGS)
 
 .PHONY: test-setup
-test-setup: binaries node mcp1
+test-setup: binaries node mcp1 $(DEMO)
 
 ##@ Develop
 
@@ -112,6 +117,13 @@ $(MCP1): locks/mcp1.txt | $(STAMP)
 	@echo "==> making $(VENV)/mcp1 from $< (usually 20 s)"
 	@$(PYTHON) -m venv $(VENV)/mcp1
 	@$(VENV)/mcp1/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# Beside it, too: the bridge of the demo needs the older line of the SDK.
+$(DEMO): locks/demo.txt | $(STAMP)
+	@echo "==> making $(VENV)/demo from $< (usually 20 s)"
+	@$(PYTHON) -m venv $(VENV)/demo
+	@$(VENV)/demo/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(BENCH): locks/bench.txt | $(STAMP)
@@ -150,3 +162,4 @@ lock: venv ## resolve the dependencies of pyproject.toml again
 	  $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra $$extra pyproject.toml -o locks/$$extra.txt; done
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra bench pyproject.toml -o locks/bench.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header locks/mcp1.in -o locks/mcp1.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header locks/demo.in -o locks/demo.txt

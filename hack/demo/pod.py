@@ -1,0 +1,88 @@
+"""A stand-in for the kubelet: from the Deployment that the operator made to files and a command line.
+
+Nothing is edited on the way. The ConfigMaps of the pod's volumes are written below a directory at their mount paths,
+the environment is resolved from Secrets, and the container's own arguments are kept but for what a pod has and a desk
+has not: the address to listen on, and where absolute paths begin.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hack.controlplane import Kube, Object
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What would run in the container.
+
+    Attributes:
+        arguments: Of the container, as the operator wrote them.
+        environ: Of the container, Secrets resolved.
+        root: Directory below which the mounted files are.
+        config: The configuration file.
+    """
+
+    arguments: tuple[str, ...]
+    environ: dict[str, str]
+    root: Path
+    config: Path
+
+
+async def materialize(kube: Kube, namespace: str, deployment: Object, root: Path) -> Pod:
+    """Write the pod's files below `root` and return how to start it.
+
+    Raises:
+        LookupError: The Deployment has no container `vmcp`, or mounts what this stand-in does not know.
+    """
+    spec = deployment["spec"]["template"]["spec"]
+    container = next((one for one in spec["containers"] if one["name"] == "vmcp"), None)
+    if container is None:
+        raise LookupError("the Deployment has no container vmcp")
+    volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
+    for mount in container.get("volumeMounts", ()):
+        directory = root / mount["mountPath"].lstrip("/")
+        for name, data in (await _files(kube, namespace, volumes[mount["name"]])).items():
+            _write(directory / name, data)
+    environ = {item["name"]: await _value(kube, namespace, item) for item in container.get("env", ())}
+    arguments = tuple(container.get("args", ()))
+    path = next((value.partition("=")[2] for value in arguments if value.startswith("--config=")), "")
+    if not path:
+        raise LookupError(f"the container's arguments name no configuration: {arguments}")
+    return Pod(arguments, environ, root, root / path.lstrip("/"))
+
+
+async def _files(kube: Kube, namespace: str, volume: Object) -> dict[str, bytes]:
+    if "emptyDir" in volume:
+        return {}
+    if "configMap" not in volume:
+        raise LookupError(f"volume {volume['name']} is of a kind that this stand-in does not know")
+    source = volume["configMap"]
+    found = await kube.find("v1", "ConfigMap", source["name"], namespace=namespace)
+    if found is None:
+        raise LookupError(f"ConfigMap {source['name']} is not there")
+    files = {key: value.encode() for key, value in (found.get("data") or {}).items()}
+    files |= {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+    items = source.get("items") or [{"key": key, "path": key} for key in files]
+    return {item["path"]: files[item["key"]] for item in items}
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+async def _value(kube: Kube, namespace: str, item: dict[str, Any]) -> str:
+    source = item.get("valueFrom")
+    if source is None:
+        return str(item.get("value", ""))
+    if "fieldRef" in source:
+        return {"metadata.namespace": namespace}.get(source["fieldRef"]["fieldPath"], "demo")
+    reference = source["secretKeyRef"]
+    secret = await kube.find("v1", "Secret", reference["name"], namespace=namespace)
+    if secret is None:
+        raise LookupError(f"Secret {reference['name']} is not there")
+    return base64.b64decode(secret["data"][reference["key"]]).decode()
