@@ -96,7 +96,26 @@ def build_config(
             | _audit(snapshot, base)
         )
     )
-    return to_dialect(config, snapshot.dialect)
+    config = to_dialect(config, snapshot.dialect)
+    return _without_assumed_failure_mode(config, base) if snapshot.dialect is Dialect.NATIVE else config
+
+
+def _without_assumed_failure_mode(config: VmcpConfig, base: VmcpConfig) -> VmcpConfig:
+    """Drop a `partialFailureMode: fail` that nobody wrote.
+
+    It is the documented default, but the stock gateway never acted on it. The native gateway does: written by default,
+    it would empty everybody's lists whenever one member is down.
+    """
+    given = base.operational.failure_handling if base.operational is not None else None
+    operational = config.operational
+    if (
+        operational is None
+        or operational.failure_handling is None
+        or (given is not None and given.partial_failure_mode)
+    ):
+        return config
+    failure = operational.failure_handling.model_copy(update={"partial_failure_mode": ""})
+    return config.model_copy(update={"operational": operational.model_copy(update={"failure_handling": failure})})
 
 
 def check_config(config: VmcpConfig) -> tuple[ConfigError, ...]:
