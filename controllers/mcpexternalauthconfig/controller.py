@@ -35,7 +35,6 @@ FINALIZER = "mcpexternalauthconfig.toolhive.stacklok.dev/finalizer"
 RULES = (
     Rule.of(AUTH_CONFIG, *READ, "patch", why="the kind itself, and its finalizer"),
     Rule.of(AUTH_CONFIG, "patch", subresource="status", why="conditions and hash"),
-    Rule.of(AUTH_CONFIG, "update", subresource="finalizers", why="the finalizer"),
     *(Rule.of(kind, *READ, why="a deletion waits for all that refer to it") for kind in AUTH_CONFIG_USERS),
 )
 

@@ -33,9 +33,6 @@ FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
 RULES = (
     Rule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
     Rule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
-    Rule.of(
-        GROUP, "update", subresource="finalizers", why="the finalizer, where OwnerReferencesPermissionEnforcement asks"
-    ),
     *(Rule.of(kind, *READ, why="groups list their members") for kind in MEMBER_KINDS),
 )
 

@@ -120,7 +120,7 @@ class EndpointReconciler:
         return AuthConfig(str(found.path("spec.type") or ""), next(problems, None))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def reports(gateway: Record) -> Mapping[str, str]:
     """Return what a running gateway reports of its backends: their names and the states of their circuits.
 

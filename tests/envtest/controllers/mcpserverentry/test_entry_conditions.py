@@ -228,3 +228,10 @@ async def test_settled_entries_ask_nothing_of_the_server(cluster: Cluster) -> No
 
 def secret_reads(cluster: Cluster) -> int:
     return sum(e["objectRef"]["resource"] == "secrets" and e["verb"] == "get" for e in cluster.requests())
+
+
+async def test_an_entry_written_in_v1alpha1_is_judged_like_any_other(cluster: Cluster) -> None:
+    await cluster.group()
+    spec = {"remoteUrl": "https://mcp.example.com", "transport": "sse", "groupRef": {"name": "g"}}
+    await cluster.create(KIND, "old", spec, api="toolhive.stacklok.dev/v1alpha1")
+    await cluster.until(KIND, "old", phase="Valid", Valid="True/ConfigValid")

@@ -1,0 +1,87 @@
+"""A Secret that cannot be read for a passing reason keeps the last verdict; the next successful read decides.
+
+The passing reason is a role that does not allow to read Secrets: the server's own 403, taken back while the operator
+runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from hack.controlplane.handle import Handle
+from hack.controlplane.rest import Kube, KubeError
+from runtime.transport.config import load_endpoint
+from tests.envtest.controllers.kit import Cluster, encoded, header
+from tests.support.operator import launch
+
+RBAC = "rbac.authorization.k8s.io/v1"
+BLIND: list[dict[str, Any]] = [
+    {"apiGroups": ["toolhive.stacklok.dev"], "resources": ["*"], "verbs": ["get", "list", "watch", "patch"]},
+    {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+SEEING = [*BLIND, {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
+
+
+class Sight:
+    """The operator's role, which the test changes."""
+
+    def __init__(self, cluster: Cluster, user: Kube, role: str) -> None:
+        self.cluster, self.user, self.role = cluster, user, role
+
+    async def allow(self, rules: list[dict[str, Any]]) -> None:
+        """Change the role and wait until the server's authorizer has heard of it."""
+        namespace = self.cluster.namespace
+        await self.cluster.admin.patch(RBAC, "Role", self.role, {"rules": rules}, namespace=namespace)
+        wanted = 404 if rules is SEEING else 403
+        async with asyncio.timeout(10):
+            while await self._status(namespace) != wanted:
+                pass
+
+    async def _status(self, namespace: str) -> int:
+        with pytest.raises(KubeError) as refused:
+            await self.user.get("v1", "Secret", "nothing-of-this-name", namespace=namespace)
+        return refused.value.status
+
+
+@pytest.fixture
+async def sight(admin: Kube, namespace: str, control_plane: Handle, make_user) -> AsyncIterator[Sight]:
+    kubeconfig = await make_user("blind", rules=BLIND, namespace=namespace)
+    operator = await launch(await load_endpoint(str(kubeconfig)), namespace, only=["mcpgroup", "mcpserverentry"])
+    (role,) = await admin.list(RBAC, "Role", namespace=namespace)
+    async with Kube(kubeconfig) as user:
+        yield Sight(Cluster(admin, namespace, control_plane), user, role["metadata"]["name"])
+    await operator.stop()
+
+
+async def test_without_any_verdict_nothing_is_said_and_with_sight_it_is_judged(sight: Sight) -> None:
+    cluster = sight.cluster
+    await cluster.group()
+    await cluster.secret("s", k="1")
+    await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-A", "s", "k")]})
+    await cluster.entry("plain")
+    await cluster.until("MCPServerEntry", "plain", phase="Valid")
+    assert "status" not in await cluster.get("MCPServerEntry", "e")
+    await sight.allow(SEEING)
+    await cluster.until("MCPServerEntry", "e", phase="Valid", timeout=20.0)
+
+
+async def test_a_verdict_stays_while_the_secret_cannot_be_read_and_changes_when_it_can(sight: Sight) -> None:
+    cluster = sight.cluster
+    await sight.allow(SEEING)
+    await cluster.group()
+    await cluster.secret("s", k="1")
+    await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-A", "s", "k")]})
+    await cluster.until("MCPServerEntry", "e", phase="Valid")
+    await sight.allow(BLIND)
+    await cluster.patch("Secret", "s", {"data": {"k": None} | encoded(other="2")})
+    await cluster.patch("MCPServerEntry", "e", {"status": {"phase": "Failed"}}, status=True)
+    await cluster.until("MCPServerEntry", "e", phase="Valid", HeaderSecretRefsValidated="True/HeaderSecretsValid")
+    await sight.allow(SEEING)
+    await cluster.until(
+        "MCPServerEntry", "e", phase="Failed", HeaderSecretRefsValidated="False/HeaderSecretNotFound", timeout=20.0
+    )
