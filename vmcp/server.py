@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 LINGER = 60.0
 """Seconds that replaced parts live on for calls that are under way."""
+RELOAD_WAIT = 3.0
+"""Seconds that a reload waits for new backends; slower ones join when they are heard."""
 SWEEP = 1.0
 """Seconds between two looks at slow connections and expired sessions."""
 _UP = frozenset({Circuit.CLOSED, Circuit.HALF_OPEN})
@@ -133,13 +135,17 @@ class Server:
     async def apply(self, settings: Settings) -> None:
         """Swap the configuration in: what is equal keeps running, what is under way ends as it began.
 
+        The old configuration serves until the new backends were heard, or a few seconds passed: a backend whose
+        address changes must not take its tools away in between.
+
         Raises:
             OSError: A file that the settings name cannot be read; everything stays as it was.
         """
         old, new = self._parts, self._build(settings, self._parts)
-        for name, built in new.built.items():
-            if old.built.get(name) is not built:
-                await built.backend.start()
+        fresh = [built.backend for name, built in new.built.items() if old.built.get(name) is not built]
+        for backend in fresh:
+            await backend.start()
+        await asyncio.gather(*(backend.wait_known(RELOAD_WAIT) for backend in fresh))
         self._parts = new
         self.gateway.replace(_plan(new))
         self._front.refresh()

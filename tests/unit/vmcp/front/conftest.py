@@ -106,6 +106,12 @@ class FakeBackend:
     async def catalogue_for(self, principal: Principal, *, headers: Any = (), timeout: float) -> Catalogue:
         return self.catalogue
 
+    async def start(self) -> None:
+        """Nothing runs."""
+
+    async def wait_known(self, timeout: float) -> bool:
+        return True
+
     async def close(self) -> None:
         """Nothing runs."""
 
