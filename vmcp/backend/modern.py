@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -83,19 +84,18 @@ class ModernCaller:
             WrongEra: The answer looks like a legacy server's; nothing was executed.
             BackendError: No answer.
         """
-        loop = asyncio.get_running_loop()
         for _ in range(MAX_ROUNDS):
             reply = await self._once(call, deadline, final=final, probe=probe)
             asked = reply.input_required
             if asked is None or call.bridge is None or call.relay_input:
                 return reply
-            began = loop.time()
+            began = monotonic()
             try:
                 call.input_responses = await _answers(self._wire.name, call, asked)
             except RpcFault as fault:
                 return Reply(error=fault.error, era=Era.MODERN, status=reply.status)
             call.request_state = asked.state
-            deadline += loop.time() - began
+            deadline += monotonic() - began
         raise BackendProtocolError(self._wire.name, f"asked more than {MAX_ROUNDS} times for one call")
 
     async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:

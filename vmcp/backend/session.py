@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -98,7 +99,7 @@ class Session:
             raise BackendUnavailable(backend.name, "the session is closed", sent=False)
         if not backend.breaker.admit():
             raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
-        deadline = asyncio.get_running_loop().time() + call.timeout
+        deadline = monotonic() + call.timeout
         try:
             reply = await self.dispatch(call, deadline)
         except BackendError as err:

@@ -7,8 +7,8 @@ stale or smuggled credential must never win.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from time import monotonic
 
 from vmcp.auth.interface import AuthUnavailable, OutgoingAuth, Principal
 from vmcp.backend.errors import (
@@ -132,7 +132,6 @@ class Wire:
         Raises:
             BackendError: No answer, or 401/403/407.
         """
-        loop = asyncio.get_running_loop()
         where = self.target if target is None else target
         for attempt in (0, 1):
             headers = await self._headers(principal, passthrough, trace, transport, deadline)
@@ -142,7 +141,7 @@ class Wire:
                     where,
                     headers,
                     body,
-                    timeout=deadline - loop.time(),
+                    timeout=deadline - monotonic(),
                     idempotent=idempotent,
                     long_lived=long_lived,
                 )

@@ -1,9 +1,13 @@
-"""The HTTP client of one backend: one method, same-host redirects, a repeat only where nothing can have happened."""
+"""The HTTP client of one backend: one method, same-host redirects, a repeat only where nothing can have happened.
+
+Deadlines are `time.monotonic()`, which is the clock of both event loops: asking the loop costs more than asking the
+system, because `get_running_loop` looks for a fork each time.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -116,7 +120,7 @@ class Client:
         Raises:
             HttpError: See its subclasses.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = monotonic() + timeout
         origin = self._origin
         for _ in range(self._limits.max_redirects + 1):
             data = self._encode(origin, method, target, headers, body)

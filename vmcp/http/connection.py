@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
     """A connection that serves one request at a time.
 
     Attributes:
-        idle_since: Loop time of the last release; decides expiry and whether reuse needs a look at the socket.
+        idle_since: `time.monotonic()` of the last release; decides expiry and whether reuse needs a look at the socket.
         keep_for: Seconds it may stay idle.
         served: Answers so far.
     """

@@ -8,6 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 from vmcp.http.connection import Connection
 from vmcp.http.tls import Trust
@@ -80,7 +81,7 @@ class Pool:
 
     def take_idle(self) -> Connection | None:
         """Return a connection that is ready for a request, None when a new one is needed."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self._origin.tls:
             self._trust.refresh(now)
             self._drop_outdated()
@@ -224,7 +225,7 @@ class Pool:
         if self._closed or connection in self._long_lived:
             connection.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = monotonic()
         self._idle.append(connection)
         if self._waiters:
             self._wake()
@@ -245,7 +246,7 @@ class Pool:
     def _sweep(self) -> None:
         self._sweeper = None
         loop = asyncio.get_running_loop()
-        for connection in [c for c in self._idle if loop.time() - c.idle_since >= c.keep_for]:
+        for connection in [c for c in self._idle if monotonic() - c.idle_since >= c.keep_for]:
             connection.close()
         if self._idle:
             self._sweeper = loop.call_later(self._limits.idle_timeout, self._sweep)
