@@ -12,27 +12,22 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from vmcp.audit.interface import Outcome as Verdict
 from vmcp.backend.interface import Era
 from vmcp.core.items import LIST_METHOD
-from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
+from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
-from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import EventWriter, Exchange
 from vmcp.front.http import HttpError, Receive, Send, answer, text
+from vmcp.front.legacy_call import PRIMED, LegacyCall, legacy_answer
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.streams import Stream
-from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.wire.jsonrpc import (
     JsonRpcError,
     Message,
-    RpcError,
     dumps,
-    error_response,
     fields,
     known_id,
     loads_str,
-    notification,
     parse,
     response,
 )
@@ -44,7 +39,6 @@ from vmcp.wire.protocol import (
     LATEST_LEGACY,
     LEGACY_VERSIONS,
     LOG_LEVELS,
-    MESSAGE,
     METHOD_NOT_FOUND,
     PROMPTS_GET,
     RESOURCES_READ,
@@ -56,8 +50,6 @@ SESSION_NOT_FOUND: Final = -32001
 """What the SDKs answer, with HTTP 404: the client shall initialize again."""
 BATCHING: Final = "2025-03-26"
 """The one version in which a body may be an array."""
-PRIMED: Final = "2025-11-25"
-"""Since this version a stream begins with an event that only carries an id."""
 _USES = frozenset({TOOLS_CALL, RESOURCES_READ, PROMPTS_GET})
 _EMPTY = b"{}"
 
@@ -160,7 +152,7 @@ class LegacyFront:
         if session.active >= self._front.settings.max_inflight:
             raise HttpError(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
         exchange = Exchange(receive, send, keep_alive=self._front.settings.keep_alive)
-        call = _LegacyCall(session, exchange)
+        call = LegacyCall(session, exchange)
         method = str(message.method)
         task = asyncio.current_task()
         assert task is not None
@@ -187,7 +179,7 @@ class LegacyFront:
         self._record(arrival, session, message, outcome, status)
         await call.finish(status, body)
 
-    def _caller(self, arrival: Arrival, session: LegacySession, call: _LegacyCall) -> Caller:
+    def _caller(self, arrival: Arrival, session: LegacySession, call: LegacyCall) -> Caller:
         assert arrival.principal is not None
         return Caller(
             principal=arrival.principal,
@@ -291,7 +283,7 @@ class LegacyFront:
         if not message.is_request:
             await self._take(session, message)
             return None
-        call = _LegacyCall(session, None)
+        call = LegacyCall(session, None)
         caller = self._caller(arrival, session, call)
         outcome = await self.dispatch(session, caller, str(message.method), decode_params(message.params))
         status, body = legacy_answer(known_id(message), outcome)
@@ -350,76 +342,6 @@ class LegacyFront:
     def reject(self, arrival: Arrival, err: HttpError, method: str) -> None:
         """Record a request that was refused."""
         self._front.record(arrival, Era.LEGACY, method, rejected(err), err.status)
-
-
-class _LegacyCall:
-    """The client's side of one request under way: where notifications and questions of its backend go."""
-
-    __slots__ = ("_exchange", "_session", "_stream")
-
-    def __init__(self, session: LegacySession, exchange: Exchange | None) -> None:
-        self._session = session
-        self._exchange = exchange
-        self._stream: Stream | None = None
-        if exchange is not None:
-            exchange.on_open = self._opened
-
-    def sink(self, method: str, params: bytes) -> None:
-        """Pass a notification of the call."""
-        if method != MESSAGE or self._session.wants(params):
-            self._emit(notification(method, params), droppable=True)
-
-    async def bridge(self, method: str, params: bytes) -> bytes:
-        """Ask the client on the call's own stream."""
-        return await self._session.ask(method, params, lambda message: self._emit(message, droppable=False))
-
-    def _emit(self, message: bytes, *, droppable: bool) -> None:
-        if self._exchange is None:
-            self._session.streams.own.emit(message, droppable=droppable)
-            return
-        self._exchange.emit(message, droppable=droppable)
-
-    def _opened(self) -> bytes | None:
-        """The answer becomes a stream: one that can be taken up again."""
-        assert self._exchange is not None
-        self._stream = self._session.streams.for_post()
-        self._exchange.frame = self._stream.relay
-        return self._stream.prime() if self._session.version >= PRIMED else None
-
-    async def finish(self, status: int, body: bytes) -> None:
-        """Send the answer."""
-        assert self._exchange is not None
-        await self._exchange.finish(status, body)
-        if self._stream is not None:
-            self._stream.finish()
-
-    async def cancelled(self) -> None:
-        """End without an answer."""
-        assert self._exchange is not None
-        if self._stream is not None:
-            self._stream.finish()
-        await self._exchange.end()
-
-
-def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:
-    """Return HTTP status and body for an outcome."""
-    error = outcome.error
-    if error is None:
-        assert outcome.result is not None
-        result = to_legacy(outcome.result) if outcome.era is Era.MODERN else outcome.result
-        return 200, response(request_id, result)
-    if error.code == RATE_LIMITED_CODE and outcome.retry_after is not None:
-        return 200, response(request_id, _limited(outcome.retry_after, error))
-    return (403 if error.code == DENIED_CODE and outcome.verdict is Verdict.DENIED else 200), error_response(
-        request_id, error
-    )
-
-
-def _limited(retry_after: float, error: RpcError) -> bytes:
-    """A tool result: legacy clients show it to the model, which can wait."""
-    data = {"code": RATE_LIMITED_CODE, "message": error.message, "data": {"retryAfterSeconds": retry_after}}
-    said = f"{error.message}; retry after {retry_after:.1f} s"
-    return dumps({"content": [{"type": "text", "text": said}], "structuredContent": data, "isError": True})
 
 
 async def _gone(receive: Receive) -> None:

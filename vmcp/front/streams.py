@@ -13,10 +13,10 @@ from typing import Final
 from vmcp.front.exchange import EventWriter
 from vmcp.wire.sse import encode
 
-KEPT_EVENTS: Final = 256
-KEPT_BYTES: Final = 1024 * 1024
+KEPT_EVENTS: Final = 128
+KEPT_BYTES: Final = 128 * 1024
 """Bounds of what one stream keeps."""
-KEPT_STREAMS: Final = 32
+KEPT_STREAMS: Final = 4
 """Streams of ended requests that one session keeps."""
 RETRY: Final = 1.0
 """Seconds after which a client should reconnect."""

@@ -1,0 +1,89 @@
+"""One request of a legacy session under way: what its backend says on the way, and how it ends."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.backend.interface import Era
+from vmcp.core.types import DENIED_CODE, Outcome
+from vmcp.front.convert import to_legacy
+from vmcp.front.exchange import Exchange
+from vmcp.front.session import LegacySession
+from vmcp.front.streams import Stream
+from vmcp.limits.interface import RATE_LIMITED_CODE
+from vmcp.wire.jsonrpc import RpcError, dumps, error_response, notification, response
+from vmcp.wire.protocol import MESSAGE
+
+PRIMED: Final = "2025-11-25"
+"""Since this version a stream begins with an event that only carries an id."""
+
+
+class LegacyCall:
+    """The client's side of one request under way: where notifications and questions of its backend go."""
+
+    __slots__ = ("_exchange", "_session", "_stream")
+
+    def __init__(self, session: LegacySession, exchange: Exchange | None) -> None:
+        self._session = session
+        self._exchange = exchange
+        self._stream: Stream | None = None
+        if exchange is not None:
+            exchange.on_open = self._opened
+
+    def sink(self, method: str, params: bytes) -> None:
+        """Pass a notification of the call."""
+        if method != MESSAGE or self._session.wants(params):
+            self._emit(notification(method, params), droppable=True)
+
+    async def bridge(self, method: str, params: bytes) -> bytes:
+        """Ask the client on the call's own stream."""
+        return await self._session.ask(method, params, lambda message: self._emit(message, droppable=False))
+
+    def _emit(self, message: bytes, *, droppable: bool) -> None:
+        if self._exchange is None:
+            self._session.streams.own.emit(message, droppable=droppable)
+            return
+        self._exchange.emit(message, droppable=droppable)
+
+    def _opened(self) -> bytes | None:
+        """The answer becomes a stream: one that can be taken up again."""
+        assert self._exchange is not None
+        self._stream = self._session.streams.for_post()
+        self._exchange.frame = self._stream.relay
+        return self._stream.prime() if self._session.version >= PRIMED else None
+
+    async def finish(self, status: int, body: bytes) -> None:
+        """Send the answer."""
+        assert self._exchange is not None
+        await self._exchange.finish(status, body)
+        if self._stream is not None:
+            self._stream.finish()
+
+    async def cancelled(self) -> None:
+        """End without an answer."""
+        assert self._exchange is not None
+        if self._stream is not None:
+            self._stream.finish()
+        await self._exchange.end()
+
+
+def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:
+    """Return HTTP status and body for an outcome."""
+    error = outcome.error
+    if error is None:
+        assert outcome.result is not None
+        result = to_legacy(outcome.result) if outcome.era is Era.MODERN else outcome.result
+        return 200, response(request_id, result)
+    if error.code == RATE_LIMITED_CODE and outcome.retry_after is not None:
+        return 200, response(request_id, _limited(outcome.retry_after, error))
+    return (403 if error.code == DENIED_CODE and outcome.verdict is Verdict.DENIED else 200), error_response(
+        request_id, error
+    )
+
+
+def _limited(retry_after: float, error: RpcError) -> bytes:
+    """A tool result: legacy clients show it to the model, which can wait."""
+    data = {"code": RATE_LIMITED_CODE, "message": error.message, "data": {"retryAfterSeconds": retry_after}}
+    said = f"{error.message}; retry after {retry_after:.1f} s"
+    return dumps({"content": [{"type": "text", "text": said}], "structuredContent": data, "isError": True})
