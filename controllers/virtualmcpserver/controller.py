@@ -53,7 +53,7 @@ SHARE = 2.0
 not become a reconcile per change."""
 LONGEST_REST = 1.0
 
-_APPLY: tuple[Verb, ...] = ("list", "watch", "get", "create", "patch")
+_APPLY: tuple[Verb, ...] = ("list", "watch", "create", "patch")
 _GENERATED = "generated for gateways: watched as metadata, applied when something differs"
 
 RULES = (
@@ -62,7 +62,7 @@ RULES = (
     Rule.of(GROUP, *READ, why="a gateway waits for its group"),
     *(Rule.of(kind, *READ, why="members become backends") for kind in MEMBER_KINDS),
     *(
-        Rule.of(kind, *READ, why="referenced by gateways and their members")
+        Rule.of(kind, *WATCH, why="referenced by gateways and their members")
         for kind in (
             AUTH_CONFIG,
             TOOL_CONFIG,
@@ -73,13 +73,14 @@ RULES = (
             EMBEDDING_SERVER,
         )
     ),
+    Rule.of(VMCP, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
     Rule.of(POD, *WATCH, why="the phase of a gateway follows its pods"),
     Rule.of(DEPLOYMENT, *_APPLY, why=_GENERATED),
     Rule.of(SERVICE, *_APPLY, why=_GENERATED),
     Rule.of(SERVICE_ACCOUNT, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE_BINDING, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
-    Rule.of(CONFIG_MAP, *_APPLY, why="the gateway's configuration; CA bundles and policies are read by name"),
+    Rule.of(CONFIG_MAP, *_APPLY, "get", why="the gateway's configuration; CA bundles and policies are read by name"),
     Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
     Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
     Rule.of(SECRET, "create", why="the session Secret is made once"),

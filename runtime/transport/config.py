@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from runtime.transport._library import library
 from runtime.transport.auth import Credentials, LoaderCredentials, NoCredentials, TokenFile
 from runtime.transport.tls import TlsFiles
@@ -86,7 +88,16 @@ async def _from_kubeconfig(paths: str, context: str | None, source: str) -> Endp
         await loader.load_and_set(configuration)
     except lib.ConfigException as error:
         raise ConfigurationError(f"{source} {paths}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
+    except (
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         # The library trusts the file's shape. Its text may hold credentials, so only the kind of error is told.
         raise ConfigurationError(f"{source} {paths}: not a usable kubeconfig ({type(error).__name__})") from None
     namespace = (loader.current_context or {}).get("context", {}).get("namespace") or "default"
