@@ -76,11 +76,11 @@ def decide(snapshot: Snapshot) -> Decision:
     if wait is not None:
         return Decision(wait=wait)
     verdicts = list(_verdicts(snapshot, spec))
-    unread = [type_ for type_ in Type if type_ in _unread_checks(snapshot, spec)]
+    unread = _unread_checks(snapshot, spec)
     kept = {c.type: c for c in snapshot.previous if c.observed_generation == snapshot.generation}
     if any(type_ not in kept for type_ in unread):
         return Decision()
-    said = {verdict.type for verdict in verdicts} | set(unread)
+    said = {verdict.type for verdict in verdicts} | unread
     sound = all(verdict.ok for verdict in verdicts) and all(kept[type_].status == "True" for type_ in unread)
     verdicts.append(_overall(snapshot, sound=sound))
     return Decision(_status(snapshot, verdicts, drop=[type_ for type_ in _OPTIONAL if type_ not in said]))
@@ -109,8 +109,8 @@ def _verdicts(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Iterator[Verdict]
             yield Verdict(Type.HEADER_SECRET_REFS_VALIDATED, True, Reason.HEADER_SECRETS_VALID, message)
 
 
-def _unread_checks(snapshot: Snapshot, spec: MCPServerEntrySpec) -> set[Type]:
-    unread = set()
+def _unread_checks(snapshot: Snapshot, spec: MCPServerEntrySpec) -> set[str]:
+    unread: set[str] = set()
     if spec.ca_bundle_ref is not None and snapshot.bundle is Unknown.UNREAD:
         unread.add(Type.CA_BUNDLE_REF_VALIDATED)
     if Unknown.UNREAD in snapshot.secrets.values():

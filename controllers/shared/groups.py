@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 
 from api.conditions import MCPGroupPhase
 from controllers.shared.resources import GROUP
-from runtime import Event, Key, Reader
+from runtime import Event, Key, Reader, Record
 
 GRACE = 0.5
 """Seconds that a member that was never judged waits for a group that is not there or not Ready yet.
@@ -34,7 +35,16 @@ def group_state(reader: Reader, namespace: str, name: str) -> GroupState:
         return GroupState.MISSING
     if group.meta.deleting:
         return GroupState.DELETING
-    return GroupState.READY if group.path("status.phase") == MCPGroupPhase.READY else GroupState.NOT_READY
+    return GroupState.READY if is_ready(group) else GroupState.NOT_READY
+
+
+@lru_cache(maxsize=1024)
+def is_ready(group: Record) -> bool:
+    """Whether the group says that it is Ready.
+
+    Remembered per version: thousands of members ask, and the status that is searched holds all their names.
+    """
+    return bool(group.path("status.phase") == MCPGroupPhase.READY)
 
 
 def group_changed_for_members(event: Event) -> bool:
@@ -42,7 +52,7 @@ def group_changed_for_members(event: Event) -> bool:
     old, new = event.old, event.new
     if old is None or new is None:
         return True
-    return old.meta.deleting != new.meta.deleting or old.path("status.phase") != new.path("status.phase")
+    return old.meta.deleting != new.meta.deleting or is_ready(old) != is_ready(new)
 
 
 class Patience:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from runtime import Client, Condition, Event, Record, remove_condition, set_condition
+from runtime.util.times import format_time
 
 M = TypeVar("M", bound=BaseModel)
 Conditions = tuple[Condition, ...]
@@ -24,18 +25,19 @@ class Verdict:
     reason: str
     message: str
 
-    def condition(self, generation: int) -> Condition:
-        """Return the condition that says this."""
-        return Condition(str(self.type), "True" if self.ok else "False", str(self.reason), self.message, generation)
+    def condition(self, generation: int, now: str) -> Condition:
+        """Return the condition that says this; `now` counts as its transition unless it said so before."""
+        status: Literal["True", "False"] = "True" if self.ok else "False"
+        return Condition(str(self.type), status, str(self.reason), self.message, generation, now)
 
 
 def fold(
     previous: Conditions, verdicts: Iterable[Verdict], *, drop: Iterable[str] = (), generation: int, now: datetime
 ) -> Conditions:
     """Return the previous conditions with the verdicts put in and `drop` taken out; transition times are kept."""
-    conditions = previous
+    conditions, stamp = previous, format_time(now)
     for verdict in verdicts:
-        conditions = set_condition(conditions, verdict.condition(generation), now=now)
+        conditions = set_condition(conditions, verdict.condition(generation, stamp), now=now)
     for type_ in drop:
         conditions = remove_condition(conditions, str(type_))
     return conditions
