@@ -113,7 +113,8 @@ class Server:
         sealer = Sealer(secrets)
         self.gateway = Gateway(_plan(self._parts), sealer)
         front = front or FrontSettings()
-        self._front = Front(self.gateway, front, self.metrics)
+        self._front = Front(self.gateway, front)
+        self._count(settings)
         self._sessions = SessionStore(sealer, front, self._session_ended)
         self._legacy = LegacyFront(self._front, self._sessions)
         self._modern = ModernFront(self._front)
@@ -149,11 +150,16 @@ class Server:
         self._parts = new
         self.gateway.replace(_plan(new))
         self._front.refresh()
+        self._count(settings)
         for session in self._sessions.all():
             session.backends.drop(self.gateway.has)
         gone = [built for name, built in old.built.items() if new.built.get(name) is not built]
         self.metrics.forget_backends(old.built.keys() - new.built.keys())
         self._spawn(_retire(gone, old, new))
+
+    def _count(self, settings: Settings) -> None:
+        """Count requests only where somebody can read the figures: it costs a tenth of a call."""
+        self._front.metrics = self.metrics if settings.metrics else None
 
     def show_config(self, config: Callable[[], dict[str, object]]) -> None:
         """Let `/status` say what `config` says."""
