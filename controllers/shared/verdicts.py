@@ -25,7 +25,7 @@ class Verdict:
     reason: str
     message: str
 
-    def condition(self, generation: int, now: str) -> Condition:
+    def condition(self, generation: int, now: str = "") -> Condition:
         """Return the condition that says this; `now` counts as its transition unless it said so before."""
         status: Literal["True", "False"] = "True" if self.ok else "False"
         return Condition(str(self.type), status, str(self.reason), self.message, generation, now)
