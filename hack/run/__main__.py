@@ -18,7 +18,7 @@ import yaml
 from hack.controlplane import BinariesError, ControlPlane, Kube, KubectlError, KubeError, Options, ProcessError, ensure
 from hack.controlplane.binaries import KUBECTL
 from hack.controlplane.handle import run
-from hack.run.expect import Expectation, SampleError, expectations
+from hack.run.expect import Expectation, SampleError, expectations, read_table
 from hack.run.operator import ROOT, Manager, configurations, install, rendered
 from hack.run.view import Follower
 
@@ -59,10 +59,10 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.kubeconfig is None:
         print("error: --check-only needs --kubeconfig", file=sys.stderr)
         return 2
-    files = sorted((ROOT / "config" / "samples").glob("*.yaml"))
-    documents = [body for file in files for body in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
-    ignored = {"Kustomization", *arguments.ignore_kind}
-    expected = expectations(body for body in documents if body["kind"] not in ignored)
+    samples = ROOT / "config" / "samples"
+    files = yaml.safe_load((samples / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
+    documents = [body for file in files for body in yaml.safe_load_all((samples / file).read_text(encoding="utf-8"))]
+    expected = expectations((body for body in documents if body["kind"] not in arguments.ignore_kind), read_table())
     return run(_check(arguments.kubeconfig, arguments.namespace, expected))
 
 
@@ -89,7 +89,7 @@ def run_demo(*, once: bool) -> int:
             manager.start()
             _say(f"    ready after {time.monotonic() - start:.1f} s, its log: {manager.process.log}")
             handle.kubectl("create", "namespace", NAMESPACE)
-            return asyncio.run(_show(plane, manager, expectations(samples), once=once))
+            return asyncio.run(_show(plane, manager, expectations(samples, read_table()), once=once))
         finally:
             _say("==> stopping")
             manager.process.stop(timeout=30)

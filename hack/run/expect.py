@@ -1,21 +1,23 @@
-"""What a sample must come to, as its annotation says, and what an object has come to."""
+"""What the samples must come to, as config/samples/expected.yaml says, and what an object has come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import yaml
 
 from hack.controlplane import Object
 
-ANNOTATION = "samples.mcp-operator/expect"
+ROOT = Path(__file__).parents[2]
+FILE = "config/samples/expected.yaml"
 GROUP = "toolhive.stacklok.dev/"
 
 
 class SampleError(ValueError):
-    """A sample's annotation cannot be read."""
+    """What is expected of a sample is not said, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Condition:
     message: str = ""
 
     def __str__(self) -> str:
-        """`Valid=False/ConfigInvalid`, as in the annotations."""
+        """`Valid=False/ConfigInvalid`, as in the file."""
         return f"{self.type}={self.status}/{self.reason}"
 
     @classmethod
@@ -81,18 +83,18 @@ class Expectation:
     conditions: tuple[Condition, ...]
 
     @classmethod
-    def of(cls, sample: Object) -> Self:
-        """Read a sample's annotation; raises `SampleError` when there is none or it makes no sense."""
-        meta = sample["metadata"]
-        where = f"{sample['kind']}/{meta['name']}"
-        expected = yaml.safe_load((meta.get("annotations") or {}).get(ANNOTATION) or "")
+    def of(cls, sample: Object, table: Mapping[str, Any]) -> Self:
+        """Look a sample up in the table; raises `SampleError` when it is not there or makes no sense."""
+        name = sample["metadata"]["name"]
+        where = f"{sample['kind']}/{name}"
+        expected = table.get(where)
         if not isinstance(expected, dict) or not expected.keys() <= {"phase", "conditions"}:
-            raise SampleError(f"{where}: annotation {ANNOTATION} must hold phase and conditions")
+            raise SampleError(f"{where}: {FILE} must say its phase and conditions")
         try:
             conditions = tuple(Condition.parse(text) for text in expected.get("conditions", []))
         except SampleError as error:
             raise SampleError(f"{where}: {error}") from error
-        return cls(sample["apiVersion"], sample["kind"], meta["name"], expected.get("phase"), conditions)
+        return cls(sample["apiVersion"], sample["kind"], name, expected.get("phase"), conditions)
 
     def misses(self, state: State | None) -> list[str]:
         """What is not as expected; empty: all is."""
@@ -111,6 +113,12 @@ class Expectation:
         return found
 
 
-def expectations(samples: Iterable[Object]) -> list[Expectation]:
+def expectations(samples: Iterable[Object], table: Mapping[str, Any]) -> list[Expectation]:
     """The expectations of all samples that are of our kinds, in their order."""
-    return [Expectation.of(sample) for sample in samples if sample["apiVersion"].startswith(GROUP)]
+    return [Expectation.of(sample, table) for sample in samples if sample["apiVersion"].startswith(GROUP)]
+
+
+def read_table() -> dict[str, Any]:
+    """What config/samples/expected.yaml holds: Kind/name -> phase and conditions."""
+    table: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
+    return table

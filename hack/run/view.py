@@ -14,6 +14,16 @@ from hack.run.expect import Condition, Expectation, State
 QUIET = 1.0
 """Seconds without any change after which all counts as settled."""
 
+ADVICE = {
+    "AuthzUpstreamSelectionWarning",
+    "Degraded",
+    "DeletionBlocked",
+    "IdentitySynthesized",
+    "SessionStorageWarning",
+    "StatusTruncated",
+}
+"""Conditions that are good when they are False."""
+
 
 class Follower:
     """Keeps the present state of all objects of the samples' kinds in a namespace."""
@@ -64,7 +74,7 @@ class Follower:
                 rows.append((mark, expected.kind, expected.name, "-", "-", "is not there"))
                 continue
             rows.append((mark, state.kind, state.name, state.phase or "-", _age(state), _conditions(state.conditions)))
-            details = [f"{c.reason}: {c.message}" for c in _false(state.conditions) if c.message]
+            details = [f"{c.reason}: {c.message}" for c in _bad(state.conditions) if c.message]
             notes.append((number + 1, details + [f"NOT AS EXPECTED: {miss}" for miss in misses]))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = ["  ".join([*map(str.ljust, row, widths), row[5]]) for row in rows]
@@ -98,15 +108,15 @@ def _wrapped(detail: str) -> list[str]:
     return textwrap.wrap(detail, 110, initial_indent=" " * 8, subsequent_indent=" " * 10)
 
 
-def _false(conditions: Iterable[Condition]) -> list[Condition]:
-    return [c for c in conditions if c.status != "True"]
+def _bad(conditions: Iterable[Condition]) -> list[Condition]:
+    return [c for c in conditions if c.status != ("False" if c.type in ADVICE else "True")]
 
 
 def _conditions(conditions: Sequence[Condition]) -> str:
     if not conditions:
         return "no conditions yet"
-    bad = _false(conditions)
-    return ", ".join(f"{c.type}={c.status} ({c.reason})" for c in bad) if bad else f"all {len(conditions)} True"
+    bad = _bad(conditions)
+    return ", ".join(f"{c.type}={c.status} ({c.reason})" for c in bad) if bad else f"all {len(conditions)} good"
 
 
 def _age(state: State) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from api.conditions import VOCABULARIES
+from hack.run.expect import expectations, read_table
 from manager import parser
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -103,12 +104,21 @@ async def test_the_samples_are_accepted(admin, render, namespace):
         await admin.apply(document, dry_run=True)
 
 
-def test_every_sample_of_our_kinds_says_what_is_expected_of_it(render):
-    for document in render("samples"):
-        if document["apiVersion"].startswith("toolhive.stacklok.dev/"):
-            expected = yaml.safe_load(document["metadata"]["annotations"]["samples.mcp-operator/expect"])
-            assert set(expected) <= {"phase", "conditions"}, document["metadata"]["name"]
-            assert all(re.fullmatch(r"[\w-]+=(True|False|Unknown)/\w+", item) for item in expected["conditions"])
+def test_what_is_expected_is_said_of_every_sample_and_of_nothing_else(render):
+    table = read_table()
+    expected = expectations(render("samples"), table)
+    assert {f"{e.kind}/{e.name}" for e in expected} == set(table)
+    assert all(e.conditions for e in expected)
+
+
+def test_what_is_expected_uses_words_of_the_vocabulary(render):
+    for expectation in expectations(render("samples"), read_table()):
+        vocabulary = next(v for v in VOCABULARIES if v.kind == expectation.kind)
+        phases = {str(phase) for phase in vocabulary.phase} if vocabulary.phase else {None}
+        assert expectation.phase in phases, expectation
+        for condition in expectation.conditions:
+            rule = vocabulary.rule(condition.type)
+            assert condition.reason in (rule.true if condition.status == "True" else rule.false), condition
 
 
 def test_an_older_version_is_served_with_a_warning(control_plane, namespace):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from hack.run.expect import ANNOTATION, Condition, Expectation, SampleError, State
+from hack.run.expect import Condition, Expectation, SampleError, State
 from hack.run.operator import configurations
 
+SAMPLE = {"apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "MCPServerEntry", "metadata": {"name": "a"}}
 
-def sample(annotation: str | None) -> dict:
-    meta = {"name": "a", "annotations": {ANNOTATION: annotation} if annotation is not None else {}}
-    return {"apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "MCPServerEntry", "metadata": meta}
+
+def expected(text: str | None) -> Expectation:
+    return Expectation.of(SAMPLE, {"MCPServerEntry/a": yaml.safe_load(text)} if text is not None else {})
 
 
 def entry(*, phase: str = "Valid", generation: int = 1, observed: int | None = 1, **conditions: str) -> State:
@@ -26,7 +28,7 @@ def entry(*, phase: str = "Valid", generation: int = 1, observed: int | None = 1
     return State.of({"kind": "MCPServerEntry", "metadata": meta, "status": status})
 
 
-EXPECTED = Expectation.of(sample("phase: Valid\nconditions: [Valid=True/ConfigValid]"))
+EXPECTED = expected("phase: Valid\nconditions: [Valid=True/ConfigValid]")
 
 
 def test_a_sample_that_reached_its_state_misses_nothing():
@@ -50,15 +52,15 @@ def test_whatever_is_not_as_expected_is_named(state, miss):
     assert EXPECTED.misses(state) == [miss]
 
 
-@pytest.mark.parametrize("annotation", [None, "", "phase", "- a", "phase: Valid\ncondition: []"])
-def test_a_sample_that_expects_nothing_readable_is_refused(annotation):
-    with pytest.raises(SampleError, match=r"MCPServerEntry/a: annotation .* must hold phase and conditions"):
-        Expectation.of(sample(annotation))
+@pytest.mark.parametrize("text", [None, "", "phase", "- a", "phase: Valid\ncondition: []"])
+def test_a_sample_that_expects_nothing_readable_is_refused(text):
+    with pytest.raises(SampleError, match=r"MCPServerEntry/a: .* must say its phase and conditions"):
+        expected(text)
 
 
 def test_a_mistyped_condition_is_refused_with_the_samples_name():
     with pytest.raises(SampleError, match="MCPServerEntry/a: 'Valid=True': expected Type=Status/Reason"):
-        Expectation.of(sample("conditions: [Valid=True]"))
+        expected("conditions: [Valid=True]")
 
 
 def test_a_condition_reads_back_what_it_prints():
