@@ -100,6 +100,10 @@ e2e: test-setup ## whole programs together
 bench: binaries bench-venv ## measure the operator beside its peers on one control plane; ARGS="--full" for all sizes
 	@$(BIN)/python -m hack.bench.operator $(ARGS)
 
+.PHONY: bench-vmcp
+bench-vmcp: bench-venv ## measure the gateway beside its peers on pinned cores; ARGS="--full", "--gateway PATH", --help
+	@$(BIN)/python hack/bench/vmcp/run.py $(ARGS)
+
 .PHONY: test-setup
 test-setup: binaries node mcp1 $(DEMO)
 

@@ -43,6 +43,9 @@ def tools_binary() -> Path:
 
 def bench_python() -> Path:
     """Make the environment of locks/bench.txt when it is missing; return its interpreter."""
+    made = ROOT / ".venv" / "bench" / "bin" / "python"
+    if made.exists():
+        return made
     home = CACHE / "venv"
     lock = (ROOT / "locks" / "bench.txt").read_bytes()
     stamp = home / ".locked"

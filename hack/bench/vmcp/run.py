@@ -1,0 +1,302 @@
+"""Measure gateways side by side in one run: added latency, throughput, sizes, many backends, memory, bad neighbours.
+
+The gateway has one core for itself, backends and load generator (both Go) share another. Rounds alternate between the
+contestants, and the best round counts: a busy machine only ever makes things slower. CPU time per call is printed
+beside wall clock times, because it holds where they do not. Figures go to standard output as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+import psutil
+from gateways import Gateway
+from issuer import Issuer
+
+DIRECT = Gateway("direct", "direct")
+OURS = Gateway("vmcp, anonymous", "vmcp")
+FULL = Gateway("vmcp, JWT + Cedar + audit + metrics", "full")
+FASTMCP = (Gateway("FastMCP proxy, as shipped", "fastmcp"), Gateway("FastMCP proxy, tuned", "tuned"))
+
+BUDGETS = {
+    ("modern", "vmcp"): (9000, 0.30),
+    ("legacy", "vmcp"): (5500, 0.40),
+    ("modern", "full"): (1.3 * 4518, 0.36),
+    ("legacy", "full"): (2 * 1833, 0.54),
+}
+"""Calls per second at 32 clients, and milliseconds added at one (docs/design: budgets)."""
+
+
+@dataclass
+class Bench:
+    """One run's settings."""
+
+    gateways: list[Gateway]
+    rounds: int
+    seconds: float
+    issuer: Issuer
+
+    @contextmanager
+    def serving(
+        self, gateway: Gateway, urls: Sequence[str], era: str
+    ) -> Iterator[tuple[str, subprocess.Popen[str] | None]]:
+        """Run a gateway in front of backends; yield its URL."""
+        if gateway.kind == "direct":
+            yield urls[0], None
+            return
+        port = harness.free_port()
+        command = gateway.command(urls, port, era, self.issuer)
+        with harness.running(command, core=harness.GATEWAY_CORE, port=port) as process:
+            url = f"http://127.0.0.1:{port}/mcp"
+            self.warm(gateway, url, era)
+            yield url, process
+
+    def warm(self, gateway: Gateway, url: str, era: str) -> None:
+        """Wait until calls succeed: backends are found in the background."""
+        until = time.monotonic() + 60
+        while True:
+            sample = self.load(gateway, url, era, None, clients=1, seconds=0.2)
+            if sample.rate > 0 and sample.errors == 0:
+                return
+            if time.monotonic() > until:
+                raise RuntimeError(f"{gateway.name} does not serve: {sample.problem}")
+            time.sleep(0.2)
+
+    def load(
+        self, gateway: Gateway, url: str, era: str, process: subprocess.Popen[str] | None, **options: object
+    ) -> harness.Sample:
+        """Run the load generator with what the gateway needs."""
+        header = f"Authorization: Bearer {self.issuer.token()}" if gateway.header else ""
+        defaults: dict[str, object] = {"seconds": self.seconds, "tools": gateway.tool()}
+        return harness.load(url, era=era, header=header, process=process, **(defaults | options))  # type: ignore[arg-type]
+
+
+def core(bench: Bench) -> None:
+    """Added latency at one client, throughput at 32 and 256, both eras."""
+    print("\n## Calls of 64 bytes, 1 backend, 10 tools\n")
+    heads = (
+        "era",
+        "gateway",
+        "added p50 ms",
+        "added p99 ms",
+        "calls/s 32",
+        "p99 ms 32",
+        "calls/s 256",
+        "CPU us/call 32",
+    )
+    print(f"| {' | '.join((*heads, 'budget'))} |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for era in ("modern", "legacy"):
+        found: dict[Gateway, dict[int, list[harness.Sample]]] = {}
+        with harness.backends(era=era) as urls:
+            for round_ in range(bench.rounds):
+                for gateway in [DIRECT, *bench.gateways]:
+                    harness.say(f"==> {era}, round {round_ + 1} of {bench.rounds}: {gateway.name}")
+                    with bench.serving(gateway, urls, era) as (url, process):
+                        for clients in (1, 32, 256):
+                            sample = bench.load(gateway, url, era, process, clients=clients)
+                            found.setdefault(gateway, {}).setdefault(clients, []).append(sample)
+        direct = found[DIRECT][1]
+        base50, base99 = min(s.p50 for s in direct), min(s.p99 for s in direct)
+        for gateway, by_clients in found.items():
+            one, many, most = by_clients[1], by_clients[32], by_clients[256]
+            added = min(s.p50 for s in one) - base50
+            rate = max(s.rate for s in many)
+            cpu = min((s.cpu for s in many if s.cpu), default=0.0)
+            cells = [
+                era,
+                gateway.name + _errors([*one, *many, *most]),
+                f"{added:.3f}",
+                f"{min(s.p99 for s in one) - base99:.3f}",
+                f"{rate:.0f}",
+                f"{min(s.p99 for s in many):.1f}",
+                f"{max(s.rate for s in most):.0f}",
+                f"{cpu:.0f}",
+                _verdict(era, gateway, rate, added, cpu),
+            ]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _errors(samples: Sequence[harness.Sample]) -> str:
+    bad = [sample for sample in samples if sample.errors]
+    return f" (**{sum(s.errors for s in bad)} errors**: {bad[-1].problem[:120]})" if bad else ""
+
+
+def _verdict(era: str, gateway: Gateway, rate: float, added: float, cpu: float) -> str:
+    budget = BUDGETS.get((era, gateway.kind))
+    if budget is None:
+        return ""
+    by_cpu = 1e6 / cpu if cpu else 0.0
+    wall = "holds" if rate >= budget[0] and added <= budget[1] else "misses"
+    return f">= {budget[0]:.0f}/s, <= {budget[1]:.2f} ms: {wall} (CPU time allows {by_cpu:.0f}/s)"
+
+
+def sizes(bench: Bench, payloads: Sequence[int]) -> None:
+    """Throughput by size of the answer."""
+    print("\n## Answers by size, modern, 32 clients\n")
+    print("| bytes | gateway | calls/s | MB/s | p50 ms | CPU us/call |\n|---|---|---|---|---|---|")
+    with harness.backends(era="modern") as urls:
+        for gateway in [DIRECT, *bench.gateways]:
+            with bench.serving(gateway, urls, "modern") as (url, process):
+                for size in payloads:
+                    harness.say(f"==> {size} bytes: {gateway.name}")
+                    samples = [
+                        bench.load(gateway, url, "modern", process, clients=32, size=size) for _ in range(bench.rounds)
+                    ]
+                    top = harness.best(samples)
+                    name = gateway.name + _errors(samples)
+                    rest = f"{top.rate:.0f} | {top.rate * size / 1e6:.1f} | {top.p50:.2f} | {top.cpu:.0f}"
+                    print(f"| {size} | {name} | {rest} |", flush=True)
+
+
+def spread(bench: Bench, counts: Sequence[int], tools: Sequence[int]) -> None:
+    """Throughput by number of backends and tools."""
+    print("\n## Backends and tools, 32 clients over all backends\n")
+    print("| era | backends | tools each | gateway | calls/s | p50 ms | CPU us/call |\n|---|---|---|---|---|---|---|")
+    many = [gateway for gateway in bench.gateways if gateway.many]
+    for era in ("modern", "legacy"):
+        for count in counts:
+            for each in tools:
+                with harness.backends(count, era=era, tools=each) as urls:
+                    for gateway in many:
+                        harness.say(f"==> {era}, {count} backends, {each} tools: {gateway.name}")
+                        with bench.serving(gateway, urls, era) as (url, process):
+                            names = ",".join(gateway.tool(f"b{index}") for index in range(min(count, 32)))
+                            samples = [
+                                bench.load(gateway, url, era, process, clients=32, tools=names)
+                                for _ in range(bench.rounds)
+                            ]
+                        top = harness.best(samples)
+                        name = gateway.name + _errors(samples)
+                        rest = f"{top.rate:.0f} | {top.p50:.2f} | {top.cpu:.0f}"
+                        print(f"| {era} | {count} | {each} | {name} | {rest} |", flush=True)
+
+
+def memory(bench: Bench, count: int) -> None:
+    """Memory per 1,000 legacy sessions with one call each."""
+    print(f"\n## Memory, {count} legacy sessions with a call each\n")
+    print("| gateway | before MiB | after MiB | KiB per session |\n|---|---|---|---|")
+    for gateway in [gateway for gateway in bench.gateways if gateway.kind in {"vmcp", "binary", "tuned"}]:
+        harness.say(f"==> memory: {gateway.name}")
+        with harness.backends(era="legacy") as urls, bench.serving(gateway, urls, "legacy") as (url, process):
+            assert process is not None
+            watched = psutil.Process(process.pid)
+            before = watched.memory_info().rss
+            command = [
+                str(harness.tools_binary()),
+                "sessions",
+                "-url",
+                url,
+                "-count",
+                str(count),
+                "-tool",
+                gateway.tool(),
+            ]
+            opener = subprocess.Popen(
+                ["taskset", "-c", str(harness.LOAD_CORE), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert opener.stdout is not None
+            said = opener.stdout.readline()
+            after = watched.memory_info().rss
+            _, problem = opener.communicate()
+            note = "" if said.startswith("open") else f" (**failed**: {problem.strip()[-160:]})"
+            each = (after - before) / count / 1024
+            print(f"| {gateway.name}{note} | {before / 2**20:.0f} | {after / 2**20:.0f} | {each:.1f} |", flush=True)
+
+
+def neighbours(bench: Bench, pairs: int) -> None:
+    """A dead and a 5 s slow backend beside a healthy one: alternating pairs, medians of the ratios."""
+    print(f"\n## Bad neighbours: p50 and p99 of a healthy backend, median of {pairs} alternating pairs\n")
+    print("| era | gateway | p50 ratio | p99 ratio | budget |\n|---|---|---|---|---|")
+    dead = f"http://127.0.0.1:{harness.free_port()}/mcp"
+    for era in ("modern", "legacy"):
+        for gateway in [gateway for gateway in bench.gateways if gateway.kind in {"vmcp", "binary"}]:
+            harness.say(f"==> neighbours, {era}: {gateway.name}")
+            with (
+                harness.backends(era=era) as good,
+                harness.backends(era=era, delay="5s") as slow,
+                bench.serving(gateway, good, era) as (alone, first),
+                bench.serving(gateway, [*good, dead, *slow], era) as (beside, second),
+            ):
+                ratios = [_pair(bench, gateway, era, (alone, first), (beside, second)) for _ in range(pairs)]
+            p50 = statistics.median(ratio[0] for ratio in ratios)
+            p99 = statistics.median(ratio[1] for ratio in ratios)
+            verdict = "" if gateway.kind == "binary" else "<= 1.10: " + ("holds" if max(p50, p99) <= 1.10 else "misses")
+            print(f"| {era} | {gateway.name} | {p50:.2f} | {p99:.2f} | {verdict} |", flush=True)
+
+
+def _pair(
+    bench: Bench,
+    gateway: Gateway,
+    era: str,
+    alone: tuple[str, subprocess.Popen[str] | None],
+    beside: tuple[str, subprocess.Popen[str] | None],
+) -> tuple[float, float]:
+    one = bench.load(gateway, alone[0], era, alone[1], clients=8)
+    two = bench.load(gateway, beside[0], era, beside[1], clients=8)
+    if not (one.p50 and one.p99):
+        raise RuntimeError(f"{gateway.name}: {one.problem}")
+    return two.p50 / one.p50, two.p99 / one.p99
+
+
+PARTS = ("core", "sizes", "spread", "memory", "neighbours")
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--full", action="store_true", help="all sizes and counts (about an hour instead of ten minutes)"
+    )
+    parser.add_argument("--parts", default=",".join(PARTS), help="comma separated, of: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--no-fastmcp", action="store_true", help="leave out FastMCP's proxy, which is slow to measure")
+    parser.add_argument(
+        "--gateway",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="another gateway: a program that takes `serve --config F --host H --port P` as ours does",
+    )
+    args = parser.parse_args()
+    others = [Gateway(Path(path).name, "binary", str(Path(path).resolve())) for path in args.gateway]
+    gateways = [OURS, FULL, *others, *(() if args.no_fastmcp else FASTMCP)]
+    bench = Bench(gateways, args.rounds, args.seconds, Issuer())
+    harness.tools_binary()
+    load = os.getloadavg()[0]
+    print(
+        f"# Gateways side by side\n\nPython {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} at the"
+    )
+    print(
+        f"start; best of {args.rounds} alternating rounds of {args.seconds:g} s; gateway on core 0, the rest on core 1."
+    )
+    parts = args.parts.split(",")
+    if "core" in parts:
+        core(bench)
+    if "sizes" in parts:
+        sizes(bench, (64, 1_000, 10_000, 100_000, 1_000_000) if args.full else (64, 10_000, 1_000_000))
+    if "spread" in parts:
+        spread(bench, (1, 10, 100) if args.full else (1, 100), (10, 1000) if args.full else (10,))
+    if "memory" in parts:
+        memory(bench, 1000)
+    if "neighbours" in parts:
+        neighbours(bench, 5)
+
+
+if __name__ == "__main__":
+    main()
