@@ -42,6 +42,8 @@ LINGER = 60.0
 """Seconds that replaced parts live on for calls that are under way."""
 RELOAD_WAIT = 3.0
 """Seconds that a reload waits for new backends; slower ones join when they are heard."""
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 SWEEP = 1.0
 """Seconds between two looks at slow connections and expired sessions."""
 _UP = frozenset({Circuit.CLOSED, Circuit.HALF_OPEN})
@@ -143,17 +145,20 @@ class Server:
             OSError: A file that the settings name cannot be read; everything stays as it was.
         """
         old, new = self._parts, self._build(settings, self._parts)
-        fresh = [built.backend for name, built in new.built.items() if old.built.get(name) is not built]
+        fresh = [built.backend for name, built in new.built.items() if not _same(old.built.get(name), built)]
         for backend in fresh:
             await backend.start()
         await asyncio.gather(*(backend.wait_known(RELOAD_WAIT) for backend in fresh))
+        for name, built in new.built.items():
+            if built is not old.built.get(name) and built.backend not in fresh:
+                built.backend.reconfigure(built.settings)
         self._parts = new
         self.gateway.replace(_plan(new))
         self._front.refresh()
         self._count(settings)
         for session in self._sessions.all():
             session.backends.drop(self.gateway.has)
-        gone = [built for name, built in old.built.items() if new.built.get(name) is not built]
+        gone = [built for name, built in old.built.items() if not _same(new.built.get(name), built)]
         self.metrics.forget_backends(old.built.keys() - new.built.keys())
         self._spawn(_retire(gone, old, new))
 
@@ -212,6 +217,8 @@ class Server:
             known = old.built.get(backend.name) if keep and old is not None else None
             if known is not None and known.settings == backend and known.outgoing == outgoing:
                 parts.built[backend.name] = known
+            elif known is not None and known.settings.same_connections(backend) and known.outgoing == outgoing:
+                parts.built[backend.name] = _Built(backend, outgoing, known.auth, known.backend)
             else:
                 auth = build_outgoing(outgoing, self._overrides)
                 made = self._make_backend(backend, auth, self._resolve)
@@ -276,6 +283,11 @@ def _plan(parts: _Parts) -> Plan:
         fail_partial=settings.fail_partial,
         passthrough=frozenset(name.lower() for name in settings.passthrough),
     )
+
+
+def _same(one: _Built | None, other: _Built | None) -> bool:
+    """Whether both run the same backend, maybe with other numbers."""
+    return one is not None and other is not None and one.backend is other.backend
 
 
 async def _retire(gone: list[_Built], old: _Parts, new: _Parts) -> None:
@@ -343,7 +355,7 @@ async def serve(
         date_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, int(grace_seconds)),
-        backlog=2048,
+        backlog=BACKLOG,
     )
     web = _Uvicorn(config)
     await server.start()
@@ -373,6 +385,8 @@ def _listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        # Whoever is told the port may connect at once, before the server accepts.
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise

@@ -146,6 +146,14 @@ class McpBackend:
         """See `Backend`."""
         self._monitor.start()
 
+    def reconfigure(self, settings: BackendSettings) -> None:
+        """See `Backend`."""
+        assert self.settings.same_connections(settings)
+        self.settings = settings
+        self.breaker.reconfigure(settings.breaker)
+        self.health.reconfigure(threshold=settings.unhealthy_threshold, slow_after=settings.slow_after)
+        self.state.circuit = self.breaker.state
+
     async def wait_known(self, timeout: float) -> bool:
         """See `Backend`."""
         return await self._monitor.wait_first(timeout)

@@ -31,6 +31,13 @@ class Breaker:
         self.failures = 0
         self.changed: float | None = None
 
+    def reconfigure(self, settings: BreakerSettings | None) -> None:
+        """Go on with other numbers. None closes an open circuit."""
+        self._settings = settings
+        if settings is None and self.state is not Circuit.CLOSED:
+            self._trying = False
+            self._move(Circuit.CLOSED)
+
     def admit(self) -> bool:
         """Ask for leave to send. Who got it must report `success`, `failure` or `release`."""
         if self.state is Circuit.CLOSED:

@@ -31,6 +31,11 @@ class HealthKeeper:
         self._slow_after = slow_after
         self._on_change = on_change
 
+    def reconfigure(self, *, threshold: int, slow_after: float) -> None:
+        """Go on with other numbers."""
+        self._threshold = threshold
+        self._slow_after = slow_after
+
     def answered(self) -> None:
         """A call had an answer."""
         state = self._state

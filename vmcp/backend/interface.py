@@ -285,6 +285,10 @@ class Backend(Protocol):
         """Start the monitor and the first fetch, in the background. Returns at once."""
         ...
 
+    def reconfigure(self, settings: BackendSettings) -> None:
+        """Go on with settings that mean the same connections (`BackendSettings.same_connections`)."""
+        ...
+
     async def wait_known(self, timeout: float) -> bool:
         """Wait until the first fetch ended, well or badly; return whether it ended in time."""
         ...

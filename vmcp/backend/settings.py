@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 HeaderList = tuple[tuple[str, str], ...]
 """Header names and values, in order."""
@@ -60,3 +60,15 @@ class BackendSettings:
     slow_after: float = 5.0
     unhealthy_threshold: int = 3
     breaker: BreakerSettings | None = None
+
+    def same_connections(self, other: BackendSettings) -> bool:
+        """Whether both mean the same connections and sessions: what else differs can change while they live."""
+        return other == replace(
+            self,
+            timeout=other.timeout,
+            health_interval=other.health_interval,
+            health_timeout=other.health_timeout,
+            slow_after=other.slow_after,
+            unhealthy_threshold=other.unhealthy_threshold,
+            breaker=other.breaker,
+        )
