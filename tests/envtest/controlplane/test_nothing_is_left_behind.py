@@ -85,7 +85,8 @@ def test_a_shared_control_plane_ends_when_its_owner_is_killed(tmp_path):
 
 @pytest.mark.envtest
 def test_of_many_that_ask_at_once_one_starts_it_and_all_get_the_same(tmp_path):
-    children = [owner(SHARED_OWNER.replace("plane.hold(run)", "None"), str(tmp_path)) for _ in range(3)]
+    script = SHARED_OWNER.replace("plane.hold(run)", "None").replace("owner=run / plane.ALIVE", "owner=None")
+    children = [owner(script, str(tmp_path)) for _ in range(3)]
     pids = {child.stdout.readline() for child in children}
     for child in children:
         child.communicate("")
