@@ -12,6 +12,7 @@ from api.v1beta1 import MCPExternalAuthConfig
 from controllers.mcpexternalauthconfig.decide import Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.finalizers import hold
 from controllers.shared.references import AUTH_CONFIG_USERS, AUTH_CONFIGS, auth_configs_of
 from controllers.shared.resources import AUTH_CONFIG
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
@@ -23,7 +24,6 @@ from runtime import (
     Record,
     Result,
     Rule,
-    add_finalizer,
     parse_conditions,
     remove_finalizer,
 )
@@ -50,11 +50,9 @@ class AuthConfigReconciler:
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one auth config, write its status if that changes it, let it go when nobody refers to it."""
         record = self._reader.get(AUTH_CONFIG, request)
-        if record is None:
-            return None
-        if not record.meta.deleting:
-            record = await add_finalizer(self._client, record, FINALIZER)
-        elif FINALIZER not in record.meta.finalizers:
+        if record is not None and not record.meta.deleting:
+            record = await hold(self._client, record, FINALIZER)
+        if record is None or FINALIZER not in record.meta.finalizers:
             return None
         decision = decide(self._observe(record))
         if decision.release:

@@ -10,6 +10,7 @@ from api.conditions import MCPGroupPhase as Phase
 from controllers.mcpgroup.decide import Pending, Snapshot, coalesce, decide, due_in, look_in
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.finalizers import hold
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
 from controllers.shared.verdicts import StatusWriter, status_patch
 from runtime import (
@@ -20,7 +21,6 @@ from runtime import (
     Resource,
     Result,
     Rule,
-    add_finalizer,
     parse_conditions,
     path_changed,
     remove_finalizer,
@@ -65,8 +65,8 @@ class GroupReconciler:
             self._pending.pop(request, None)
             await remove_finalizer(self._client, record, FINALIZER)
             return None
-        record = await add_finalizer(self._client, record, FINALIZER)
-        return await self._write(record)
+        held = await hold(self._client, record, FINALIZER)
+        return await self._write(held) if held is not None else None
 
     async def _write(self, record: Record) -> Result | None:
         now, pending = self._clock(), self._pending.get(record.key)

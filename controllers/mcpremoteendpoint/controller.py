@@ -62,7 +62,7 @@ class EndpointReconciler:
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one endpoint and write its status if that changes it."""
         record = self._reader.get(ENDPOINT, request)
-        if record is None or record.meta.deleting:
+        if record is None:
             self._patience.forget(request)
             return None
         snapshot, error = await self._observe(record)
@@ -79,9 +79,9 @@ class EndpointReconciler:
     async def _observe(self, record: Record) -> tuple[Snapshot, Exception | None]:
         endpoint = read_model(record, MCPRemoteEndpoint)
         now, previous = datetime.now(UTC), parse_conditions(record.path("status.conditions"))
-        generation = record.meta.generation
+        generation, deleting = record.meta.generation, record.meta.deleting
         if isinstance(endpoint, Unreadable):
-            return Snapshot(spec=endpoint, generation=generation, now=now, previous=previous), None
+            return Snapshot(spec=endpoint, generation=generation, now=now, deleting=deleting, previous=previous), None
         namespace, spec = record.meta.namespace, endpoint.spec
         group = group_state(self._reader, namespace, spec.group_ref.name)
         waited = 0.0 if previous or group is GroupState.READY else self._patience.waited(record.key)
@@ -93,6 +93,7 @@ class EndpointReconciler:
             spec=spec,
             generation=generation,
             now=now,
+            deleting=deleting,
             group=group,
             auth_config=self._auth_config(namespace, spec),
             tool_config_exists=tools is not None

@@ -46,6 +46,7 @@ class Snapshot:
         spec: of the endpoint.
         generation: of that spec.
         now: time of the decision.
+        deleting: its deletion waits for somebody's finalizer.
         group: the group that it names.
         auth_config: the auth config that it names; None when that is missing. Meaningless without a reference.
         tool_config_exists: whether the tool config that it names is there; meaningless without a reference.
@@ -60,6 +61,7 @@ class Snapshot:
     spec: MCPRemoteEndpointSpec | Unreadable
     generation: int
     now: datetime
+    deleting: bool = False
     group: GroupState = GroupState.MISSING
     auth_config: AuthConfig | None = None
     tool_config_exists: bool = False
@@ -214,14 +216,16 @@ def _ready(snapshot: Snapshot, failed: Verdict | None) -> Verdict:
     return Verdict(Type.READY, True, Reason.ENDPOINT_READY, "All checks passed")
 
 
-def _phase(failures: list[Verdict]) -> Phase:
+def _phase(snapshot: Snapshot, failures: list[Verdict]) -> Phase:
+    if snapshot.deleting:
+        return Phase.TERMINATING
     if any(verdict.reason not in PENDING_REASONS for verdict in failures):
         return Phase.FAILED
     return Phase.PENDING if failures else Phase.READY
 
 
 def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> Mapping[str, Any]:
-    """Return the status. Its url is there exactly while every check passes; an open circuit does not take it away."""
+    """Return the status. Its url is there while every check passes; an open circuit does not take it away."""
     failures = [verdict for verdict in verdicts if not verdict.ok]
     said = {verdict.type for verdict in verdicts} | {Type.READY}
     conditions = fold(
@@ -233,7 +237,7 @@ def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> 
     )
     return {
         "observedGeneration": snapshot.generation,
-        "phase": str(_phase(failures)),
-        "url": None if failures else url,
+        "phase": str(_phase(snapshot, failures)),
+        "url": None if failures or snapshot.deleting else url,
         "conditions": conditions_json(conditions),
     }

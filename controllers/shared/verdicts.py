@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from runtime import Client, Condition, Event, Record, remove_condition, set_condition
+from runtime import Client, Condition, Event, NotFoundError, Record, remove_condition, set_condition
 from runtime.util.times import format_time
 
 M = TypeVar("M", bound=BaseModel)
@@ -79,7 +79,7 @@ class StatusWriter:
         self._writing: set[str] = set()
 
     async def write(self, record: Record, wanted: Mapping[str, Any]) -> Record:
-        """Write what differs; return the object as it is then.
+        """Write what differs; return the object as it is then. One that is gone needs no status: nothing is said.
 
         Raises:
             ConflictError: the object changed since it was read.
@@ -97,6 +97,8 @@ class StatusWriter:
                 resource_version=record.meta.resource_version,
                 subresource="status",
             )
+        except NotFoundError:
+            return record
         finally:
             self._writing.discard(uid)
         self._last[uid] = written.meta.resource_version

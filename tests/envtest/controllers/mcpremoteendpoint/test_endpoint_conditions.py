@@ -203,6 +203,18 @@ async def test_an_endpoint_is_unavailable_while_every_gateway_reports_its_circui
     await cluster.until(KIND, "d", phase="Ready", Ready="True/EndpointReady")
 
 
+async def test_an_endpoint_that_somebody_holds_is_terminating_until_it_is_let_go(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.endpoint()
+    await cluster.patch(KIND, "d", {"metadata": {"finalizers": ["example.com/held"]}})
+    await cluster.until(KIND, "d", phase="Ready")
+    await cluster.delete(KIND, "d")
+    going = await cluster.until(KIND, "d", phase="Terminating")
+    assert "url" not in going["status"]
+    await cluster.patch(KIND, "d", {"metadata": {"finalizers": []}})
+    await cluster.until(KIND, "d", gone=True)
+
+
 async def test_settled_endpoints_ask_nothing_of_the_server(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.auth("a")

@@ -124,6 +124,12 @@ def test_open_circuits_make_it_unavailable_but_keep_its_url() -> None:
     assert (status_of(down)["phase"], status_of(down)["url"]) == ("Ready", URL)
 
 
+def test_an_endpoint_that_is_being_deleted_says_so_and_gives_no_url() -> None:
+    going = replace(GOOD, deleting=True, previous=conditions(GOOD))
+    assert (status_of(going)["phase"], status_of(going)["url"]) == ("Terminating", None)
+    assert said(going) == said(GOOD)
+
+
 def test_a_newcomer_waits_for_its_group() -> None:
     assert decide(replace(GOOD, group=GroupState.NOT_READY)).wait == GRACE
     assert decide(replace(GOOD, group=GroupState.NOT_READY, previous=conditions(GOOD))).wait is None

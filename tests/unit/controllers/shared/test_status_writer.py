@@ -10,7 +10,7 @@ import pytest
 from api.v1beta1 import MCPServerEntry
 from controllers.shared.resources import ENTRY
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model, status_patch
-from runtime import ConflictError, Event, Record
+from runtime import ConflictError, Event, NotFoundError, Record
 from runtime.wire.decode import decode_record
 
 
@@ -81,6 +81,12 @@ async def test_after_a_conflict_the_other_writers_change_matters() -> None:
     with pytest.raises(ConflictError):
         await writer.write(entry(7), {"phase": "Valid"})
     assert writer.matters(Event(entry(7), entry(8, status={"phase": "Failed"})))
+
+
+async def test_an_object_that_is_gone_needs_no_status() -> None:
+    writer = StatusWriter(Recording(NotFoundError(404, "NotFound", "no")))  # type: ignore[arg-type]
+    stored = entry(7)
+    assert await writer.write(stored, {"phase": "Valid"}) is stored
 
 
 @pytest.mark.parametrize(
