@@ -26,6 +26,9 @@ from vmcp.observe.redact import Redactor
 from vmcp.server import Server, serve
 from vmcp.version import VERSION
 
+DRAIN_SECONDS = 5.0
+"""Between "not ready" and the end of accepting: time for load balancers to notice. None where nobody balances."""
+
 log = structlog.get_logger("vmcp")
 
 
@@ -56,7 +59,14 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     loop.add_signal_handler(signal.SIGHUP, reloader.nudge)
     watching = asyncio.create_task(reloader.run(), name="config-watch")
     try:
-        await serve(server, host=options.host, port=options.port, stop=stop, listening=_Announcement(options, loaded))
+        await serve(
+            server,
+            host=options.host,
+            port=options.port,
+            stop=stop,
+            listening=_Announcement(options, loaded),
+            drain_seconds=0.0 if is_loopback(options.host) else DRAIN_SECONDS,
+        )
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
