@@ -184,8 +184,10 @@ class Server:
         """End sessions, backends and the rest. Bounded by what the parts promise."""
         if self._housekeeper is not None:
             self._housekeeper.cancel()
-        for task in self._background:
+        retiring = list(self._background)
+        for task in retiring:
             task.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
         await self._sessions.close()
         await self.gateway.close()
         parts = self._parts

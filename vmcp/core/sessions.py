@@ -99,7 +99,10 @@ class SharedSessions:
         if found is None:
             found = self._sets[key] = BackendSessions(make())
             if len(self._sets) > self._limit:
-                self._end(next(iter(self._sets)))
+                # Sets in use stay: how many those are is bounded by the requests under way.
+                idle = next((old for old, sessions in self._sets.items() if not sessions.busy and old != key), None)
+                if idle is not None:
+                    self._end(idle)
         else:
             self._sets.move_to_end(key)
         found.used_at = time.monotonic()

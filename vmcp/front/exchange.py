@@ -23,6 +23,8 @@ MAX_QUEUED: Final = 16 * 1024 * 1024
 """Bytes that wait for a slow reader; beyond that notifications are dropped, answers never."""
 WATCH_AFTER: Final = 0.05
 """Seconds after which we begin to look whether the client is still there: quick calls need no watch."""
+WRITE_SECONDS: Final = 60.0
+"""How long a reader may take nothing of a stream."""
 _KEEP_ALIVE: Final = comment(b"keep-alive")
 
 
@@ -65,14 +67,14 @@ class EventWriter:
 
     async def _run(self) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
-        while True:
+        while not self.gone:
             if self._queue:
                 data = b"".join(self._queue)
                 self._queue.clear()
                 self._size = 0
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                await self._pass(data)
                 continue
-            if self._closed or self.gone:
+            if self._closed:
                 break
             self._wake.clear()
             try:
@@ -80,7 +82,16 @@ class EventWriter:
                     await self._wake.wait()
             except TimeoutError:
                 self._queue.append(_KEEP_ALIVE)
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not self.gone:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pass(self, data: bytes) -> None:
+        """Send a chunk; a reader that takes nothing for too long counts as gone."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            self.abandon()
 
 
 class Exchange:

@@ -123,6 +123,14 @@ async def test_a_head_beyond_the_limit_is_431(running):
         assert await connection.closed()
 
 
+async def test_a_body_beyond_the_limit_is_413_and_the_client_can_read_that(running):
+    connection = await Connection.open(running.port)
+    connection.post(request("tools/call", {"name": "echo", "arguments": {"x": "x" * 6_000_000}}))
+    status, _, body = await connection.answer()
+    assert (status, json.loads(body)["error"]["code"]) == (413, -32600)
+    assert await connection.closed()
+
+
 async def test_what_is_not_http_is_400_as_json(running):
     connection = await Connection.open(running.port)
     connection.send(b"NONSENSE\r\n\r\n")

@@ -221,3 +221,39 @@ async def test_partial_failure_mode_decides_whether_lists_wait_for_everybody(wor
             assert listed["error"]["data"] == {"backends": ["b"]}
         called = (await w.modern("tools/call", {"name": "echo"}).answer()).json
         assert "result" in called
+
+
+async def test_a_reader_that_takes_nothing_does_not_hold_a_stream_for_ever(monkeypatch):
+    from vmcp.front import exchange
+
+    monkeypatch.setattr(exchange, "WRITE_SECONDS", 0.01)
+    sent = []
+
+    async def send(message):
+        sent.append(message["type"])
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    writer = exchange.EventWriter(send, keep_alive=5)
+    writer.write(b"data: x\n\n")
+    async with asyncio.timeout(5):
+        await writer.finish()
+    assert writer.gone
+    assert sent == ["http.response.start", "http.response.body"]
+
+
+async def test_sets_of_sessions_beyond_the_limit_end_unless_they_are_in_use(backend):
+    from vmcp.backend.interface import SessionSpec
+    from vmcp.core.sessions import SharedSessions
+
+    shared, one = SharedSessions(limit=2), backend("a")
+    sets = [shared.get(number, SessionSpec) for number in range(2)]
+    sessions = [each.get(one) for each in sets]
+    sets[0].busy = 1
+    sets[1].busy = 1
+    shared.get(2, SessionSpec)
+    assert len(shared) == 3
+    sets[0].busy = 0
+    shared.get(3, SessionSpec)
+    await shared.close()
+    assert all(session.closed for session in sessions)
