@@ -66,7 +66,7 @@ class Bench:
         until = time.monotonic() + 60
         while True:
             sample = self.load(gateway, url, era, None, clients=1, seconds=0.2)
-            if sample.rate > 0 and sample.errors == 0:
+            if sample.total > 0 and sample.errors == 0:
                 return
             if time.monotonic() > until:
                 raise RuntimeError(f"{gateway.name} does not serve: {sample.problem}")

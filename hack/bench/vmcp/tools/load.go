@@ -153,6 +153,7 @@ func callBody(era, tool string, size int) string {
 
 type result struct {
 	Calls   int     `json:"calls"`
+	Total   int     `json:"total"`
 	Errors  int     `json:"errors"`
 	Rate    float64 `json:"rate"`
 	P50     float64 `json:"p50_ms"`
@@ -201,10 +202,11 @@ func runLoad(args []string) error {
 				return
 			}
 			defer c.conn.Close()
-			times, bad, problem := c.hammer(*era, name, *size, &counting, &stop)
+			times, total, bad, problem := c.hammer(*era, name, *size, &counting, &stop)
 			lock.Lock()
 			defer lock.Unlock()
 			all = append(all, times...)
+			out.Total += total
 			out.Errors += bad
 			if problem != "" {
 				out.Problem = problem
@@ -238,7 +240,7 @@ func runLoad(args []string) error {
 	return nil
 }
 
-func (c *client) hammer(era, tool string, size int, counting, stop *atomic.Bool) (times []float64, bad int, problem string) {
+func (c *client) hammer(era, tool string, size int, counting, stop *atomic.Bool) (times []float64, total, bad int, problem string) {
 	raw := c.request(era, "tools/call", tool, callBody(era, tool, size))
 	want := []byte(`"type":"text"`)
 	for !stop.Load() {
@@ -255,6 +257,7 @@ func (c *client) hammer(era, tool string, size int, counting, stop *atomic.Bool)
 			}
 			continue
 		}
+		total++
 		if counted && counting.Load() {
 			times = append(times, took)
 		}
