@@ -53,8 +53,11 @@ SHARE = 2.0
 not become a reconcile per change."""
 LONGEST_REST = 1.0
 
-_APPLY: tuple[Verb, ...] = ("list", "watch", "create", "patch")
-_GENERATED = "generated for gateways: watched as metadata, applied when something differs"
+_APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
+_GENERATED = (
+    "generated for gateways: watched as metadata, applied when something differs, read when another operator's "
+    "object is taken over"
+)
 
 RULES = (
     Rule.of(VMCP, *READ, why="the kind itself"),
@@ -80,7 +83,7 @@ RULES = (
     Rule.of(SERVICE_ACCOUNT, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE_BINDING, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
-    Rule.of(CONFIG_MAP, *_APPLY, "get", why="the gateway's configuration; CA bundles and policies are read by name"),
+    Rule.of(CONFIG_MAP, *_APPLY, why="the gateway's configuration; CA bundles and policies are read by name"),
     Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
     Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
     Rule.of(SECRET, "create", why="the session Secret is made once"),
