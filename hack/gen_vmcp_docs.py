@@ -60,9 +60,9 @@ OWN_WORDS = {
     "operational.failureHandling.circuitBreaker.enabled": "Use a circuit breaker; backends of type `direct` have one "
     "(5 failures, 60 s) without being asked",
     "operational.failureHandling.partialFailureMode": "`fail`: a list that cannot be whole is an error that names who "
-    "is missing; `best_effort`: lists hold what is there. The documented default is `fail`, which the stock gateway never "
-    "acted on; here only a file that says `fail` itself gets it",
-    "audit.enabled": "The section's presence switches the audit log on; only an explicit `false` switches it off again",
+    "is missing; `best_effort`: lists hold what is there. The documented default is `fail`, which the stock gateway "
+    "never acted on; here only a file that says `fail` itself gets it",
+    "audit.enabled": "The section's presence switches the audit log on; only an explicit `false` switches it off",
     "rateLimiting": "Limits of tool calls, counted in this process. Buckets fill evenly, from empty to full in "
     "`refillPeriod`",
     "telemetry.enablePrometheusMetricsPath": "Serve `/metrics` on the gateway's own port",

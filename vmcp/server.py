@@ -237,6 +237,7 @@ class Server:
     def watch(self, connections: set[Any]) -> None:
         """Look after the slow ones of these connections."""
         self._connections = connections
+        self.metrics.connections.set_function(lambda: len(connections))
 
     async def _keep_house(self) -> None:
         while True:

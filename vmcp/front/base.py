@@ -83,6 +83,8 @@ class Front:
         try:
             return await self.gateway.plan.authenticator.authenticate(raw)
         except Unauthenticated as err:
+            if self.metrics is not None:
+                self.metrics.unauthenticated.inc()
             headers = []
             if err.www_authenticate is not None:
                 headers.append((b"www-authenticate", err.www_authenticate.encode("latin-1", "replace")))
@@ -126,10 +128,7 @@ class Front:
     ) -> None:
         """Count a request that ended, and write its audit line."""
         if self.metrics is not None:
-            verdict = outcome.verdict.value
-            self.metrics.request(method, era.value, verdict, time.perf_counter() - arrival.started)
-            if method == TOOLS_CALL and outcome.route is not None:
-                self.metrics.tool_call(outcome.route.name, outcome.route.backend, verdict)
+            self._count(self.metrics, method, era, outcome, time.perf_counter() - arrival.started)
         audit = self.gateway.plan.audit
         if not audit.enabled:
             return
@@ -162,6 +161,16 @@ class Front:
                 event.remote_url = backend.url
                 event.auth_method = backend.auth_method
         audit.write(event)
+
+    def _count(self, metrics: Metrics, method: str, era: Era, outcome: Outcome, seconds: float) -> None:
+        verdict, route = outcome.verdict.value, outcome.route
+        metrics.request(method, era.value, verdict, seconds)
+        if outcome.retry_after is not None:
+            metrics.rate_limited.inc()
+        elif route is not None and verdict != "denied":
+            metrics.backend_request(route.backend, method, seconds, failed=verdict == "error")
+            if method == TOOLS_CALL:
+                metrics.tool_call(route.name, route.backend, verdict)
 
     def instructions(self) -> str | None:
         """Return what the backends tell models about themselves, each under its name where there are several."""

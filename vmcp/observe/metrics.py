@@ -98,7 +98,7 @@ class Metrics:
         )
         self._backend_durations = Histogram(
             "toolhive_vmcp_backend_requests_duration_seconds",
-            "Time that backends took.",
+            "Time of requests that went to a backend, the gateway's part included.",
             target,
             buckets=BUCKETS,
             registry=registry,

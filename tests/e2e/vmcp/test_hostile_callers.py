@@ -228,6 +228,37 @@ async def test_rotation_is_seen_and_an_outage_only_stops_those_whose_key_nobody_
         house.issuer.down = False
 
 
+async def test_metrics_tell_refusals_calls_and_backends_apart(house, connect):
+    client = await connect(house.gateway.url, era="modern", token=house.issuer.token("m", level="full"))
+    before = await _metrics(house)
+    await client.call("safe_echo")
+    await client.call("safe_fail")
+    client.token = None
+    await client.call("safe_echo")
+    after = await _metrics(house)
+
+    def grown(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    backend = '{mcp_method="tools/call",target_workload_id="safe"}'
+    assert grown(f"toolhive_vmcp_backend_requests_total{backend}") == 2
+    assert grown('toolhive_mcp_tool_calls_total{backend="safe",outcome="application_error",tool="safe_fail"}') == 1
+    assert grown("vmcp_unauthenticated_total") == 1
+    assert after["toolhive_mcp_active_connections"] >= 1
+    assert after['vmcp_backend_up{backend="safe"}'] == 1
+
+
+async def _metrics(house: House) -> dict[str, float]:
+    lines = (await house.gateway.get("/metrics"))[1].splitlines()
+    found = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            labels = ",".join(sorted(name.partition("{")[2].removesuffix("}").split(","))) if "{" in name else ""
+            found[name.partition("{")[0] + (f"{{{labels}}}" if labels else "")] = float(value)
+    return found
+
+
 def _claims(token: str) -> dict:
     import base64
     import json

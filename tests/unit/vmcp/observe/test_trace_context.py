@@ -1,0 +1,65 @@
+"""W3C trace context: continued where it is good, begun anew where it is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmcp.trace import incoming, new_trace, parse
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+GOOD = f"00-{TRACE}-{SPAN}-01"
+
+
+def test_a_context_is_read_and_continued_with_a_span_of_our_own():
+    found = parse({"traceparent": GOOD, "tracestate": "a=1,b=2", "baggage": "k=v"})
+    child = found.child()
+    assert (child.trace_id, child.flags, child.tracestate, child.baggage) == (TRACE, "01", "a=1,b=2", "k=v")
+    assert child.span_id != SPAN
+    assert dict(child.fields()) == {"traceparent": child.traceparent, "tracestate": "a=1,b=2", "baggage": "k=v"}
+    assert parse(dict(child.fields())) == child
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "00",
+        GOOD.upper(),
+        GOOD[:-1],
+        GOOD + "-extra",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        GOOD + "\r\nX-Evil: 1",
+        "0" * 5000,
+    ],
+)
+def test_a_malformed_parent_is_no_context(value):
+    assert parse({"traceparent": value, "tracestate": "a=1"}) is None
+
+
+def test_a_newer_version_is_read_as_the_first_and_written_as_such():
+    assert parse({"traceparent": f"01-{TRACE}-{SPAN}-01-more"}).traceparent == GOOD
+
+
+@pytest.mark.parametrize("state", ["a" * 600, "a=1\r\nX: y", "a=ü"])
+def test_a_state_that_could_break_a_line_is_dropped_alone(state):
+    assert parse({"traceparent": GOOD, "tracestate": state}).fields() == (("traceparent", GOOD),)
+
+
+def test_meta_wins_over_headers_and_without_either_a_new_trace_begins():
+    other = f"00-{'c' * 32}-{'d' * 16}-00"
+    assert incoming({"traceparent": other}, {"traceparent": GOOD}).trace_id == TRACE
+    assert incoming({"traceparent": other}, {"traceparent": 7}).trace_id == "c" * 32
+    first, second = incoming({}), incoming({}, {"traceparent": "bad"})
+    assert first.trace_id != second.trace_id
+    assert parse(dict(new_trace().fields())) is not None
+
+
+@given(st.dictionaries(st.sampled_from(["traceparent", "tracestate", "baggage"]), st.text(max_size=80)))
+def test_whatever_comes_what_goes_out_is_good(fields):
+    found = incoming(fields)
+    assert parse(dict(found.fields())) == found
+    assert all("\n" not in value and "\r" not in value for _, value in found.fields())
