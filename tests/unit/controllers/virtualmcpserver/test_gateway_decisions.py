@@ -1,0 +1,344 @@
+"""What a gateway becomes is decided by a pure function: tables and properties, no server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
+from api.contract import Dialect, load_config
+from api.v1beta1 import MCPExternalAuthConfig, MCPToolConfig, VirtualMCPServer
+from controllers.options import DefaultRedis, OperatorOptions
+from controllers.shared.content import Facts
+from controllers.shared.groups import GroupState
+from controllers.shared.resources import VMCP
+from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader
+from controllers.virtualmcpserver.snapshot import PodCounts, Snapshot
+from runtime.wire.decode import record_from_body
+
+NOW = datetime(2026, 7, 28, 12, tzinfo=UTC)
+SPEC = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}, "outgoingAuth": {"source": "inline"}}
+
+
+def make(
+    spec: dict[str, Any] | None = None, *members: Member, dialect: Dialect = Dialect.NATIVE, **fields: Any
+) -> Snapshot:
+    status = fields.pop("status", {})
+    body = {
+        "apiVersion": "toolhive.stacklok.dev/v1beta1",
+        "kind": "VirtualMCPServer",
+        "metadata": {"name": "v", "namespace": "ns", "uid": "u", "generation": 3},
+        "spec": SPEC | (spec or {}),
+        "status": status,
+    }
+    record = record_from_body(VMCP, body)
+    return Snapshot(
+        vmcp=record,
+        spec=record.as_model(VirtualMCPServer).spec,
+        options=fields.pop("options", OperatorOptions()),
+        dialect=dialect,
+        now=NOW,
+        group=fields.pop("group", GroupState.READY),
+        members=members,
+        **fields,
+    )
+
+
+def entry(name: str = "e", **fields: Any) -> Member:
+    url = fields.pop("url", f"https://{name}.example.com/mcp")
+    base = {"phase": "Valid", "transport": "streamable-http", "url": url, "remote_url": url}
+    return Member(MemberType.ENTRY, name, fields.pop("order", ("2026-01-01T00:00:00Z", name)), **(base | fields))
+
+
+def auth_config(name: str, spec: dict[str, Any], valid: str = "True", reason: str = "x") -> MCPExternalAuthConfig:
+    condition = {"type": "Valid", "status": valid, "reason": reason, "message": "", "lastTransitionTime": ""}
+    return MCPExternalAuthConfig.model_validate(
+        {"metadata": {"name": name}, "spec": spec, "status": {"conditions": [condition]}}
+    )
+
+
+def said(decision: Decision) -> dict[str, str]:
+    return {condition.type: f"{condition.status}/{condition.reason}" for condition in decision.conditions}
+
+
+def config_of(decision: Decision):
+    assert decision.intents.config_map is not None, said(decision)
+    return load_config(decision.intents.config_map["data"]["config.yaml"])
+
+
+def env_of(decision: Decision) -> dict[str, Any]:
+    assert decision.intents.deployment is not None, said(decision)
+    container = decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]
+    return {variable["name"]: variable for variable in container["env"]}
+
+
+SKIPPED = {
+    "a failed entry": (entry(phase="Failed"), "NotValid"),
+    "an entry that was never judged": (entry(phase=""), "NotValid"),
+    "a member that is being deleted": (entry(problem="it is being deleted"), "NotValid"),
+    "a proxy without URL": (Member(MemberType.PROXY, "e", ("", ""), transport="sse"), "NoURL"),
+    "a loopback URL behind an old verdict": (entry(url="http://127.0.0.1/"), "InvalidURL"),
+    "an unknown transport": (entry(transport="carrier-pigeon"), "UnsupportedTransport"),
+    "a restricted header": (entry(plain_headers={"host": "x"}), "RestrictedHeader"),
+    "a header value with a line break": (entry(plain_headers={"X-A": "a\r\nb"}), "RestrictedHeader"),
+    "a header that is set twice": (
+        entry(plain_headers={"x-a": "1"}, secret_headers=(SecretHeader("X-A", "s", "k"),)),
+        "RestrictedHeader",
+    ),
+    "a missing header Secret": (entry(secret_headers=(SecretHeader("X-A", "none", "k"),)), "SecretNotFound"),
+    "a missing key of a header Secret": (entry(secret_headers=(SecretHeader("X-A", "s", "no"),)), "SecretNotFound"),
+    "a missing CA bundle": (entry(ca_config_map="none", ca_key="ca.crt"), "CABundleNotFound"),
+    "a CA bundle without certificate": (entry(ca_config_map="c", ca_key="text"), "CABundleNotFound"),
+    "a missing auth config": (entry(auth_config="none"), "AuthConfigFailed"),
+    "an auth config that is not valid": (entry(auth_config="bad"), "AuthConfigFailed"),
+    "an auth config without strategy": (entry(auth_config="bearer"), "AuthConfigFailed"),
+    "an auth config whose Secret is missing": (entry(auth_config="keyless"), "SecretNotFound"),
+}
+MATERIAL: dict[str, Any] = {
+    "secrets": {"s": Facts(frozenset({"k"}))},
+    "config_maps": {"c": Facts(frozenset({"text"}), frozenset())},
+    "auth_configs": {
+        "bad": auth_config("bad", {"type": "unauthenticated"}, "False", "Odd"),
+        "bearer": auth_config(
+            "bearer", {"type": "bearerToken", "bearerToken": {"tokenSecretRef": {"name": "s", "key": "k"}}}
+        ),
+        "keyless": auth_config(
+            "keyless",
+            {
+                "type": "headerInjection",
+                "headerInjection": {"headerName": "X", "valueSecretRef": {"name": "s", "key": "x"}},
+            },
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_broken_member_is_skipped_with_its_reason_and_leaves_no_trace(case: str, dialect: Dialect):
+    member, reason = SKIPPED[case]
+    decision = decide(make({}, member, entry("good"), dialect=dialect, **MATERIAL))
+    assert said(decision)["BackendsIncluded"] == "False/MembersSkipped"
+    message = next(c.message for c in decision.conditions if c.type == "BackendsIncluded")
+    assert message == f"1 member is skipped: e ({reason})"
+    assert [backend.name for backend in config_of(decision).backends] == ["good"]
+    template = json.dumps(decision.intents.deployment)
+    assert '"none"' not in template
+    assert "ca-bundle-e" not in template
+
+
+def test_the_message_names_ten_skipped_members_and_counts_all():
+    members = [entry(f"e{index:02}", phase="Failed") for index in range(14)]
+    decision = decide(make({}, *members, entry("good")))
+    message = next(c.message for c in decision.conditions if c.type == "BackendsIncluded")
+    assert message.startswith("14 members are skipped: e00 (NotValid), e01 (NotValid)")
+    assert message.endswith("e09 (NotValid) and 4 more")
+
+
+def test_the_older_of_two_namesakes_is_served():
+    old = Member(MemberType.CONTAINER, "e", ("2026-01-01T00:00:00Z", "a"), url="http://old/mcp", transport="sse")
+    young = entry(order=("2026-02-02T00:00:00Z", "b"))
+    for members in ((old, young), (young, old)):
+        decision = decide(make({}, *members))
+        assert [backend.url for backend in config_of(decision).backends] == ["http://old/mcp"]
+        assert [str(item) for item in decision.skipped] == ["e (NameCollision)"]
+
+
+TOKEN = {
+    "type": "tokenExchange",
+    "tokenExchange": {
+        "tokenUrl": "https://t.example/token",
+        "audience": "a",
+        "clientId": "c",
+        "clientSecretRef": {"name": "s", "key": "k"},
+        "subjectTokenType": "jwt",
+    },
+}
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"type": "externalAuthConfigRef", "externalAuthConfigRef": {"name": name}}
+
+
+def test_an_override_wins_over_the_members_own_reference_and_that_over_the_default():
+    outgoing = {"source": "inline", "default": _reference("d"), "backends": {"over": _reference("o")}}
+    configs = {name: auth_config(name, TOKEN) for name in "dom"}
+    members = (entry("over", auth_config="m"), entry("own", auth_config="m"), entry("plain"))
+    snapshot = make({"outgoingAuth": outgoing}, *members, auth_configs=configs, secrets=MATERIAL["secrets"])
+    decision = decide(snapshot)
+    auth = config_of(decision).outgoing_auth
+    assert auth is not None
+    assert auth.default is not None
+    prefix = "TOOLHIVE_TOKEN_EXCHANGE_CLIENT_SECRET_"
+    variables = {name: s.token_exchange.client_secret_env for name, s in auth.backends.items() if s.token_exchange}
+    assert variables == {"over": f"{prefix}O", "own": f"{prefix}M"}
+    assert auth.default.token_exchange is not None
+    assert auth.default.token_exchange.subject_token_type == "urn:ietf:params:oauth:token-type:jwt"
+    ref = {"secretKeyRef": {"name": "s", "key": "k"}}
+    assert {name: env_of(decision)[f"{prefix}{name}"]["valueFrom"] for name in "DOM"} == dict.fromkeys("DOM", ref)
+    assert said(decision)["DiscoveredAuthConfig-own"] == "True/ConversionSucceeded"
+
+
+def test_a_failed_reference_never_falls_through_to_the_default():
+    outgoing = {"source": "inline", "default": _reference("d")}
+    configs = {"d": auth_config("d", {"type": "unauthenticated"})}
+    decision = decide(make({"outgoingAuth": outgoing}, entry(auth_config="gone"), entry("good"), auth_configs=configs))
+    assert [backend.name for backend in config_of(decision).backends] == ["good"]
+    assert said(decision)["DiscoveredAuthConfig-e"] == "False/ConversionFailed"
+
+
+def test_an_invalid_auth_config_lends_its_reason():
+    configs = {"a": auth_config("a", {"type": "unauthenticated"}, "False", "EnterpriseRequired")}
+    decision = decide(make({}, entry(auth_config="a"), auth_configs=configs))
+    assert said(decision)["DiscoveredAuthConfig-e"] == "False/EnterpriseRequired"
+
+
+def test_the_stock_gateway_takes_headers_from_the_environment_and_knows_no_types():
+    headers = {"plain_headers": {"X-Team": "a"}, "secret_headers": (SecretHeader("X-Key", "s", "k"),)}
+    decision = decide(make({}, entry("e-1", **headers), dialect=Dialect.TOOLHIVE, **MATERIAL))
+    backend = config_of(decision).backends[0]
+    assert (backend.type, backend.header_forward) == ("", None)
+    env = env_of(decision)
+    manifest = json.loads(env["TOOLHIVE_HEADER_FORWARD_E_1"]["value"])
+    assert manifest == {
+        "addPlaintextHeaders": {"X-Team": "a"},
+        "addHeadersFromSecret": {"X-Key": "HEADER_FORWARD_X_KEY_E_1"},
+    }
+    assert "TOOLHIVE_SECRET_HEADER_FORWARD_X_KEY_E_1" in env
+    assert env["TOOLHIVE_SECRETS_PROVIDER"]["value"] == "environment"
+
+
+def test_members_that_the_stock_gateway_would_confuse_are_refused_and_ours_keeps_them():
+    members = [entry(name, plain_headers={"X-A": name}) for name in ("a-b", "a.b")] + [entry("c")]
+    stock = decide(make({}, *members, dialect=Dialect.TOOLHIVE))
+    assert [str(item) for item in stock.skipped] == ["a-b (IdentifierCollision)", "a.b (IdentifierCollision)"]
+    assert [backend.name for backend in config_of(stock).backends] == ["c"]
+    own = decide(make({}, *members))
+    assert [backend.name for backend in config_of(own).backends] == ["a-b", "a.b", "c"]
+
+
+def test_a_members_passing_phase_rolls_no_stock_pods():
+    def checksum(phase: str) -> str:
+        member = Member(MemberType.PROXY, "p", ("", ""), url="http://p/", transport="sse", phase=phase)
+        decision = decide(make({}, member, dialect=Dialect.TOOLHIVE))
+        assert decision.intents.deployment is not None
+        annotations = decision.intents.deployment["spec"]["template"]["metadata"]["annotations"]
+        return annotations["toolhive.stacklok.dev/runconfig-checksum"]
+
+    assert checksum("Ready") == checksum("Failed")
+
+
+def test_a_tool_config_of_an_endpoint_becomes_its_entry_and_the_gateways_own_words_win():
+    config = MCPToolConfig.model_validate(
+        {
+            "metadata": {"name": "t"},
+            "spec": {"toolsFilter": ["a"], "toolsOverride": {"a": {"name": "x"}, "b": {"name": "y"}}},
+        }
+    )
+    tools = [{"workload": "d", "overrides": {"a": {"name": "mine"}}}]
+    member = replace(entry("d", tool_config="t"), type=MemberType.DIRECT)
+    spec = {"config": {"aggregation": {"tools": tools}}}
+    aggregation = config_of(decide(make(spec, member, tool_configs={"t": config}))).aggregation
+    assert aggregation is not None
+    assert aggregation.tools[0].filter == ("a",)
+    assert {name: override.name for name, override in aggregation.tools[0].overrides.items()} == {"a": "mine", "b": "y"}
+
+
+def test_sessions_are_kept_where_the_spec_says_else_in_the_operators_default_redis():
+    options = OperatorOptions(redis=DefaultRedis("default:6379", "s", "k"))
+    implicit = decide(make({}, entry(), options=options, **MATERIAL))
+    storage = config_of(implicit).session_storage
+    assert storage is not None
+    assert storage.address == "default:6379"
+    assert env_of(implicit)["THV_SESSION_REDIS_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "k"}
+    memory = decide(make({"sessionStorage": {"provider": "memory"}}, entry(), options=options, **MATERIAL))
+    assert config_of(memory).session_storage is None
+    assert "THV_SESSION_REDIS_PASSWORD" not in env_of(memory)
+
+
+def test_a_stock_gateway_that_reports_owns_phase_and_ready_until_its_report_is_old():
+    def reported(age: timedelta) -> Decision:
+        when = (NOW - age).isoformat()
+        status = {"discoveredBackends": [{"name": "e", "status": "unavailable", "lastHealthCheck": when}]}
+        return decide(make({}, entry(), dialect=Dialect.TOOLHIVE, pods=PodCounts(ready=1), status=status))
+
+    fresh, old = reported(timedelta(seconds=30)), reported(timedelta(seconds=91))
+    assert fresh.health_is_reported
+    assert fresh.look_again == pytest.approx(61)
+    assert not old.health_is_reported
+    assert old.look_again is None
+
+
+def test_the_status_ends_at_its_limit_and_says_so_while_failures_stay():
+    members = [entry(f"e{index:05}", auth_config="good" if index % 2 else "gone") for index in range(3000)]
+    configs = {"good": auth_config("good", {"type": "unauthenticated"})}
+    decision = decide(make({}, *members, auth_configs=configs))
+    size = len(json.dumps([condition.as_dict() for condition in decision.conditions]))
+    assert size < 300 * 1024
+    assert said(decision)["StatusTruncated"] == "True/StatusTooLarge"
+    assert said(decision)["Valid"] == "True/ValidationSucceeded"
+    kept = [condition for condition in decision.conditions if condition.type.startswith("DiscoveredAuthConfig-")]
+    assert kept
+    assert {condition.status for condition in kept} == {"False"}
+
+
+MEMBERS = st.builds(
+    Member,
+    type=st.sampled_from(MemberType),
+    name=st.sampled_from(["a", "b", "a-b", "a.b", "c" * 63]),
+    order=st.tuples(st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]), st.text("ab", max_size=3)),
+    url=st.sampled_from(["", "https://x.example/", "http://10.0.0.1/", "nonsense"]),
+    transport=st.sampled_from(["sse", "streamable-http", "stdio"]),
+    phase=st.sampled_from(["", "Valid", "Ready", "Failed"]),
+    auth_config=st.sampled_from(["", "bad", "keyless", "good", "none"]),
+    ca_config_map=st.sampled_from(["", "c", "pki"]),
+    ca_key=st.just("ca.crt"),
+    plain_headers=st.dictionaries(st.sampled_from(["X-A", "Host", "é"]), st.sampled_from(["v", "a\nb"]), max_size=2),
+    secret_headers=st.lists(
+        st.builds(
+            SecretHeader, st.sampled_from(["X-A", "X.A", "Cookie"]), st.sampled_from(["s", "none"]), st.just("k")
+        ),
+        max_size=2,
+    ).map(tuple),
+    annotations=st.dictionaries(st.sampled_from(["team", "kubernetes.io/x"]), st.text(max_size=3), max_size=2),
+    problem=st.sampled_from(["", "", "it is being deleted"]),
+)
+
+
+@given(
+    st.lists(MEMBERS, max_size=6),
+    st.sampled_from(Dialect),
+    st.sampled_from(["inline", "discovered"]),
+    st.sampled_from(GroupState),
+)
+def test_any_group_gives_a_decision_that_is_sound(members, dialect, source, group):
+    material = MATERIAL | {
+        "auth_configs": MATERIAL["auth_configs"] | {"good": auth_config("good", TOKEN)},
+        "config_maps": {"pki": Facts(frozenset({"ca.crt"}), frozenset({"ca.crt"}))},
+    }
+    snapshot = make({"outgoingAuth": {"source": source}}, *members, dialect=dialect, group=group, **material)
+    decision = decide(snapshot)
+    assert decide(snapshot) == decision, "the same input gives the same bytes"
+    types = [condition.type for condition in decision.conditions]
+    assert len(types) == len(set(types))
+    for condition in decision.conditions:
+        rule = VIRTUALMCPSERVER.rule(condition.type)
+        assert rule.mirrors or condition.reason in (rule.true if condition.status == "True" else rule.false)
+        assert condition.observed_generation == 3
+    if decision.intents.deployment is None:
+        return
+    assert group is GroupState.READY
+    pod = decision.intents.deployment["spec"]["template"]["spec"]
+    names = [variable["name"] for variable in pod["containers"][0]["env"]]
+    assert len(names) == len(set(names))
+    volumes = [volume["name"] for volume in pod["volumes"]]
+    assert len(volumes) == len(set(volumes))
+    assert "none" not in json.dumps(pod), "nothing refers to what is missing"
+    load_config(decision.intents.config_map["data"]["config.yaml"], dialect=dialect)
