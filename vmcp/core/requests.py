@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.wire.jsonrpc import dumps, fields, join
+from vmcp.wire.jsonrpc import dumps, fields
 
 _MRTR = ("inputResponses", "requestState")
 
@@ -66,14 +66,14 @@ def without_answers(params: bytes) -> bytes:
     members = fields(params)
     for name in _MRTR:
         members.pop(name, None)
-    return join(members)
+    return dumps(members)
 
 
 def with_name(params: bytes, name: str) -> bytes:
     """Return the params for a tool or prompt that has another name at its backend."""
     members = fields(params)
     members["name"] = Raw(dumps(name))
-    return join(members)
+    return dumps(members)
 
 
 class Reference(msgspec.Struct):
@@ -108,5 +108,5 @@ def with_reference(params: bytes, name: str) -> bytes:
     members = fields(params)
     ref = fields(members["ref"])
     ref["name"] = Raw(dumps(name))
-    members["ref"] = Raw(join(ref))
-    return join(members)
+    members["ref"] = Raw(dumps(ref))
+    return dumps(members)

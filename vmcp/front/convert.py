@@ -14,7 +14,7 @@ from typing import Final
 from vmcp.backend.interface import Kind
 from vmcp.core.items import LIST_MEMBER
 from vmcp.core.views import Page
-from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
+from vmcp.wire.jsonrpc import RpcError, dumps, fields
 from vmcp.wire.protocol import INVALID_PARAMS, META_SERVER_INFO, RESOURCE_NOT_FOUND_LEGACY
 
 _MODERN_ONLY: Final = ("resultType", "ttlMs", "cacheScope")
@@ -37,7 +37,7 @@ def to_legacy(result: bytes) -> bytes:
     members = fields(result)
     for name in _MODERN_ONLY:
         members.pop(name, None)
-    return join(members)
+    return dumps(members)
 
 
 def error_to_modern(error: RpcError) -> RpcError:
