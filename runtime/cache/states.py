@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runtime._kit.backoff import BackoffSettings
+from runtime.wire.decode import DecodeError, UnexpectedKindError
 from runtime.wire.errors import (
     TOO_LARGE_RESOURCE_VERSION,
     ApiError,
@@ -28,6 +29,7 @@ from runtime.wire.errors import (
     ExpiredError,
     InvalidError,
     NotFoundError,
+    TransportError,
 )
 
 
@@ -188,6 +190,9 @@ def advance(state: State, outcome: Outcome, settings: ReflectorSettings, *, stre
         case WentBack():
             # Only a quorum read tells which of the two it is.
             return Step(start(streaming=streaming), "version_regression")
+        case Failed(version=None, error=error) if isinstance(state, Watching):
+            # A mistake of ours, in a transform perhaps: what the store has cannot be trusted any more.
+            return Step(start(streaming=streaming), error_cause(error), pause=True)
         case Ended(version=None) | Failed(version=None) | Silent(version=None):
             return _initial_failed(state, outcome, streaming=streaming)
         case Ended(version=str(version), events=events, seconds=seconds):
@@ -260,5 +265,13 @@ def _cause(outcome: Outcome) -> str:
 
 
 def error_cause(error: Exception) -> str:
-    """Return a short constant name of an error: the HTTP status, or `connection`."""
-    return str(error.status) if isinstance(error, ApiError) else "connection"
+    """Return a short constant name of an error: the HTTP status, `connection`, or `internal`."""
+    match error:
+        case ApiError():
+            return str(error.status)
+        case TransportError():
+            return "connection"
+        case DecodeError() | UnexpectedKindError():
+            return "unreadable"
+        case _:
+            return "internal"
