@@ -99,8 +99,10 @@ class Cluster:
         """Nothing is asked of the server and nothing changes while nothing happens."""
         before, versions = len(list(self.requests())), await self._versions()
         await asyncio.sleep(seconds)  # the behaviour under test is that nothing happens in this time
-        assert list(self.requests())[before:] == []
-        assert await self._versions() == versions
+        asked = [f"{e['verb']} {e['requestURI']} {e['requestReceivedTimestamp']}" for e in self.requests()]
+        assert asked[before:] == [], asked[before:]
+        after = await self._versions()
+        assert after == versions, (versions, after)
 
     async def _versions(self) -> dict[str, str]:
         kinds = ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig")

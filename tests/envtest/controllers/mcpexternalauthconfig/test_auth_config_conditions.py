@@ -170,6 +170,7 @@ async def test_a_held_config_is_written_once_and_then_left_alone(cluster: Cluste
     await cluster.create("MCPServer", "user", {"image": "i", "externalAuthConfigRef": {"name": "a"}})
     await cluster.delete(KIND, "a")
     await cluster.until(KIND, "a", DeletionBlocked="True/ReferencedByWorkloads")
+    await event(cluster, "Warning", "DeletionBlocked")
     assert cluster.status_writes("mcpexternalauthconfigs") == ["a", "a"]
     await cluster.assert_idle()
 
