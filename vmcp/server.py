@@ -354,6 +354,7 @@ async def serve(
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # the audit line names the peer of the connection, not what a header claims
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,

@@ -117,6 +117,8 @@ class Call:
         log_level: The client's level, None = it wants no log messages (modern: no `logLevel`).
         client_capabilities: Raw JSON object: exactly what the client declared.
         client_info: Raw JSON object of the client, None = the gateway's.
+        enveloped: `params._meta` holds the modern client's own envelope, checked by the front: a modern backend gets
+            the bytes as they are.
         sink: Progress and log notifications of this call; None = dropped.
         bridge: See the module's table.
         relay_input: See the module's table.
@@ -134,6 +136,7 @@ class Call:
     log_level: str | None = None
     client_capabilities: bytes = EMPTY_OBJECT
     client_info: bytes | None = None
+    enveloped: bool = False
     sink: NotificationSink | None = None
     bridge: ServerRequestBridge | None = None
     relay_input: bool = False
@@ -156,7 +159,7 @@ class InputRequired:
     result: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Reply:
     """What the backend answered: exactly one of `result`, `error`, `input_required`.
 

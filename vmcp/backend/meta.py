@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from vmcp.backend.interface import Call
 from vmcp.trace import TraceContext
-from vmcp.wire.jsonrpc import dumps, fields, join
+from vmcp.wire.jsonrpc import dumps, fields, join, join_raw
 from vmcp.wire.protocol import ENVELOPE_KEYS, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_VERSION, MODERN
 
 CLIENT_NAME = "mcp-operator-vmcp"
@@ -43,21 +43,26 @@ def _rewrite(params: bytes, drop: frozenset[str], *added: bytes) -> bytes:
     members = fields(params)
     meta = fields(members.pop("_meta", None))
     kept = {key: value for key, value in meta.items() if key not in drop} if meta else meta
-    parts = [join(kept)[1:-1] if kept else b"", *added]
+    parts = [join_raw(kept)[1:-1] if kept else b"", *added]
     inner = b",".join([part for part in parts if part])
     if not members:
         return b'{"_meta":{%b}}' % inner if inner else b"{}"
-    head = join(members)[:-1]
+    head = join_raw(members)[:-1]
     return b'%b,"_meta":{%b}}' % (head, inner) if inner else head + b"}"
 
 
 def modern_params(call: Call) -> bytes:
     """Return the params of a modern request: the client's own capabilities, never the gateway's."""
+    if call.enveloped and (call.trace is None or b'"traceparent"' in call.params):
+        return _with_answers(call, call.params)
     added = [
         _envelope(call.client_capabilities, call.client_info or OWN_INFO, call.log_level),
         _trace_members(call.trace),
     ]
-    params = _rewrite(call.params, _DROPPED_MODERN, *added)
+    return _with_answers(call, _rewrite(call.params, _DROPPED_MODERN, *added))
+
+
+def _with_answers(call: Call, params: bytes) -> bytes:
     if call.input_responses is None and call.request_state is None:
         return params
     members = fields(params)

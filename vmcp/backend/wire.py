@@ -75,7 +75,7 @@ class Wire:
         trace: TraceContext | None,
         transport: Sequence[tuple[str, str]],
         deadline: float,
-    ) -> list[tuple[str, str]]:
+    ) -> Sequence[tuple[str, str]]:
         try:
             if principal is None:
                 auth = await self._auth.probe_headers(deadline=deadline)
@@ -83,10 +83,9 @@ class Wire:
                 auth = await self._auth.headers(principal, deadline=deadline)
         except AuthUnavailable as err:
             raise BackendAuthFailed(self.name, str(err), sent=False) from err
-        out: list[tuple[str, str]] = [] if trace is None else list(trace.fields())
         if not (passthrough or self._static or auth):
-            out.extend(transport)
-            return out
+            return transport if trace is None else [*trace.fields(), *transport]
+        out: list[tuple[str, str]] = [] if trace is None else list(trace.fields())
         taken = {name for name, _ in out} | {name.lower() for name, _ in auth}
         for name, value in self._static:
             if name.lower() not in taken:

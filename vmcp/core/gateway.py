@@ -197,6 +197,7 @@ class Gateway:
             log_level=caller.log_level,
             client_capabilities=caller.capabilities,
             client_info=caller.info,
+            enveloped=caller.era is Era.MODERN,
             sink=caller.sink,
             bridge=caller.bridge,
         )

@@ -18,7 +18,8 @@ from vmcp.http.types import BadRequest, BadResponse, ConnectionLost, Headers, Li
 from vmcp.wire.protocol import HeaderError, check_header, is_token
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_SAFE_TARGET_END: Final = frozenset(range(0x21, 0x7F))
+_MAX_HEADS: Final = 4096
+"""Encoded heads that are kept."""
 
 
 class HttpClient(Protocol):
@@ -86,6 +87,7 @@ class Client:
         self._resolve = resolve or {}
         self._pools: dict[Origin, Pool] = {}
         self._names: set[str] = set()
+        self._heads: dict[tuple[str, str, Headers], bytes] = {}
         self.pool = self._pool(origin)
 
     def _pool(self, origin: Origin) -> Pool:
@@ -110,7 +112,8 @@ class Client:
         Args:
             method: GET, POST or DELETE.
             target: Path and query on the client's origin.
-            headers: Everything but Host, Content-Length and Connection.
+            headers: Everything but Host, Content-Length and Connection. A tuple is taken for one that comes again:
+                its encoded form is kept, so it must hold nothing secret and nothing that differs per call.
             body: None = no body.
             timeout: Seconds for everything: a connection, the request, the whole answer (a stream: its head).
             idempotent: Once more on a new connection when a kept one died without a byte of an answer. Without it,
@@ -147,22 +150,32 @@ class Client:
         return await connection.request(data, deadline)
 
     def _encode(self, origin: Origin, method: str, target: str, headers: Headers, body: bytes | None) -> bytes:
+        length = b"\r\n\r\n" if body is None else b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+        if not isinstance(headers, tuple) or origin is not self._origin:
+            return self._head(origin, method, target, headers) + length + (body or b"")
+        key = (method, target, headers)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[key] = self._head(origin, method, target, headers)
+        return head + length + (body or b"")
+
+    def _head(self, origin: Origin, method: str, target: str, headers: Headers) -> bytes:
+        """Return request line and headers, checked. Anything that could break out of its line is refused."""
         lines = [f"{method} {target} HTTP/1.1\r\nhost: {origin.authority}"]
         lines += [f"{name}: {value}" for name, value in headers]
-        if body is not None:
-            lines.append(f"content-length: {len(body)}")
         head = "\r\n".join(lines)
         count = len(lines)
         if head.count("\n") != count or head.count("\r") != count or "\0" in head:
             self._refuse(target, headers)
-        known = self._names
         for name, _value in headers:
-            if name not in known:
+            if name not in self._names:
                 self._check_name(name)
         if " " in target or not target.isascii():
             raise BadRequest("the request target is not a URL path")
         try:
-            return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
+            return head.encode("latin-1")
         except UnicodeEncodeError:
             raise BadRequest("a header value cannot be written as bytes") from None
 

@@ -145,8 +145,12 @@ def fields(raw: bytes | Raw | None) -> dict[str, Raw]:
 
 def join(members: Mapping[str, Raw | bytes]) -> bytes:
     """Return the JSON object of raw members, in their order."""
-    parts = [b"%b:%b" % (_encoder.encode(key), bytes(value)) for key, value in members.items()]
-    return b"{" + b",".join(parts) + b"}"
+    return _encoder.encode({key: value if type(value) is Raw else Raw(value) for key, value in members.items()})
+
+
+def join_raw(members: Mapping[str, Raw]) -> bytes:
+    """Return the same for members that are `Raw` already, as `fields` gives them: one pass in C."""
+    return _encoder.encode(members)
 
 
 def dumps(value: object) -> bytes:

@@ -642,3 +642,11 @@ def test_tools_with_annotations_against_the_rules_are_dropped(raw_tool) -> None:
 
 def test_tools_without_annotations_are_not_even_parsed() -> None:
     assert mirror_of(b'{"name": not json}') == ()
+
+
+def test_an_envelope_that_the_front_checked_passes_as_it_is() -> None:
+    assert modern_params(Call(method="tools/call", params=PARAMS, enveloped=True)) is PARAMS
+    trace = TraceContext("a" * 32, "b" * 16)
+    assert b"traceparent" in modern_params(Call(method="tools/call", params=PARAMS, enveloped=True, trace=trace))
+    again = modern_params(Call(method="tools/call", params=PARAMS, enveloped=True, request_state="s"))
+    assert json.loads(again) == json.loads(PARAMS) | {"requestState": "s"}
