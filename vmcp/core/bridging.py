@@ -29,6 +29,7 @@ from vmcp.core.seal import Sealer
 from vmcp.core.snapshot import Route
 from vmcp.core.state import TTL, RequestState, request_digest, seal_state
 from vmcp.core.types import Caller, Outcome, failed
+from vmcp.core.url_elicitation import modern_params, pages_as_requests
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import (
     ELICIT,
@@ -116,6 +117,9 @@ class Bridging:
                 result = _with_state(asked, state)
             return _asked(result, route, reply.status)
         outcome = conclude(reply, route)
+        pages = None if reply.error is None else pages_as_requests(reply.error, caller.capabilities)
+        if pages is not None:
+            return _asked(_input_required(pages, self._state(caller, route, method, arguments)), route, reply.status)
         if missing and outcome.verdict is not Verdict.SUCCESS:
             # The backend could not go on without asking: that is what the client must hear.
             return Outcome(
@@ -168,7 +172,7 @@ def _checking(declared: dict[str, Raw], missing: list[str]) -> Callable[[ServerR
             if CAPABILITY.get(method) not in declared:
                 missing.append(method)
                 raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
-            return await ask(method, params)
+            return await ask(method, modern_params(method, params))
 
         return bridge
 

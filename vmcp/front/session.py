@@ -23,6 +23,7 @@ from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.core.sessions import BackendSessions
+from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.settings import FrontSettings
 from vmcp.front.streams import Streams
 from vmcp.wire.jsonrpc import Message, RpcError, fields, notification, request
@@ -136,7 +137,7 @@ class LegacySession:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked[key] = answer
         try:
-            send(request(key, method, params))
+            send(request(key, method, legacy_params(method, params)))
             async with asyncio.timeout(self.ask_timeout):
                 return await answer
         except TimeoutError:

@@ -157,6 +157,16 @@ async def test_a_backends_question_travels_on_the_stream_of_its_call_and_the_ans
     assert done.events[-1]["result"]["said"] == {"action": "accept", "content": {}}
 
 
+async def test_a_page_that_a_modern_backend_wants_visited_gets_the_id_that_legacy_clients_need(w):
+    w.backends["a"].answer = asking(params=b'{"mode":"url","message":"?","url":"https://x.test"}')
+    call = w.legacy("tools/call", {"name": "echo"})
+    question = (await call.until(lambda answer: len(answer.events) == 2)).events[-1]
+    assert question["params"]["elicitationId"]
+    assert question["params"]["url"] == "https://x.test"
+    await w.post({"jsonrpc": "2.0", "id": question["id"], "result": {}}, w.session_headers()).answer()
+    await call.answer()
+
+
 async def test_nobody_else_can_answer_a_question(world, backend):
     w = world(backend("a", tools=[TOOL]))
     await w.initialize({"elicitation": {}}, headers=BOB)

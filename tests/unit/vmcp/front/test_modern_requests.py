@@ -333,6 +333,29 @@ async def test_a_legacy_backends_question_becomes_input_required_and_the_call_go
     assert error(replay) == (400, -32602)
 
 
+async def test_pages_to_be_visited_first_become_input_required_and_the_retry_is_the_call_again(world, backend):
+    from msgspec import Raw
+
+    w = world(backend("a", tools=[TOOL]))
+    page = {"mode": "url", "message": "Log in", "url": "https://login.test", "elicitationId": "e1", "x": 1.5}
+    error_ = RpcError(-32042, "visit", Raw(json.dumps({"elicitations": [page]}).encode()))
+    w.backends["a"].answer = lambda call: Reply(error=error_)
+    plain = await w.modern("tools/call", {"name": "echo"}, clientCapabilities={"elicitation": {"form": {}}}).answer()
+    assert error(plain) == (200, -32042)
+    capable = {"clientCapabilities": {"elicitation": {"url": {}}}}
+    asked = (await w.modern("tools/call", {"name": "echo"}, **capable).answer()).json["result"]
+    assert asked["inputRequests"] == {
+        "page-1": {
+            "method": "elicitation/create",
+            "params": {"mode": "url", "message": "Log in", "url": "https://login.test", "x": 1.5},
+        }
+    }
+    w.backends["a"].answer = w.backends["a"].echo
+    retry = {"name": "echo", "inputResponses": {"page-1": {"action": "accept"}}, "requestState": asked["requestState"]}
+    done = (await w.modern("tools/call", retry, **capable).answer()).json["result"]
+    assert json.loads(done["content"][0]["text"])["params"]["name"] == "echo"
+
+
 async def test_a_backend_that_cannot_go_on_without_asking_is_told_as_a_missing_capability(world, backend):
     from vmcp.backend.interface import RpcFault
 
