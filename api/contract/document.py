@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from api.contract.config import Dialect
@@ -15,13 +16,14 @@ _FREE = frozenset({"arguments", "schema", "defaultResults", "parameters"})
 
 def to_document(section: Section, dialect: Dialect) -> dict[str, Any]:
     """Return the mapping to write, as yaml.v3 with omitempty everywhere would order and shorten it."""
-    found = {}
-    for name, field in type(section).model_fields.items():
-        key = field.alias or name
+    found: dict[str, Any] = {}
+    for name, key, omit_zero, free in _plan(type(section)):
         value = getattr(section, name)
-        if value is None or (field.default is not None and _is_zero(value)):
+        if value is None or (omit_zero and _is_zero(value)):
             continue
-        if key in _FREE or (key == "default" and not isinstance(value, Section | Duration)):
+        if type(value) is str:
+            found[key] = value
+        elif free or (key == "default" and not isinstance(value, Section | Duration)):
             found[key] = _sorted(value)
         elif isinstance(section, Bucket) and isinstance(value, Duration):
             # metav1.Duration has no YAML form of its own: yaml.v3 writes the struct around it.
@@ -31,11 +33,22 @@ def to_document(section: Section, dialect: Dialect) -> dict[str, Any]:
     return found
 
 
+@cache
+def _plan(section: type[Section]) -> tuple[tuple[str, str, bool, bool], ...]:
+    """Attribute, key, whether a zero is left out, whether it is a free map; once per class, not per backend."""
+    return tuple(
+        (name, field.alias or name, field.default is not None, (field.alias or name) in _FREE)
+        for name, field in section.model_fields.items()
+    )
+
+
 def _is_zero(value: Any) -> bool:
     return not isinstance(value, Section | Duration) and not value
 
 
 def _value(value: Any, dialect: Dialect) -> Any:
+    if type(value) is str:
+        return value
     match value:
         case Section():
             return to_document(value, dialect)

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from api.contract.config import Dialect, VmcpConfig
+from api.contract.config import Backend, Dialect, VmcpConfig
 from api.contract.defaults import with_defaults
 from api.contract.dialect import dialect_errors
 from api.contract.document import to_document
@@ -19,10 +19,13 @@ from api.contract.nearest import nearest
 from api.contract.section import Section
 from api.contract.validation import validate_config
 from api.contract.yaml_reader import read_yaml
-from api.contract.yaml_writer import write_yaml
+from api.contract.yaml_writer import Rendered, render_item, write_yaml
 
 MAX_CONFIG_BYTES = 64 * 1024 * 1024
 """Longest document, unpacked. A ConfigMap holds 1 MiB; YAML of thousands of backends packs to a twentieth."""
+
+_MOST_TEXTS = 16_384
+_backend_texts: dict[tuple[Any, ...], str] = {}
 
 _GZIP = b"\x1f\x8b"
 _SENTENCES = {
@@ -82,7 +85,32 @@ def dump_config(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> bytes:
     errors = dialect_errors(config, dialect)
     if errors:
         raise ConfigErrors(errors)
-    return write_yaml(to_document(config, dialect)).encode()
+    document = to_document(config.model_copy(update={"backends": ()}), dialect)
+    if config.backends:
+        backends = Rendered("".join(_backend_text(backend, dialect) for backend in config.backends))
+        # Their place is after name and groupRef, those of the two that are there.
+        head = {key: document.pop(key) for key in ("name", "groupRef") if key in document}
+        document = head | {"backends": backends} | document
+    return write_yaml(document).encode()
+
+
+def _backend_text(backend: Backend, dialect: Dialect) -> str:
+    """Return the lines of one backend; a group of thousands is written again whenever one of them changes."""
+    forward = backend.header_forward
+    identity = (
+        *(backend.name, backend.url, backend.transport, backend.type, backend.ca_bundle_path),
+        tuple(backend.metadata.items()),
+        forward is not None,
+        tuple(forward.add_plaintext_headers.items()) if forward is not None else (),
+        tuple(forward.add_headers_from_secret.items()) if forward is not None else (),
+    )
+    text = _backend_texts.get(identity)
+    if text is None:
+        if len(_backend_texts) >= _MOST_TEXTS:
+            _backend_texts.clear()
+        item = to_document(backend, dialect)
+        text = _backend_texts[identity] = render_item(item) if item else "    - {}\n"
+    return text
 
 
 def pack_config(document: bytes) -> bytes:

@@ -10,6 +10,7 @@ text, a number or a flag; yaml.v3 decides in the same way.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -163,7 +164,12 @@ class Section(BaseModel):
     @classmethod
     def keys(cls) -> tuple[str, ...]:
         """Return the keys that this section knows, in the order in which they are written."""
-        return tuple(field.alias or name for name, field in cls.model_fields.items())
+        return _keys(cls)
+
+
+@cache
+def _keys(section: type[Section]) -> tuple[str, ...]:
+    return tuple(field.alias or name for name, field in section.model_fields.items())
 
 
 Span = Annotated[Duration, BeforeValidator(_span)]

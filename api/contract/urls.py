@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import SplitResult, urlsplit
 
@@ -44,6 +45,7 @@ _SUSPICIOUS = re.compile(r"[\x00-\x20\x7f\\]")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
+@lru_cache(maxsize=16_384)
 def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
     """Say why a remote URL may not be used; None when it may.
 
@@ -71,6 +73,7 @@ def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
     return _host_problem(_normalized(host), _is_bracketed(parts), allow_private=allow_private)
 
 
+@lru_cache(maxsize=16_384)
 def has_http_url_shape(url: str) -> bool:
     """Whether a text is an http(s) URL with a host; nothing is said about where it leads."""
     if _SUSPICIOUS.search(url):

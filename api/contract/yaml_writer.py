@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@+=-]*(?::[A-Za-z0-9_./@+=-]+)*")
@@ -20,42 +21,61 @@ _WORDS = frozenset(
 )
 
 
+class Rendered(str):
+    """Lines that are YAML already, ending with a line break; the value of a key, on the lines below it."""
+
+    __slots__ = ()
+
+
 def write_yaml(document: Mapping[str, Any]) -> str:
     """Return the document; mappings keep their order, so sort free maps before."""
     if not document:
         return "{}\n"
-    return "".join(_mapping(document, ""))
+    lines: list[str] = []
+    _mapping(document, "", "", lines)
+    return "".join(lines)
 
 
-def _mapping(mapping: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _mapping(mapping: Mapping[str, Any], first: str, indent: str, lines: list[str]) -> None:
+    """Append the lines; `first` stands before the first key: the indentation, or that with the dash of a sequence."""
+    head = first
     for key, value in mapping.items():
-        yield from _entry(f"{indent}{_scalar(key)}:", value, f"{indent}    ")
-
-
-def _entry(head: str, value: Any, inner: str) -> Iterator[str]:
-    if isinstance(value, Mapping) and value:
-        yield f"{head}\n"
-        yield from _mapping(value, inner)
-    elif isinstance(value, list | tuple) and value:
-        yield f"{head}\n"
-        yield from _sequence(value, inner)
-    else:
-        yield f"{head} {_scalar(value)}\n"
-
-
-def _sequence(items: list[Any] | tuple[Any, ...], indent: str) -> Iterator[str]:
-    for item in items:
-        if isinstance(item, Mapping) and item:
-            lines = _mapping(item, f"{indent}  ")
-            # The first key stands on the line of the dash.
-            yield f"{indent}- {next(lines)[len(indent) + 2 :]}"
-            yield from lines
-        elif isinstance(item, list | tuple) and item:
-            lines = _sequence(item, f"{indent}  ")
-            yield f"{indent}- {next(lines)[len(indent) + 2 :]}"
-            yield from lines
+        # Texts are most of what is written, and this loop is most of what writing costs.
+        if type(value) is str:
+            lines.append(f"{head}{_text(key)}: {_text(value)}\n")
+        elif isinstance(value, Rendered):
+            lines.append(f"{head}{_text(key)}:\n{value}")
+        elif value and isinstance(value, Mapping):
+            lines.append(f"{head}{_scalar(key)}:\n")
+            inner = f"{indent}    "
+            _mapping(value, inner, inner, lines)
+        elif value and isinstance(value, list | tuple):
+            lines.append(f"{head}{_scalar(key)}:\n")
+            inner = f"{indent}    "
+            _sequence(value, inner, inner, lines)
         else:
-            yield f"{indent}- {_scalar(item)}\n"
+            lines.append(f"{head}{_scalar(key)}: {_scalar(value)}\n")
+        head = indent
+
+
+def render_item(item: Mapping[str, Any]) -> str:
+    """Return one mapping of a list that is the value of a top-level key."""
+    lines: list[str] = []
+    _sequence([item], "    ", "    ", lines)
+    return "".join(lines)
+
+
+def _sequence(items: list[Any] | tuple[Any, ...], first: str, indent: str, lines: list[str]) -> None:
+    head = first
+    for item in items:
+        # The first key, or the first item, stands on the line of the dash.
+        if item and isinstance(item, Mapping):
+            _mapping(item, f"{head}- ", f"{indent}  ", lines)
+        elif item and isinstance(item, list | tuple):
+            _sequence(item, f"{head}- ", f"{indent}  ", lines)
+        else:
+            lines.append(f"{head}- {_scalar(item)}\n")
+        head = indent
 
 
 def _scalar(value: Any) -> str:
@@ -86,6 +106,7 @@ def _float(value: float) -> str:
     return f"{mantissa}.0{e}{exponent}" if e and "." not in mantissa else text
 
 
+@lru_cache(maxsize=32_768)
 def _text(value: str) -> str:
     if _SPAN.fullmatch(value) or (_PLAIN.fullmatch(value) and value.lower().lstrip(".") not in _WORDS):
         return value

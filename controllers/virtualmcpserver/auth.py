@@ -67,33 +67,16 @@ def resolve_auth_configs(snapshot: Snapshot) -> Resolution:
     return Resolution(specs, failures)
 
 
-def default_reference(snapshot: Snapshot) -> str:
-    """Return the auth config of `outgoingAuth.default`, "" when there is none."""
-    auth = snapshot.spec.outgoing_auth
-    reference = auth.default.external_auth_config_ref if auth is not None and auth.default is not None else None
-    return reference.name if reference is not None else ""
-
-
-def overrides(snapshot: Snapshot) -> dict[str, str | None]:
-    """Return backend -> auth config of `outgoingAuth.backends`; None where the backend's own reference counts."""
-    auth = snapshot.spec.outgoing_auth
-    found: dict[str, str | None] = {}
-    for name, backend in (auth.backends if auth is not None else {}).items():
-        reference = backend.external_auth_config_ref
-        found[name] = reference.name if backend.type == "externalAuthConfigRef" and reference is not None else None
-    return found
-
-
 def reference_of(snapshot: Snapshot, member: Member) -> str | None:
     """Return the auth config that decides for a member; "" for none at all, None when unauthenticated was asked for."""
-    chosen = overrides(snapshot)
+    chosen = snapshot.overrides
     if chosen.get(member.name):
         return chosen[member.name]
     if member.auth_config:
         return member.auth_config
     if member.name in chosen:
         return None
-    return default_reference(snapshot)
+    return snapshot.default_reference
 
 
 def judge_auth(snapshot: Snapshot, member: Member, resolution: Resolution) -> Skipped | None:
@@ -126,7 +109,7 @@ def strategy_for(
     reference = reference_of(snapshot, member)
     if reference is None:
         return UNAUTHENTICATED
-    if not reference or (reference == default_reference(snapshot) and not member.auth_config):
+    if not reference or (reference == snapshot.default_reference and not member.auth_config):
         return None
     return strategy_of(reference, resolution, env_name)
 
@@ -142,10 +125,10 @@ def strategy_of(name: str, resolution: Resolution, env_name: Callable[[EnvInput]
 def auth_conditions(snapshot: Snapshot, resolution: Resolution) -> list[Condition]:
     """Return one condition per reference: of the default, of each override, of each member."""
     found = []
-    default = default_reference(snapshot)
+    default = snapshot.default_reference
     if default:
         found.append(_condition(str(VirtualMCPServerCondition.DEFAULT_AUTH_CONFIG), default, resolution))
-    for backend, name in sorted(overrides(snapshot).items()):
+    for backend, name in sorted(snapshot.overrides.items()):
         if name:
             type_ = named_condition_type(str(VirtualMCPServerCondition.BACKEND_AUTH_CONFIG), backend)
             found.append(_condition(type_, name, resolution))
@@ -167,8 +150,8 @@ def _condition(type_: str, name: str, resolution: Resolution) -> Condition:
 
 def _names(snapshot: Snapshot) -> set[str]:
     names = {member.auth_config for member in snapshot.members}
-    names |= {name for name in overrides(snapshot).values() if name}
-    return (names | {default_reference(snapshot)}) - {""}
+    names |= {name for name in snapshot.overrides.values() if name}
+    return (names | {snapshot.default_reference}) - {""}
 
 
 def _judge(snapshot: Snapshot, name: str) -> MCPExternalAuthConfigSpec | Failure:

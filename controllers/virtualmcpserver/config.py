@@ -31,7 +31,7 @@ from api.contract.errors import join
 from api.contract.identifiers import EnvInput, SecretPurpose, secret_identifier
 from api.contract.volumes import VolumeInput, VolumePurpose
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.auth import Resolution, default_reference, strategy_for, strategy_of
+from controllers.virtualmcpserver.auth import Resolution, strategy_for, strategy_of
 from controllers.virtualmcpserver.members import WORKLOAD_TYPES, Member, MemberType
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
@@ -144,7 +144,8 @@ def _audit(snapshot: Snapshot, base: VmcpConfig) -> dict[str, Any]:
 
 def _backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
     volume = VolumeInput(VolumePurpose.BACKEND_CA, member.name)
-    return Backend(
+    # Every value is a text already; validating thousands of backends for each change would be most of the work.
+    return Backend.model_construct(
         name=member.name,
         url=member.url,
         transport=member.transport,
@@ -196,7 +197,7 @@ def header_input(member: Member, header: str) -> EnvInput:
 def _outgoing(
     snapshot: Snapshot, resolution: Resolution, backends: tuple[Member, ...], env_name: EnvName
 ) -> OutgoingAuth:
-    default = default_reference(snapshot)
+    default = snapshot.default_reference
     auth = snapshot.spec.outgoing_auth
     standing = strategy_of(default, resolution, env_name) if default else None
     if auth is not None and auth.default is not None and not default:

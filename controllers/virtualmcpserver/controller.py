@@ -138,7 +138,7 @@ class VirtualMCPServerReconciler:
         return _next(decision, verdict, due)
 
     def _forget(self, key: Key) -> None:
-        self.dependencies.forget(key)
+        self._observer.forget(key)
         self._publisher.forget(key)
         self._rest.pop(key, None)
 

@@ -29,7 +29,6 @@ from controllers.virtualmcpserver.environment import (
 from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
 from controllers.virtualmcpserver.objects import (
     ConfigTooLargeError,
-    content_checksum,
     desired_config_map,
     desired_identity,
     desired_service,
@@ -226,8 +225,7 @@ def _intents(
         message = "static mode requires at least one backend with valid transport"
         return valid, Verdict(T.CONFIG_PUBLISHED, False, R.NO_USABLE_BACKENDS, message), Intents()
     try:
-        data, packed = render_config(config, snapshot.dialect)
-        checksum = content_checksum(config, snapshot.dialect)
+        data, checksum, packed = render_config(config, snapshot.dialect)
     except ConfigTooLargeError as error:
         return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_TOO_LARGE, str(error)), Intents()
     except ConfigErrors as errors:

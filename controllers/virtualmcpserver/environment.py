@@ -24,7 +24,7 @@ from api.contract.identifiers import (
 from api.contract.strategies import SecretSource
 from api.contract.volumes import VolumeInput, VolumePurpose, assign_volume_names
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.auth import Resolution, default_reference, overrides, reference_of
+from controllers.virtualmcpserver.auth import Resolution, reference_of
 from controllers.virtualmcpserver.config import has_ca, header_input
 from controllers.virtualmcpserver.members import Member, Skipped
 from controllers.virtualmcpserver.references import Referenced
@@ -64,7 +64,7 @@ def member_sources(snapshot: Snapshot, member: Member, resolution: Resolution) -
 
 def all_sources(snapshot: Snapshot, backends: tuple[Member, ...], resolution: Resolution) -> list[EnvSource]:
     """Return the secret variables of strategies and headers, strategies of the spec first, sorted by name within."""
-    named = [default_reference(snapshot), *(name for name in overrides(snapshot).values() if name)]
+    named = [snapshot.default_reference, *(name for name in snapshot.overrides.values() if name)]
     # A variable whose Secret is missing would keep the whole pod from starting.
     spec_sources = [s for s in resolution.sources(named) if snapshot.has_key(s.secret, s.key)]
     found = [_from(source) for source in sorted(spec_sources, key=lambda s: s.input.natural_name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Any
 
 from api.common.model import GROUP as API_GROUP
@@ -24,6 +25,9 @@ MAX_PACKED = 700 * 1024
 """Bytes of gzip: base64 makes four thirds of them."""
 
 
+_PASSING = re.compile(rb"^ +workload_status: .*\n", re.MULTILINE)
+
+
 class ConfigTooLargeError(ValueError):
     """The configuration does not fit into a ConfigMap."""
 
@@ -33,16 +37,17 @@ def config_map_name(name: str) -> str:
     return f"{name}-vmcp-config"
 
 
-def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], bool]:
-    """Return the data of the ConfigMap, and whether it is packed.
+def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], str, bool]:
+    """Return the data of the ConfigMap, its checksum, and whether it is packed.
 
     Raises:
         ConfigTooLargeError: it does not fit.
         ConfigErrors: the dialect cannot say it.
     """
     document = dump_config(config, dialect)
+    checksum = content_checksum(document)
     if len(document) <= MAX_PLAIN:
-        return {"data": {CONFIG_KEY: document.decode()}}, False
+        return {"data": {CONFIG_KEY: document.decode()}}, checksum, False
     if dialect is Dialect.TOOLHIVE:
         raise ConfigTooLargeError(
             f"{len(document) >> 10} KiB of YAML; the stock gateway reads at most {MAX_PLAIN >> 10}"
@@ -50,19 +55,15 @@ def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any],
     packed = pack_config(document)
     if len(packed) > MAX_PACKED:
         raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed")
-    return {"binaryData": {PACKED_KEY: base64.b64encode(packed).decode()}}, True
+    return {"binaryData": {PACKED_KEY: base64.b64encode(packed).decode()}}, checksum, True
 
 
-def content_checksum(config: VmcpConfig, dialect: Dialect) -> str:
+def content_checksum(document: bytes) -> str:
     """Return the hash that rolls the stock gateway's pods.
 
     A member's passing phase stands in the metadata but changes nothing that the gateway does: it does not count.
     """
-    steady = tuple(
-        backend.model_copy(update={"metadata": {k: v for k, v in backend.metadata.items() if k != "workload_status"}})
-        for backend in config.backends
-    )
-    return hashlib.sha256(dump_config(config.model_copy(update={"backends": steady}), dialect)).hexdigest()
+    return hashlib.sha256(_PASSING.sub(b"", document)).hexdigest()
 
 
 def desired_config_map(snapshot: Snapshot, data: dict[str, Any], checksum: str) -> Json:

@@ -34,10 +34,9 @@ from controllers.shared.resources import (
     TOOL_CONFIG,
 )
 from controllers.shared.verdicts import Unreadable, read_model
-from controllers.virtualmcpserver.auth import default_reference, overrides
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.environment import HMAC_KEY
-from controllers.virtualmcpserver.members import read_member
+from controllers.virtualmcpserver.members import Member, read_member
 from controllers.virtualmcpserver.objects import config_map_name, hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
 from controllers.virtualmcpserver.snapshot import PodCounts, PolicyText, Snapshot
@@ -58,6 +57,7 @@ class Observer:
         self._dependencies = dependencies
         self._policies: dict[Key, tuple[str, int, Mapping[str, str]]] = {}
         self._hmac: dict[Key, tuple[str, int, str]] = {}
+        self._members: dict[Key, dict[tuple[Resource, Key], tuple[Record, Member]]] = {}
 
     async def observe(
         self, record: Record, spec: VirtualMCPServerSpec, now: datetime
@@ -71,11 +71,7 @@ class Observer:
         namespace = record.meta.namespace
         self._dependencies.forget(record.key)
         dialect, unknown = choose_dialect(record, self._options)
-        members = tuple(
-            read_member(member)
-            for kind in MEMBER_KINDS
-            for member in self._reader.by_index(kind, GROUP_REF, spec.group_ref.name, namespace=namespace)
-        )
+        members = self._read_members(record.key, spec.group_ref.name)
         snapshot = Snapshot(
             vmcp=record,
             spec=spec,
@@ -92,11 +88,28 @@ class Observer:
         snapshot = self._with_references(snapshot)
         return await self._with_content(snapshot)
 
+    def forget(self, key: Key) -> None:
+        """The gateway is gone."""
+        self._dependencies.forget(key)
+        self._members.pop(key, None)
+
+    def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
+        """Read the members of the group; those that did not change since the last look are not read again."""
+        before = self._members.get(gateway, {})
+        found: dict[tuple[Resource, Key], tuple[Record, Member]] = {}
+        for kind in MEMBER_KINDS:
+            for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace):
+                place = (kind, record.key)
+                known = before.get(place)
+                found[place] = known if known is not None and known[0] is record else (record, read_member(record))
+        self._members[gateway] = found
+        return tuple(member for _, member in found.values())
+
     def _with_references(self, snapshot: Snapshot) -> Snapshot:
         spec = snapshot.spec
         config, auth = spec.config, spec.incoming_auth
-        auth_names = {member.auth_config for member in snapshot.members} | {default_reference(snapshot)}
-        auth_names |= {name for name in overrides(snapshot).values() if name}
+        auth_names = {member.auth_config for member in snapshot.members} | {snapshot.default_reference}
+        auth_names |= {name for name in snapshot.overrides.values() if name}
         tool_names = {*tool_config_names(snapshot), *(member.tool_config for member in snapshot.members)}
         definitions = [ref.name for ref in (config.composite_tool_refs if config is not None else ())]
         if spec.embedding_server_ref is not None:

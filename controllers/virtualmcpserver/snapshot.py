@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 
 from api.contract import Dialect
 from api.v1beta1 import (
@@ -97,6 +98,23 @@ class Snapshot:
     def inline(self) -> bool:
         """Whether the configuration lists the backends; otherwise the gateway watches the group itself."""
         return self.spec.outgoing_auth is not None and self.spec.outgoing_auth.source == "inline"
+
+    @cached_property
+    def default_reference(self) -> str:
+        """The auth config of `outgoingAuth.default`, "" when there is none."""
+        auth = self.spec.outgoing_auth
+        reference = auth.default.external_auth_config_ref if auth is not None and auth.default is not None else None
+        return reference.name if reference is not None else ""
+
+    @cached_property
+    def overrides(self) -> Mapping[str, str | None]:
+        """Backend -> auth config of `outgoingAuth.backends`; None where the backend's own reference counts."""
+        auth = self.spec.outgoing_auth
+        found: dict[str, str | None] = {}
+        for name, backend in (auth.backends if auth is not None else {}).items():
+            reference = backend.external_auth_config_ref
+            found[name] = reference.name if backend.type == "externalAuthConfigRef" and reference is not None else None
+        return found
 
     def has_key(self, secret: str, key: str) -> bool:
         """Whether a Secret has a key. What could not be read for a passing reason counts as there."""
