@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -20,7 +20,16 @@ from vmcp.backend.interface import Call, RpcFault, SessionEvents
 from vmcp.backend.meta import replace_token
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, RequestId, RpcError, fields, loads_str
-from vmcp.wire.protocol import INTERNAL_ERROR, LOG_LEVELS, MESSAGE, METHOD_NOT_FOUND, PING, PROGRESS, SERVER_REQUESTS
+from vmcp.wire.protocol import (
+    CANCELLED,
+    INTERNAL_ERROR,
+    LOG_LEVELS,
+    MESSAGE,
+    METHOD_NOT_FOUND,
+    PING,
+    PROGRESS,
+    SERVER_REQUESTS,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +53,14 @@ class ActiveCall:
         token: The client's own progress token, raw; None = it wants no progress.
         deadline: Loop time; stands still while a bridge is at work.
         waits: What enforces the deadline just now.
+        tasks: Questions of the backend that belong to it and are open.
     """
 
     call: Call
     token: bytes | None
     deadline: float
     waits: HasDeadline | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _questions: int = 0
     _since: float = 0.0
 
@@ -102,7 +113,12 @@ class Inbox:
         self._events = events
         self._post = post
         self._listener = on_notification
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[RequestId, asyncio.Task[None]] = {}
+
+    def end(self, id_: RequestId) -> None:
+        """A call is over: nobody needs the answers to its questions any more."""
+        for task in tuple(self.active.pop(id_).tasks):
+            task.cancel()
 
     def take(self, message: Message, owner: ActiveCall | None) -> None:
         """Take a message that is no response; `owner` is the call on whose stream it came."""
@@ -117,6 +133,9 @@ class Inbox:
         params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
         if method == PROGRESS:
             self._progress(params, owner)
+            return
+        if method == CANCELLED:
+            self._withdrawn(params)
             return
         if owner is not None and method == MESSAGE:
             if owner.call.sink is not None and _severe_enough(params, owner.call.log_level):
@@ -141,12 +160,24 @@ class Inbox:
     def _question(self, message: Message, owner: ActiveCall | None) -> None:
         if owner is None and len(self.active) == 1:
             owner = next(iter(self.active.values()))
-        task = asyncio.get_running_loop().create_task(self._reply(message, owner))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _reply(self, message: Message, owner: ActiveCall | None) -> None:
         id_ = jsonrpc.known_id(message)
+        if id_ is None or id_ in self._tasks:
+            log.info("a question with the id of an open one was dropped", backend=self._backend)
+            return
+        task = self._tasks[id_] = asyncio.get_running_loop().create_task(self._reply(id_, message, owner))
+        task.add_done_callback(lambda _: self._tasks.pop(id_, None))
+        if owner is not None:
+            owner.tasks.add(task)
+            task.add_done_callback(owner.tasks.discard)
+
+    def _withdrawn(self, params: bytes) -> None:
+        """The backend no longer wants an answer."""
+        raw = fields(params).get("requestId")
+        for id_, task in list(self._tasks.items()):
+            if raw is not None and jsonrpc.dumps(id_) == bytes(raw):
+                task.cancel()
+
+    async def _reply(self, id_: RequestId, message: Message, owner: ActiveCall | None) -> None:
         assert isinstance(message.method, str)
         params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
         try:
@@ -180,7 +211,7 @@ class Inbox:
 
     async def close(self) -> None:
         """Give up open questions."""
-        tasks = list(self._tasks)
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -138,7 +138,7 @@ class LegacySession:
             self._cancel(link, id_)
             raise
         finally:
-            del self._inbox.active[id_]
+            self._inbox.end(id_)
         reply = reply_of(self._wire.name, message, id_, status=status, era=Era.LEGACY)
         self._remember(link, call, reply)
         return reply

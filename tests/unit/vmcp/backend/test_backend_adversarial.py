@@ -650,3 +650,80 @@ def test_an_envelope_that_the_front_checked_passes_as_it_is() -> None:
     assert b"traceparent" in modern_params(Call(method="tools/call", params=PARAMS, enveloped=True, trace=trace))
     again = modern_params(Call(method="tools/call", params=PARAMS, enveloped=True, request_state="s"))
     assert json.loads(again) == json.loads(PARAMS) | {"requestState": "s"}
+
+
+# --- questions ---
+
+
+class Questioner:
+    """A legacy server whose tool asks the client, and then does as it is told."""
+
+    def __init__(self, server) -> None:
+        self.answers: list[dict] = []
+        self.then: list[dict] = []
+        server.on["tools/call"] = self.asks
+        server.on[""] = self.answered
+
+    async def asks(self, request) -> None:
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "id": "q1", "method": "elicitation/create", "params": {}})
+        for message in self.then:
+            await request.peer.event({**message, **({"id": request.id} if "result" in message else {})})
+        await request.peer.gone()
+
+    async def answered(self, request) -> None:
+        self.answers.append(request.message)
+        await request.peer.accept()
+
+
+class Asked:
+    """A client that never answers."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.withdrawn = asyncio.Event()
+
+    async def __call__(self, method: str, params: bytes) -> bytes:
+        self.open.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.withdrawn.set()
+        return b"{}"
+
+
+async def test_a_question_ends_with_the_call_that_it_belongs_to(server, backend_of) -> None:
+    Questioner(server)
+    client = Asked()
+    session = backend_of(server.url).open(SessionSpec())
+    task = asyncio.create_task(session.call(call(bridge=client)))
+    await asyncio.wait_for(client.open.wait(), 5)
+    task.cancel()
+    await asyncio.wait_for(client.withdrawn.wait(), 5)
+    await until(lambda: server.posts("notifications/cancelled"))
+    await session.close()
+
+
+async def test_a_question_that_the_backend_withdraws_is_taken_back(server, backend_of) -> None:
+    questioner = Questioner(server)
+    withdrawal = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "q1"}}
+    questioner.then = [withdrawal, {"jsonrpc": "2.0", "result": {"content": []}}]
+    client = Asked()
+    session = backend_of(server.url).open(SessionSpec())
+    reply = await session.call(call(bridge=client))
+    assert reply.result == b'{"content": []}'
+    assert not client.open.is_set() or client.withdrawn.is_set()
+    assert questioner.answers == []
+    await session.close()
+
+
+async def test_without_a_bridge_a_question_is_refused_as_a_client_without_the_capability_would(
+    server, backend_of
+) -> None:
+    questioner = Questioner(server)
+    session = backend_of(server.url).open(SessionSpec())
+    with pytest.raises(BackendTimeout):
+        await session.call(call(0.5))
+    assert questioner.answers[0]["id"] == "q1"
+    assert questioner.answers[0]["error"]["code"] == -32601
+    await session.close()
