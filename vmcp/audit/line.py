@@ -49,33 +49,35 @@ def audit_line(event: AuditEvent, at: float, settings: LineSettings, redactor: R
         redactor: Takes secrets out of every text.
     """
     line: dict[str, Any] = {
-        "metadata": {"auditId": str(uuid.uuid4()), "extra": _extra(event, settings)},
+        "metadata": {"auditId": str(uuid.uuid4()), "extra": _extra(event, settings, redactor)},
         "type": event.type.value,
         "loggedAt": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "source": _source(event),
+        "source": _source(event, redactor),
         "outcome": event.outcome.value,
-        "subjects": _subjects(event.principal),
+        "subjects": _subjects(event.principal, redactor),
         "component": settings.component,
-        "target": _target(event),
+        "target": _target(event, redactor),
     }
-    line = redactor.value(line)
     data = _data(event, settings, redactor)
     if data:
         line["data"] = data
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
-def _source(event: AuditEvent) -> dict[str, Any]:
+# Only what comes from outside is searched for secrets; the rest are words and numbers of our own.
+
+
+def _source(event: AuditEvent, redactor: Redactor) -> dict[str, Any]:
     extra = {}
     if event.user_agent:
-        extra["user_agent"] = _short(event.user_agent)
+        extra["user_agent"] = _short(redactor.text(event.user_agent))
     if event.request_id is not None:
-        extra["request_id"] = _short(event.request_id)
+        extra["request_id"] = _short(redactor.text(event.request_id))
     source: dict[str, Any] = {"type": "network", "value": event.client_ip or "unknown"}
     return {**source, "extra": extra} if extra else source
 
 
-def _subjects(principal: Principal | None) -> dict[str, str]:
+def _subjects(principal: Principal | None, redactor: Redactor) -> dict[str, str]:
     if principal is None:
         return {"user": "unknown"}
     claims = principal.claims
@@ -88,36 +90,36 @@ def _subjects(principal: Principal | None) -> dict[str, str]:
     for key, claim in (("client_id", "client_id"), ("client_id", "azp")):
         if _is_text(claims.get(claim)):
             found.setdefault(key, _short(claims[claim]))
-    return found
+    return {key: redactor.text(value) for key, value in found.items()}
 
 
-def _target(event: AuditEvent) -> dict[str, str]:
+def _target(event: AuditEvent, redactor: Redactor) -> dict[str, str]:
     pairs = {
         "endpoint": "/mcp",
-        "method": event.method,
+        "method": redactor.text(event.method),
         "type": _TARGET_TYPE.get(event.method),
-        "name": event.name,
+        "name": redactor.text(event.name) if event.name else None,
         "backend": event.backend,
         "backend_name": event.backend_tool,
     }
     return {key: _short(value) for key, value in pairs.items() if value}
 
 
-def _extra(event: AuditEvent, settings: LineSettings) -> dict[str, Any]:
+def _extra(event: AuditEvent, settings: LineSettings, redactor: Redactor) -> dict[str, Any]:
     extra: dict[str, Any] = {
         "era": event.era,
         "status": event.status,
         "duration_ms": round(event.duration_ms, 3) if event.duration_ms is not None else None,
         "trace_id": event.trace_id,
         "backend_name": event.backend,
-        "remote_url": bare_url(event.remote_url) if event.remote_url else None,
+        "remote_url": redactor.text(bare_url(event.remote_url)) if event.remote_url else None,
         "auth_method": event.auth_method,
         "remote_status": event.remote_status,
-        "error": event.error,
+        "error": redactor.text(event.error) if event.error else None,
         "session": hashlib.sha256(event.session_id.encode()).hexdigest()[:12] if event.session_id else None,
     }
     if event.principal is not None and (chain := delegation(event.principal.claims, settings.max_delegation_depth)):
-        extra["delegation_chain"] = chain
+        extra["delegation_chain"] = redactor.value(chain)
     return {key: value for key, value in extra.items() if value is not None}
 
 
