@@ -74,7 +74,7 @@ class Bridging:
             reply: Reply | ParkedCall = await session.call(call)
         else:
             reply = await self._parked.run(
-                caller.principal.key, _starter(session, call, _checking(declared, missing)), caller.sink
+                caller.principal.key, _starter(caller, session, call, _checking(declared, missing)), caller.sink
             )
         return self._outcome(caller, route, call.method, arguments, reply, missing)
 
@@ -180,10 +180,15 @@ def _checking(declared: dict[str, Raw], missing: list[str]) -> Callable[[ServerR
 
 
 def _starter(
-    session: BackendSession, call: Call, wrap: Callable[[ServerRequestBridge], ServerRequestBridge]
+    caller: Caller, session: BackendSession, call: Call, wrap: Callable[[ServerRequestBridge], ServerRequestBridge]
 ) -> Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]:
     async def start(ask: ServerRequestBridge, sink: NotificationSink) -> Reply:
-        return await session.call(replace(call, bridge=wrap(ask), sink=sink))
+        # The request that began the call ends when it parks; the sessions stay in use until the call itself ends.
+        caller.sessions.busy += 1
+        try:
+            return await session.call(replace(call, bridge=wrap(ask), sink=sink))
+        finally:
+            caller.sessions.busy -= 1
 
     return start
 

@@ -333,6 +333,23 @@ async def test_a_legacy_backends_question_becomes_input_required_and_the_call_go
     assert error(replay) == (400, -32602)
 
 
+async def test_sessions_with_a_parked_call_are_in_use_until_it_ends(world, backend):
+    w = world(backend("a", tools=[TOOL]))
+
+    async def answer(call):
+        return Reply(result=b'{"said":%b}' % await call.bridge("elicitation/create", b"{}"))
+
+    w.backends["a"].answer = answer
+    capable = {"clientCapabilities": {"elicitation": {}}}
+    asked = (await w.modern("tools/call", {"name": "echo"}, **capable).answer()).json["result"]
+    (sessions,) = w.gateway.shared.all()
+    assert sessions.busy == 1
+    (key,) = asked["inputRequests"]
+    retry = {"name": "echo", "inputResponses": {key: {}}, "requestState": asked["requestState"]}
+    assert (await w.modern("tools/call", retry, **capable).answer()).json["result"]["said"] == {}
+    assert sessions.busy == 0
+
+
 async def test_pages_to_be_visited_first_become_input_required_and_the_retry_is_the_call_again(world, backend):
     from msgspec import Raw
 
