@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
+from api import v1beta1
+from controllers.shared import references
 from controllers.shared.references import auth_config_changed, auth_configs_of
 from controllers.shared.remote import rank
 from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, PROXY, SERVER, VMCP, resource_of
@@ -77,3 +79,15 @@ def test_kinds_are_named_as_the_api_names_them() -> None:
 
     assert resource_of(MCPServerEntry) == ENTRY
     assert str(ENTRY) == "mcpserverentries.toolhive.stacklok.dev"
+
+
+SINGLE_VALUED = {
+    references.GROUP_REF: ("MCPServer", "MCPRemoteProxy", "MCPServerEntry", "MCPRemoteEndpoint", "VirtualMCPServer"),
+    references.CA_BUNDLE_REF: ("MCPServerEntry", "MCPRemoteEndpoint"),
+    references.TOOL_CONFIG_REF: ("MCPRemoteEndpoint",),
+}
+
+
+@pytest.mark.parametrize(("path", "kind"), [(path, kind) for path, kinds in SINGLE_VALUED.items() for kind in kinds])
+def test_what_the_cache_answers_by_index_the_server_answers_by_field_selector(path: str, kind: str) -> None:
+    assert f".{path}" in getattr(v1beta1, kind).definition.selectable
