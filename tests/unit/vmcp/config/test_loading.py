@@ -164,6 +164,22 @@ def test_a_variable_of_two_backends_is_refused():
     assert "more than one backend: a-b, a.b" in message
 
 
+def test_ca_bundles_are_looked_up_below_the_root_but_checked_as_they_stand():
+    entry = backend(type="entry", caBundlePath="/etc/toolhive/ca-bundles/gh/ca.crt")
+    assert load(text(backends=[entry]), {}).settings.backends[0].ca_bundle == "/etc/toolhive/ca-bundles/gh/ca.crt"
+    rooted = load(text(backends=[entry]), {}, root="/srv/pod").settings
+    assert rooted.backends[0].ca_bundle == "/srv/pod/etc/toolhive/ca-bundles/gh/ca.crt"
+    with pytest.raises(ConfigErrors, match="caBundlePath"):
+        load(text(backends=[{**entry, "caBundlePath": "../ca.crt"}]), {}, root="/srv/pod")
+
+
+def test_partial_failure_mode_fails_only_where_the_file_says_so():
+    assert not settings().fail_partial
+    assert not settings(operational={"failureHandling": {"unhealthyThreshold": 2}}).fail_partial
+    assert settings(operational={"failureHandling": {"partialFailureMode": "fail"}}).fail_partial
+    assert not settings(operational={"failureHandling": {"partialFailureMode": "best_effort"}}).fail_partial
+
+
 def test_strategies_are_resolved_per_backend_else_the_default():
     found = settings(
         {"GH_TOKEN": "gh-secret-token", "OBO": "client-s3cret"},
