@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from vmcp.audit.interface import AuditEvent, event_type
+from vmcp.audit.interface import AuditEvent, EventType, event_type
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.auth.interface import Principal, Unauthenticated
 from vmcp.backend.interface import Era, HeaderList
@@ -125,6 +125,7 @@ class Front:
         session_id: str | None = None,
         trace: TraceContext | None = None,
         params: bytes | None = None,
+        kind: EventType | None = None,
     ) -> None:
         """Count a request that ended, and write its audit line."""
         if self.metrics is not None:
@@ -135,7 +136,7 @@ class Front:
         scope, headers, route = arrival.scope, arrival.headers, outcome.route
         client = scope.get("client")
         event = AuditEvent(
-            event_type(method),
+            kind or event_type(method),
             outcome.verdict,
             principal=arrival.principal,
             method=method,

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from vmcp.audit.interface import EventType
 from vmcp.backend.interface import Era
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
@@ -308,6 +309,8 @@ class LegacyFront:
             found = session.streams.find(last)
             if found is not None:
                 stream, after = found
+        kind = EventType.SSE_CONNECTION
+        self._front.record(arrival, Era.LEGACY, "GET", Outcome(), 200, session_id=session.id, kind=kind)
         await self._follow(session, stream, after, receive, send)
 
     async def _follow(
@@ -336,7 +339,10 @@ class LegacyFront:
             HttpError: See there.
         """
         self._check_version(arrival)
-        self.store.end(self._session(arrival))
+        session = self._session(arrival)
+        self.store.end(session)
+        kind = EventType.HTTP_REQUEST
+        self._front.record(arrival, Era.LEGACY, "DELETE", Outcome(), 200, session_id=session.id, kind=kind)
         await answer(send, 200, b"", ())
 
     def reject(self, arrival: Arrival, err: HttpError, method: str) -> None:

@@ -129,6 +129,15 @@ async def test_every_request_leaves_one_line_in_both_eras(w, log, request_, kind
         assert (event.type.value, event.outcome.value) == (kind, outcome)
 
 
+async def test_streams_and_ends_of_sessions_leave_a_line(w, log):
+    stream = w.stream()
+    await stream.until(lambda answer: True)
+    await w.send("DELETE", "/mcp", w.session_headers())
+    await stream.answer()
+    assert [event.type.value for event in log.events] == ["sse_connection", "http_request"]
+    assert {event.session_id for event in log.events} == {w.session_id}
+
+
 async def test_refused_requests_leave_a_line_too(w, log):
     await w.modern("tools/list", headers={"authorization": "Bearer bad"}).answer()
     await w.post(b"{", w.session_headers()).answer()
