@@ -18,6 +18,8 @@ from vmcp.http.types import BadResponse, ConnectionLost, HttpError, HttpTimeout,
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
+_TICK = 0.002
+"""Loops keep time in milliseconds and may be early by one."""
 
 
 class _State(enum.IntEnum):
@@ -40,6 +42,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_deadline",
         "_eof_body",
         "_head_bytes",
         "_headers",
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         "_state",
         "_status",
         "_stream",
+        "_timer",
+        "_timer_at",
         "_touched",
         "_transport",
         "_waiter",
@@ -79,6 +84,9 @@ class Connection(asyncio.Protocol):
         self._stream: Stream | None = None
         self._touched = False
         self._poll: select.poll | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._deadline = 0.0
         self.idle_since = 0.0
         self.keep_for = limits.idle_timeout
         self.served = 0
@@ -130,7 +138,9 @@ class Connection(asyncio.Protocol):
         self._reset_answer()
         waiter: asyncio.Future[Response] = self._loop.create_future()
         self._waiter = waiter
-        timer = self._loop.call_at(deadline, self._expire)
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_at:
+            self._arm(deadline)
         self._transport.write(data)
         try:
             return await waiter
@@ -139,8 +149,6 @@ class Connection(asyncio.Protocol):
             if self._waiter is waiter and self._state is not _State.IDLE:
                 self.abort()
             raise
-        finally:
-            timer.cancel()
 
     @property
     def answered(self) -> bool:
@@ -295,8 +303,20 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
 
-    def _expire(self) -> None:
-        if self._state in {_State.HEAD, _State.BODY}:
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """See whether the request that is under way now is overdue: one timer serves many requests in turn."""
+        self._timer = None
+        if self._state not in {_State.HEAD, _State.BODY}:
+            return
+        if self._loop.time() < self._deadline - _TICK:
+            self._arm(self._deadline)
+        else:
             self._fail(HttpTimeout("the server did not answer in time", sent=True))
 
     def _fail(self, error: HttpError) -> None:
@@ -313,4 +333,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         if self._state is not _State.CLOSED:
             self._state = _State.CLOSED
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._on_close(self)

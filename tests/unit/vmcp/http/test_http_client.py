@@ -537,3 +537,22 @@ def test_urls_are_split_as_the_wire_wants_them(url, authority, target) -> None:
 def test_what_is_no_http_url_is_refused(url) -> None:
     with pytest.raises(ValueError):
         parse_origin(url)
+
+
+async def test_deadlines_of_later_requests_hold_on_a_connection_that_is_used_again(scripted, client_of) -> None:
+    async def handler(peer) -> None:
+        while True:
+            _, body = await peer.request()
+            if body == b"never":
+                await peer.closed()
+                return
+            await peer.ok()
+
+    client = client_of(await scripted.start(handler))
+    for first, second in ((30.0, 0.1), (0.15, 0.4), (0.1, 0.1)):
+        await client.send("POST", "/", [], b"x", timeout=first)
+        began = time.monotonic()
+        with pytest.raises(HttpTimeout):
+            await client.send("POST", "/", [], b"never", timeout=second)
+        assert second - 0.01 <= time.monotonic() - began < second + 2
+    assert scripted.connections == 3
