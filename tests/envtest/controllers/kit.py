@@ -65,7 +65,7 @@ class Cluster:
         return await self.admin.get(API, kind, name, namespace=self.namespace)
 
     async def until(
-        self, kind: str, name: str, timeout: float = 10.0, *, gone: bool = False, phase: str = "", **conditions: str
+        self, kind: str, name: str, timeout: float = 20.0, *, gone: bool = False, phase: str = "", **conditions: str
     ) -> Object:
         """Wait for a phase and for conditions, each written as Type="Status/Reason"; "" for no such condition."""
 

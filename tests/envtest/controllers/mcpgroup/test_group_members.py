@@ -97,7 +97,11 @@ async def test_deleting_a_group_is_not_held_up_by_members(cluster: Cluster) -> N
     await cluster.until(KIND, "g", gone=True)
 
 
-async def test_a_burst_of_members_costs_a_handful_of_group_writes_and_one_write_per_member(cluster: Cluster) -> None:
+async def test_a_burst_of_members_costs_a_handful_of_group_writes_and_one_write_per_member(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members have more patience than usual here, for machines that are too busy to make five groups Ready in time."""
+    monkeypatch.setattr("controllers.shared.remote.GRACE", 60.0)
     names = [f"g{number}" for number in range(5)]
     started = time.monotonic()
     for name in names:
