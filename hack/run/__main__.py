@@ -29,7 +29,10 @@ TIMEOUT = 60.0
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns 0, or 1 when something is not as expected or did not start."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # the same orderly end as Ctrl-C
+    # All end it as Ctrl-C does. SIGINT itself, too: a shell starts background jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return run_check(arguments) if arguments.check_only else run_demo(once=arguments.once)
     except KeyboardInterrupt:
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)  # handled by asyncio while it runs: it cancels cleanly
 
 
 def run_check(arguments: argparse.Namespace) -> int:

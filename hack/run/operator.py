@@ -37,13 +37,14 @@ async def install(kube: Kube, objects: list[Object]) -> tuple[str, str]:
 class Manager:
     """The manager process, as the service account of config/default: it may do what its role says and no more."""
 
-    def __init__(self, handle: Handle, namespace: str, account: str, *, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, handle: Handle, namespace: str, account: str, *, environment: tuple[str, ...] = ()) -> None:
         token = run(handle.service_account_token(namespace, account, seconds=TOKEN_SECONDS))
         self.kubeconfig = handle.token_kubeconfig(account, token)
         self.metrics_port, self._probe_port = free_port(), free_port()
         command = [
             "/usr/bin/env",
             f"POD_NAMESPACE={namespace}",
+            *environment,
             sys.executable,
             str(ROOT / "manager.py"),
             f"--kubeconfig={self.kubeconfig}",
@@ -51,7 +52,6 @@ class Manager:
             f"--health-probe-bind-address={LOOPBACK}:{self._probe_port}",
             "--leader-elect",
             "--log-format=text",
-            *arguments,
         ]
         self.process = ManagedProcess("manager", command, handle.directory / "logs" / "manager.log")
 

@@ -29,7 +29,8 @@ class Demo:
 
     def __init__(self, tmp: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hack.run"],
+            # As a shell's background job: SIGINT ignored at the start.
+            ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "hack.run"],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(tmp)},
             stdout=subprocess.PIPE,
@@ -45,6 +46,10 @@ class Demo:
         for line in self.process.stdout:
             self._queue.put(line)
         self._queue.put(None)
+
+    def rest(self) -> list[str]:
+        """What is left to read of a demo that has ended."""
+        return list(iter(self._queue.get, None))
 
     def until(self, pattern: str, timeout: float = 90.0) -> re.Match[str]:
         while True:
@@ -133,5 +138,7 @@ def test_ctrl_c_ends_it_and_leaves_neither_process_nor_file(demo, kubeconfig):
     assert len(children) == 4, "etcd, kube-apiserver, kube-controller-manager, manager"
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
+    demo.until("==> stopping")
+    assert "Traceback" not in "".join(demo.lines + demo.rest())
     assert psutil.wait_procs(children, timeout=1)[1] == []
     assert not kubeconfig.parent.exists()
