@@ -14,6 +14,8 @@ from controllers.options import DIALECTS, OperatorOptions, read_options
 from runtime import ControllerOptions, ElectionOptions, Manager, ManagerOptions
 from runtime.control.scope import add_scope
 from runtime.manager.faults import UserError, explain
+from runtime.manager.groups import Group
+from runtime.manager.heap import FrozenHeap
 from runtime.manager.preflight import check_access
 from runtime.manager.signals import handle_signals
 from runtime.observe.logs import LEVELS, configure_logging
@@ -100,6 +102,7 @@ async def _run(kubeconfig: str | None, manager_options: ManagerOptions, options:
     manager = Manager(await connect(), manager_options, connect=connect)
     for name in CONTROLLERS:
         importlib.import_module(f"controllers.{name}").setup(manager, options)
+    manager.add(FrozenHeap(), Group.OTHERS)
     handle_signals(manager.stop)
     await check_access(manager)
     await manager.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -10,6 +11,7 @@ from runtime.control.controller import SourceNotSyncedError
 from runtime.election.elector import LeaseLostError
 from runtime.manager.faults import explain
 from runtime.manager.groups import Group, GroupStoppedError, RunnableError, RunnableGroup
+from runtime.manager.heap import FrozenHeap
 from runtime.wire.errors import ForbiddenError
 from tests.support.virtual_time import now, settle, virtual_time
 
@@ -150,3 +152,14 @@ async def test_a_group_that_never_started_stops_without_running_anything():
 )
 def test_failures_that_users_can_mend_are_one_line_and_bugs_are_not_hidden(error, sentence):
     assert explain(error) == sentence
+
+
+@virtual_time
+async def test_a_frozen_heap_is_out_of_the_collectors_sight_until_the_stop():
+    group = RunnableGroup(Group.OTHERS, lambda error: None)
+    group.add(FrozenHeap())
+    before = gc.get_freeze_count()
+    await group.start()
+    assert gc.get_freeze_count() > before + 10_000
+    await group.stop(None)
+    assert gc.get_freeze_count() == 0
