@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from api.contract.errors import ConfigErrors
 from hack.controlplane import (
     BinariesError,
     ControlPlane,
@@ -41,6 +42,7 @@ from hack.demo import clients, servers
 from hack.demo.pod import Pod, materialize
 from hack.demo.servers import LOOPBACK, Remote, TlsTerminator
 from hack.run.operator import Manager, install, rendered
+from vmcp.config.load import load_file
 
 NAMESPACE = "demo"
 GATEWAY = "demo"
@@ -128,7 +130,7 @@ async def generated(handle: Handle, remotes: list[Remote], ca: str, root: Path) 
             deployment = await kube.find("apps/v1", "Deployment", GATEWAY, namespace=NAMESPACE)
             if deployment is not None:
                 pod = await materialize(kube, NAMESPACE, deployment, root)
-                if all(remote.url in pod.config.read_text() for remote in remotes):
+                if all(remote.url in pod.config.read_text() for remote in remotes) and _starts(pod):
                     break
             if time.monotonic() - started > SETTLE:
                 raise DemoError(await _why(kube))
@@ -137,6 +139,19 @@ async def generated(handle: Handle, remotes: list[Remote], ca: str, root: Path) 
     for line in pod.config.read_text().splitlines():
         say(f"      {line}")
     return pod
+
+
+def _starts(pod: Pod) -> bool:
+    """Say whether the gateway would start: the ConfigMap may be a moment ahead of the Deployment's environment.
+
+    A kubelet would start the pod again and again until they agree.
+    """
+    try:
+        load_file(pod.config, pod.environ, root=str(pod.root))
+    except ConfigErrors as error:
+        say(f"    not yet: {error.errors[0]}")
+        return False
+    return True
 
 
 async def _why(kube: Kube) -> str:
