@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from api.conditions import MCPExternalAuthConfigCondition
@@ -14,6 +13,7 @@ from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.memo import PerVersion
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import gather_material, older_namesake, secret_names
 from controllers.shared.resources import (
@@ -121,14 +121,13 @@ class EndpointReconciler:
         return AuthConfig(str(found.path("spec.type") or ""), next(problems, None))
 
 
-@lru_cache(maxsize=128)
-def reports(gateway: Record) -> Mapping[str, str]:
-    """Return what a running gateway reports of its backends: their names and the states of their circuits.
-
-    Remembered per version of the gateway: each of its thousand endpoints asks.
-    """
+def _reported(gateway: Record) -> Mapping[str, str]:
     found: Any = gateway.path("status.discoveredBackends")
     return {b.get("name", ""): b.get("circuitBreakerState") or "" for b in found or () if isinstance(b, dict)}
+
+
+reports = PerVersion(_reported)
+"""What a running gateway reports of its backends: their names and the states of their circuits. Each of them asks."""
 
 
 def open_circuits(reader: Reader, endpoint: Key, group: str) -> tuple[str, ...]:

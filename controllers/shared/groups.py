@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache
 
 from api.conditions import MCPGroupPhase
+from controllers.shared.memo import PerVersion
 from controllers.shared.resources import GROUP
 from runtime import Event, Key, Reader, Record
 
@@ -38,13 +38,12 @@ def group_state(reader: Reader, namespace: str, name: str) -> GroupState:
     return GroupState.READY if is_ready(group) else GroupState.NOT_READY
 
 
-@lru_cache(maxsize=1024)
-def is_ready(group: Record) -> bool:
-    """Whether the group says that it is Ready.
-
-    Remembered per version: thousands of members ask, and the status that is searched holds all their names.
-    """
+def _says_ready(group: Record) -> bool:
     return bool(group.path("status.phase") == MCPGroupPhase.READY)
+
+
+is_ready = PerVersion(_says_ready)
+"""Whether a group says that it is Ready. Thousands of members ask, and the status to search holds all their names."""
 
 
 def group_changed_for_members(event: Event) -> bool:
