@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from api.conditions import VOCABULARIES
+from hack.controlplane import Options
 from hack.run.expect import expectations, read_table
 from manager import parser
 
@@ -152,3 +154,11 @@ def test_deploy_sets_both_images_and_leaves_no_overlay_behind(control_plane):
     assert variables["VMCP_IMAGE"] == "example.com/mcp-vmcp:2"
     assert set(variables) == {"POD_NAMESPACE", "WATCH_NAMESPACE", "VMCP_IMAGE"}
     assert list(root.glob("build.overlay.*")) == []
+
+
+async def test_a_plain_apply_installs_everything_and_a_second_one_changes_nothing(make_control_plane):
+    plane = await asyncio.to_thread(make_control_plane, Options())
+    first = plane.handle.kubectl("apply", "-k", str(CONFIG / "default")).stdout.splitlines()
+    assert all(line.endswith(" created") for line in first)
+    second = plane.handle.kubectl("apply", "-k", str(CONFIG / "default")).stdout.splitlines()
+    assert sorted(second) == sorted(line.replace(" created", " unchanged") for line in first)
