@@ -31,18 +31,17 @@ QUICK = ReflectorSettings(
 """The rules of production with times that a test can wait for."""
 
 
-async def eventually(check: Callable[[], Any], what: str, *, within: float = 10.0) -> Any:
+async def eventually(check: Callable[[], Any], what: str, *, within: float = 10.0, every: float = 0.01) -> Any:
     """Wait until `check` gives something true, and return it."""
     last: Any = None
     try:
         async with asyncio.timeout(within):
             while True:
-                last = check()
-                if asyncio.iscoroutine(last):
-                    last = await last
+                found = check()
+                last = await found if asyncio.iscoroutine(found) else found
                 if last:
                     return last
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(every)
     except TimeoutError:
         raise AssertionError(f"not within {within} s: {what} (last: {last!r})") from None
 
