@@ -75,7 +75,7 @@ lint: venv verify-generated ## style, strict types, import contracts, generated 
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: test-setup ## every suite with fixed seeds (under 10 minutes on 2 cores)
+test: test-setup ## every suite with fixed seeds (budget: 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) tests $(ARGS)
 
 .PHONY: test-long
