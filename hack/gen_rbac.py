@@ -127,6 +127,7 @@ def unused_but_needed() -> dict[str, str]:
     """Permissions that no test uses, as `verb resource.group`, with the reason why they stay."""
     taken_over = "read when an object that another operator wrote by update is taken over; see test_gateway_apply.py"
     generated = (
+        "deployments.apps",
         "services",
         "serviceaccounts",
         "roles.rbac.authorization.k8s.io",
