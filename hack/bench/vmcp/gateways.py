@@ -20,7 +20,7 @@ class Gateway:
 
     Attributes:
         name: In the tables.
-        kind: `direct`, `vmcp`, `full`, `fastmcp`, `tuned` or `binary`.
+        kind: `direct`, `floor`, `vmcp`, `full`, `fastmcp`, `tuned` or `binary`.
         binary: Of `binary`: a program that takes `serve --config F --host H --port P`.
     """
 
@@ -40,10 +40,15 @@ class Gateway:
 
     def tool(self, backend: str = "b0") -> str:
         """Return the name under which a backend's echo is offered."""
+        if self.kind == "floor":
+            return "b_echo"
         return f"{backend}_echo" if self.many else "echo"
 
     def command(self, urls: Sequence[str], port: int, era: str, issuer: oidc.Issuer) -> list[str]:
         """Return the command line."""
+        if self.kind == "floor":
+            script = str(harness.HERE / "spike" / "gateway.py")
+            return [sys.executable, script, "--client", "own", "--backend", urls[0], "--port", str(port)]
         if self.kind in {"fastmcp", "tuned"}:
             script = str(harness.HERE / "fastmcp_proxy.py")
             command = [str(harness.bench_python()), script, "--backend", urls[0], "--port", str(port), "--era", era]

@@ -24,6 +24,7 @@ from gateways import Gateway
 from issuer import Issuer
 
 DIRECT = Gateway("direct", "direct")
+FLOOR = Gateway("floor: strips the prefix, nothing else", "floor")
 OURS = Gateway("vmcp, anonymous", "vmcp")
 FULL = Gateway("vmcp, JWT + Cedar + audit + metrics", "full")
 FASTMCP = (Gateway("FastMCP proxy, as shipped", "fastmcp"), Gateway("FastMCP proxy, tuned", "tuned"))
@@ -141,6 +142,28 @@ def _verdict(era: str, gateway: Gateway, rate: float, added: float, cpu: float) 
     return f">= {budget[0]:.0f}/s, <= {budget[1]:.2f} ms: {wall} (CPU time allows {by_cpu:.0f}/s)"
 
 
+def floor(bench: Bench, windows: int) -> None:
+    """CPU per call beside the smallest gateway that could do the job: holds on a machine that others use, too."""
+    print(f"\n## CPU per call beside the floor, 32 clients, the least of {windows} windows\n")
+    print("| era | gateway | CPU us/call | ratio to the floor |\n|---|---|---|---|")
+    lowest = 0.0
+    for era in ("modern", "legacy"):
+        with harness.backends(era=era) as urls:
+            for gateway in [*([FLOOR] if era == "modern" else []), *(g for g in bench.gateways if g.many)]:
+                harness.say(f"==> CPU per call, {era}: {gateway.name}")
+                with bench.serving(gateway, urls, era) as (url, process):
+                    # A legacy window begins with 32 handshakes on both sides: it must be long enough to forget them.
+                    count, seconds = (windows, 0.25) if era == "modern" else (max(3, windows // 3), 3.0)
+                    samples = [
+                        bench.load(gateway, url, era, process, clients=32, seconds=seconds, warm=0.05)
+                        for _ in range(count)
+                    ]
+                least = min(sample.cpu for sample in samples if sample.cpu)
+                lowest = lowest or least
+                name = gateway.name + _errors(samples)
+                print(f"| {era} | {name} | {least:.0f} | {least / lowest:.2f} |", flush=True)
+
+
 def sizes(bench: Bench, payloads: Sequence[int]) -> None:
     """Throughput by size of the answer."""
     print("\n## Answers by size, modern, 32 clients\n")
@@ -253,7 +276,7 @@ def _pair(
     return two.p50 / one.p50, two.p99 / one.p99
 
 
-PARTS = ("core", "sizes", "spread", "memory", "neighbours")
+PARTS = ("core", "floor", "sizes", "spread", "memory", "neighbours")
 
 
 def main() -> None:
@@ -288,6 +311,8 @@ def main() -> None:
     parts = args.parts.split(",")
     if "core" in parts:
         core(bench)
+    if "floor" in parts:
+        floor(bench, 12)
     if "sizes" in parts:
         sizes(bench, (64, 1_000, 10_000, 100_000, 1_000_000) if args.full else (64, 10_000, 1_000_000))
     if "spread" in parts:
