@@ -50,11 +50,9 @@ def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: 
     given = parse_config(data)
     config = with_defaults(given)
     errors = [*dialect_errors(config, Dialect.NATIVE), *validate_config(config, env=environ), *unsupported(config)]
-    settings: Settings | None = None
-    if not any(_breaks_resolution(error) for error in errors):
-        settings, more = resolve(config, environ, debug=debug, fail_partial=_asks_to_fail(given), root=root)
-        errors += [*more, *_deep_checks(settings)]
-    if errors or settings is None:
+    settings, more = resolve(config, environ, debug=debug, fail_partial=_asks_to_fail(given), root=root)
+    errors += [*more, *_deep_checks(settings)]
+    if errors:
         raise ConfigErrors(_unique(errors))
     return Loaded(settings, hashlib.sha256(data).hexdigest()[:12], config)
 
@@ -92,11 +90,6 @@ def _asks_to_fail(given: VmcpConfig) -> bool:
     """
     failure = given.operational.failure_handling if given.operational is not None else None
     return failure is not None and failure.partial_failure_mode == "fail"
-
-
-def _breaks_resolution(error: ConfigError) -> bool:
-    """Say whether an error leaves values that cannot be turned into settings (unknown words in an enumeration)."""
-    return error.path == "aggregation.conflictResolution"
 
 
 def _deep_checks(settings: Settings) -> Iterator[ConfigError]:

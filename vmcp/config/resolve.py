@@ -297,8 +297,10 @@ def _passthrough(config: VmcpConfig, notes: _Notes) -> tuple[str, ...]:
 
 def _aggregation(given: Aggregation) -> AggregationRules:
     detail = given.conflict_resolution_config
+    # An unknown word was reported already; everything else in the file deserves to be looked at as well.
+    known = given.conflict_resolution in {strategy.value for strategy in Naming}
     return AggregationRules(
-        strategy=Naming(given.conflict_resolution or "prefix"),
+        strategy=Naming(given.conflict_resolution) if known else Naming.PREFIX,
         prefix_format=(detail.prefix_format if detail is not None else "") or "{workload}_",
         priority=tuple(detail.priority_order) if detail is not None else (),
         exclude_all_tools=given.exclude_all_tools,

@@ -336,9 +336,10 @@ def test_every_mistake_is_told_at_once():
         backends=[backend(url="ftp://x"), backend()],
         incomingAuth={"type": "magic"},
         codeMode={"enabled": True},
+        aggregation={"conflictResolution": "prefx"},
     )
     whole = "\n".join(found)
-    for part in ("name", "passthroughHeaders[0]", "backends[0].url", "gh", "incomingAuth.type", "codeMode"):
+    for part in ("name", "passthroughHeaders[0]", "backends[0].url", "gh", "incomingAuth.type", "codeMode", "prefx"):
         assert part in whole
     assert len(found) == len(set(found))
 
