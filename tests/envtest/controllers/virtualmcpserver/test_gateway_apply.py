@@ -299,3 +299,21 @@ def _now() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def test_conditions_that_another_operator_left_behind_are_removed_and_strangers_stay(
+    start: Callable[..., Awaitable[Gateways]], admin: Kube, namespace: str
+) -> None:
+    gateway = await _without_operator(admin, namespace)
+    left = {"status": "False", "reason": "OIDCConfigRefNotFound", "message": "m", "lastTransitionTime": _now()}
+    gateway["status"] = {
+        "phase": "Failed",
+        "oidcConfigHash": "old",
+        "conditions": [left | {"type": "OIDCConfigRefValidated"}, left | {"type": "Mine", "reason": "Stranger"}],
+    }
+    await admin.update(gateway, subresource="status")
+    cluster = await start()
+    found = await cluster.until(
+        KIND, "v", phase="Pending", OIDCConfigRefValidated="", Mine="False/Stranger", Valid="True/ValidationSucceeded"
+    )
+    assert "oidcConfigHash" not in found["status"]
