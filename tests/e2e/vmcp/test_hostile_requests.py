@@ -237,8 +237,8 @@ async def test_slow_senders_are_cut_off_while_others_are_served(house, connect):
     while not all(task.done() for task in drips):
         asked = time.monotonic()
         assert (await client.call("a_echo", nonce="n")).told["nonce"] == "n"
-        assert time.monotonic() - asked < 1.0
-        assert time.monotonic() - started < 20.0, "slow senders are still connected"
+        assert time.monotonic() - asked < 3.0
+        assert time.monotonic() - started < 40.0, "slow senders are still connected"
         await asyncio.wait(drips, timeout=0.25)
     answers = [task.result() for task in drips]
     assert all(answer == b"" or status_of(answer) == 408 for answer in answers)
