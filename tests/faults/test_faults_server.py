@@ -115,7 +115,7 @@ async def test_a_rotated_token_is_used_by_the_next_request(
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
             "metadata": {"name": "new", "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
             "subjects": [{"kind": "ServiceAccount", "name": "new", "namespace": namespace}],
         }
     )
@@ -132,12 +132,18 @@ async def test_a_rotated_token_is_used_by_the_next_request(
     fresh.write_text(await control_plane.service_account_token(namespace, "new") + "\n")
     fresh.replace(file)
     # The binding may need a moment; the identity is new at once.
-    denied = ""
-    try:
-        await client.create(CONFIG_MAP, body)
-    except ForbiddenError as error:
-        denied = str(error)
-    assert f"system:serviceaccount:{namespace}:old" not in denied
+    denied: list[str] = []
+
+    async def created() -> bool:
+        try:
+            await client.create(CONFIG_MAP, body)
+        except ForbiddenError as error:
+            denied.append(str(error))
+            return False
+        return True
+
+    await eventually(created, "the new token is accepted")
+    assert not [text for text in denied if f"system:serviceaccount:{namespace}:old" in text]
     await transport.close()
 
 
@@ -219,7 +225,7 @@ async def test_a_missing_permission_stops_one_informer_only_and_is_named(
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "RoleBinding",
                 "metadata": {"name": "wider", "namespace": namespace},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
                 "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
             }
         )

