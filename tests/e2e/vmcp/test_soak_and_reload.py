@@ -182,12 +182,13 @@ async def test_while_backends_die_and_return_no_answer_is_wrong_and_no_healthy_b
                 for name in names:
                     await caller.once(name, set(names))
     asked = sum(tally.good.values())
-    print(f"{asked} answers in {seconds} s, {kills} kills, failed {dict(tally.failed)}, {memory[-1] // MEBIBYTE} MiB")
+    print(f"{asked} answers in {seconds} s, {kills} kills, failed {dict(tally.failed)}")
+    print("MiB:", [size // MEBIBYTE for size in memory])
     assert tally.wrong == []
     assert tally.lost == []
     assert tally.failed == before
     assert asked > 10 * seconds
-    assert kills >= max(2, seconds // 10)
+    assert kills >= max(2, seconds // 20)
     assert min(tally.good[name] for name in names) > seconds
     assert max(sessions) <= 1
     grown = memory[-1] - memory[len(memory) // 2]
