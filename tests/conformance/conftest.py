@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 class Process:

@@ -41,7 +41,7 @@ def silent() -> Iterator[int]:
 @pytest.fixture
 def connect(everything, gateway, dead, silent, mode):
     ports = {"old": everything("legacy").port, "new": everything("modern").port, "dead": dead, "silent": silent}
-    front = gateway(strategy="prefix", extra={"operational": {"timeouts": {"default": "3s"}}}, **ports)
+    front = gateway(strategy="prefix", extra={"operational": {"timeouts": {"default": "25s"}}}, **ports)
 
     async def elicit(context: Any, params: Any) -> t.ElicitResult:
         return t.ElicitResult(action="accept", content=dict.fromkeys(params.requested_schema["properties"], "mine"))
@@ -88,15 +88,15 @@ async def test_a_header_parameter_is_mirrored_for_the_backend_that_wants_it(conn
 
 
 async def test_dead_and_silent_backends_delay_nobody(connect):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         begun = time.monotonic()
         async with connect() as client:
             await client.list_tools()
             for _ in range(5):
                 said(await client.call_tool("new_echo", {}))
                 said(await client.call_tool("old_echo", {}))
-            # Far below the three seconds that a call to the silent one would take, even on a busy machine.
-            assert time.monotonic() - begun < 2.5
+            # Far below the 25 seconds that a call to the silent one would take, even on a busy machine.
+            assert time.monotonic() - begun < 12
 
 
 async def test_many_calls_at_once_get_their_own_answers(connect, scale):

@@ -24,7 +24,7 @@ def walk(request: pytest.FixtureRequest, everything, gateway):
         front = gateway(everything=everything(era).port)
         runtime = request.getfixturevalue("python_1" if client.endswith(".py") else "node")
         command = [runtime, str(CLIENTS / client), f"http://127.0.0.1:{front.port}/mcp"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
