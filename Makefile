@@ -26,7 +26,8 @@ KUBECTL ?= $(shell command -v kubectl || echo "$$($(BIN)/python -m hack.controlp
 
 PYTEST := $(BIN)/pytest -q
 # A file's tests stay on one worker: what a module-scoped fixture started is used by all of them.
-PARALLEL := -n 2 --dist=loadfile
+# In the order of the folders: the long files first, so that no worker ends with one of them alone.
+PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
 ARGS ?=
 
 .PHONY: help

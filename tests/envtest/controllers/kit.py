@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -97,12 +98,20 @@ class Cluster:
 
     async def assert_idle(self, seconds: float = 2.0) -> None:
         """Nothing is asked of the server and nothing changes while nothing happens."""
+        await self._come_to_rest()
         before, versions = len(list(self.requests())), await self._versions()
         await asyncio.sleep(seconds)  # the behaviour under test is that nothing happens in this time
         asked = [f"{e['verb']} {e['requestURI']} {e['requestReceivedTimestamp']}" for e in self.requests()]
         assert asked[before:] == [], asked[before:]
         after = await self._versions()
         assert after == versions, (versions, after)
+
+    async def _come_to_rest(self, timeout: float = 15.0) -> None:
+        """Wait out the passes that the last writes still cause: a second without a request, within `timeout`."""
+        count, deadline = -1, time.monotonic() + timeout
+        while count != (count := len(list(self.requests()))):
+            assert time.monotonic() < deadline, "never at rest"
+            await asyncio.sleep(1.0)
 
     async def _versions(self) -> dict[str, str]:
         kinds = ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig")

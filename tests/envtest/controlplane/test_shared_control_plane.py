@@ -38,14 +38,14 @@ async def test_an_owned_object_is_garbage_collected(admin, namespace):
         }
     )
     await admin.delete(*WIDGET, "owner", namespace=namespace)
-    await admin.wait_for("v1", "ConfigMap", "owned", namespace=namespace, until=lambda found: found is None, timeout=20)
+    await admin.wait_for("v1", "ConfigMap", "owned", namespace=namespace, until=lambda found: found is None, timeout=60)
 
 
 async def test_a_deleted_namespace_goes_away_with_all_that_is_in_it(admin):
     await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "short-lived"}})
     await admin.create(widget("a", "short-lived", finalizers=[]))
     await admin.delete("v1", "Namespace", "short-lived")
-    await admin.wait_for("v1", "Namespace", "short-lived", until=lambda found: found is None, timeout=20)
+    await admin.wait_for("v1", "Namespace", "short-lived", until=lambda found: found is None, timeout=60)
 
 
 async def test_nobody_writes_the_status_of_a_deployment_behind_the_tests_back(admin, namespace, control_plane):
