@@ -176,7 +176,8 @@ async def running_gateway(pod: Pod, remotes: list[Remote], directory: Path) -> A
     process = ManagedProcess("vmcp", command, directory / "vmcp.log")
     process.start()
     try:
-        await asyncio.to_thread(process.wait_ready, lambda: _serves(port, len(remotes)), timeout=30.0)
+        # A backend that misses the first look is looked at again after healthCheckInterval, 30 s by default.
+        await asyncio.to_thread(process.wait_ready, lambda: _serves(port, len(remotes)), timeout=100.0)
         yield f"http://{LOOPBACK}:{port}/mcp"
     finally:
         process.stop(timeout=15)
