@@ -47,6 +47,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         resolve=options.resolve,
         overrides=options.resolve,
         metrics=metrics,
+        secrets=() if loaded.settings.sealing is None else (loaded.settings.sealing,),
     )
     swap = _Swap(server, loaded.settings)
     status = ConfigStatus(loaded.digest, time.time())
@@ -115,6 +116,7 @@ class _Announcement:
             port=port,
             backends=len(settings.backends),
             auth=settings.incoming.mode,
+            sealing="process" if settings.sealing is None else "shared",
             digest=self._loaded.digest,
         )
 

@@ -9,6 +9,7 @@ from api.contract.auth import IncomingAuth, Strategy
 from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
 from api.contract.duration import Duration
 from api.contract.errors import ConfigError, join
+from api.contract.identifiers import SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
@@ -18,6 +19,7 @@ from vmcp.auth.forward import MANIFEST_PREFIX, ForwardSpec, owner, passthrough_r
 from vmcp.auth.oidc import OidcSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
+from vmcp.config.sealing import sealing_secret
 from vmcp.config.settings import (
     IncomingSettings,
     InjectionSettings,
@@ -99,10 +101,19 @@ def resolve(
         passthrough=_passthrough(config, notes),
         metrics=config.telemetry is not None and config.telemetry.enable_prometheus_metrics_path,
         debug=debug or operational.log_level == "debug",
+        sealing=_sealing(notes),
         secrets=tuple(dict.fromkeys(notes.secrets)),
         warnings=tuple(notes.warnings),
     )
     return settings, tuple(notes.errors)
+
+
+def _sealing(notes: _Notes) -> bytes | None:
+    secret, error = sealing_secret(notes.environ)
+    if error is not None:
+        notes.errors.append(error)
+    notes.secret(notes.environ.get(SESSION_HMAC_ENV, "").strip())
+    return secret
 
 
 def _seconds(value: Duration | None, default: float) -> float:

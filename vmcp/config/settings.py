@@ -91,6 +91,7 @@ class Settings:
         passthrough: Client headers that go on to backends.
         metrics: `/metrics` is served.
         debug: Log at debug level.
+        sealing: Secret that replicas share to open each other's cursors and request states; None = of this process.
         secrets: Every secret value in use, for the redactor.
         warnings: What works, but probably not as meant.
     """
@@ -110,5 +111,6 @@ class Settings:
     passthrough: tuple[str, ...] = ()
     metrics: bool = False
     debug: bool = False
+    sealing: bytes | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()

@@ -1,24 +1,36 @@
 """Tokens that clients carry for us: session ids, page cursors, request state. Nobody else can read or make one.
 
-AES-256-GCM with a random nonce; the purpose is authenticated with the content, so that a token of one kind is worthless
-as another. Whatever a token is bound to (a principal, a request) lies inside it and is compared by who opens it.
+AES-256-GCM with a random nonce, under a key of its own per purpose, so that a token of one kind is worthless as
+another. Whatever a token is bound to (a principal, a request) lies inside it and is compared by who opens it.
+
+Replicas that share a secret open each other's tokens. The keys are derived (HKDF, RFC 5869) from the secret and a
+random salt of the sealing process, which the token carries: random nonces are safe for about 2^32 tokens per key, which
+a secret that many replicas use for years could exceed and one process does not.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-MAX_TOKEN = 64 * 1024
+MAX_TOKEN: Final = 64 * 1024
 """Longer tokens are refused unread, characters."""
-_NONCE = 12
+MIN_SECRET: Final = 16
+"""Bytes of a secret, at least."""
+_SALT: Final = 16
+_NONCE: Final = 12
+_KEPT: Final = 256
+"""Keys of other processes that are kept; beyond that the one that was not used for longest is derived again."""
 
 
 class Purpose(StrEnum):
@@ -42,16 +54,17 @@ class Sealer:
         Raises:
             ValueError: A secret is too short.
         """
-        if any(len(secret) < 16 for secret in secrets):
-            raise ValueError("a sealing secret must have at least 16 bytes")
-        self._keys = [
-            AESGCM(hashlib.sha256(b"vmcp seal\0" + secret).digest()) for secret in secrets or (os.urandom(32),)
-        ]
+        if any(len(secret) < MIN_SECRET for secret in secrets):
+            raise ValueError(f"a sealing secret must have at least {MIN_SECRET} bytes")
+        self._secrets = tuple(secrets) or (os.urandom(32),)
+        self._salt = os.urandom(_SALT)
+        self._own = {purpose: _derive(self._secrets[0], self._salt, purpose) for purpose in Purpose}
+        self._others: OrderedDict[tuple[Purpose, bytes], AESGCM] = OrderedDict()
 
     def seal(self, purpose: Purpose, content: bytes) -> str:
         """Return a token of URL-safe characters."""
         nonce = os.urandom(_NONCE)
-        sealed = nonce + self._keys[0].encrypt(nonce, content, purpose.value.encode())
+        sealed = self._salt + nonce + self._own[purpose].encrypt(nonce, content, None)
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, purpose: Purpose, token: str) -> bytes:
@@ -66,9 +79,39 @@ class Sealer:
             sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as err:
             raise SealError("the token is not valid") from err
-        for key in self._keys:
-            try:
-                return key.decrypt(sealed[:_NONCE], sealed[_NONCE:], purpose.value.encode())
-            except (InvalidTag, ValueError):
-                continue
-        raise SealError("the token is not valid")
+        salt, nonce, content = sealed[:_SALT], sealed[_SALT : _SALT + _NONCE], sealed[_SALT + _NONCE :]
+        if salt == self._salt:
+            found = _decrypt(self._own[purpose], nonce, content)
+        else:
+            found = self._open_others(purpose, salt, nonce, content)
+        if found is None:
+            raise SealError("the token is not valid")
+        return found
+
+    def _open_others(self, purpose: Purpose, salt: bytes, nonce: bytes, content: bytes) -> bytes | None:
+        """Open what another process sealed. Only keys that opened something are kept: anybody can send a salt."""
+        known = self._others.get((purpose, salt))
+        if known is not None:
+            self._others.move_to_end((purpose, salt))
+            return _decrypt(known, nonce, content)
+        for secret in self._secrets:
+            key = _derive(secret, salt, purpose)
+            found = _decrypt(key, nonce, content)
+            if found is not None:
+                self._others[purpose, salt] = key
+                if len(self._others) > _KEPT:
+                    self._others.popitem(last=False)
+                return found
+        return None
+
+
+def _derive(secret: bytes, salt: bytes, purpose: Purpose) -> AESGCM:
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"vmcp seal 1 " + purpose.value.encode())
+    return AESGCM(kdf.derive(secret))
+
+
+def _decrypt(key: AESGCM, nonce: bytes, content: bytes) -> bytes | None:
+    try:
+        return key.decrypt(nonce, content, None)
+    except (InvalidTag, ValueError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 
@@ -357,3 +358,16 @@ def test_a_file_that_is_not_there_is_an_error_and_no_traceback(tmp_path):
 
 def test_the_digest_tells_versions_apart():
     assert load(text(), {}).digest == load(text(), {}).digest != load(text(name="other"), {}).digest
+
+
+def test_the_session_secret_is_read_checked_and_known_to_the_redactor():
+    secret = base64.b64encode(bytes(range(32))).decode()
+    found = settings({"VMCP_SESSION_HMAC_SECRET": secret + "\n"})
+    assert found.sealing == bytes(range(32))
+    assert secret in found.secrets
+    assert secret not in repr(found)
+    assert settings().sealing is None
+    assert settings({"VMCP_SESSION_HMAC_SECRET": ""}).sealing is None
+    wrong = base64.b64encode(b"short").decode()
+    (error,) = errors({"VMCP_SESSION_HMAC_SECRET": wrong})
+    assert error == "VMCP_SESSION_HMAC_SECRET: the secret holds 5 bytes; at least 32 are needed"

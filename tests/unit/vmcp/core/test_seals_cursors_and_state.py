@@ -54,6 +54,33 @@ def test_a_rotated_secret_still_opens_and_the_new_one_seals():
         Sealer([old]).open(Purpose.CURSOR, Sealer([new, old]).seal(Purpose.CURSOR, b"x"))
 
 
+@given(st.binary(min_size=16, max_size=64), st.binary(max_size=50), st.sampled_from(Purpose))
+def test_who_shares_a_secret_opens_what_others_sealed_and_for_its_purpose_only(secret, content, purpose):
+    one, two = Sealer([secret]), Sealer([secret])
+    token = one.seal(purpose, content)
+    for _ in range(2):
+        assert two.open(purpose, token) == content
+        for stranger, wrong in ((two, other) for other in Purpose if other is not purpose):
+            with pytest.raises(SealError):
+                stranger.open(wrong, token)
+    with pytest.raises(SealError):
+        Sealer([secret + b"x"]).open(purpose, token)
+
+
+def test_salts_that_anybody_can_send_are_not_remembered_and_those_of_replicas_are_bounded():
+    secret = b"s" * 32
+    sealer = Sealer([secret])
+    good = Sealer([secret]).seal(Purpose.STATE, b"x")
+    for number in range(1000):
+        with pytest.raises(SealError):
+            sealer.open(Purpose.STATE, f"{number:022}" + good[22:])
+    assert not sealer._others
+    for _ in range(300):
+        assert sealer.open(Purpose.STATE, Sealer([secret]).seal(Purpose.STATE, b"y")) == b"y"
+    assert len(sealer._others) == 256
+    assert sealer.open(Purpose.STATE, good) == b"x"
+
+
 def test_a_short_secret_is_refused():
     with pytest.raises(ValueError, match="at least 16"):
         Sealer([b"short"])
