@@ -21,7 +21,7 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.interface import HeaderList, Kind, RpcFault, SessionSpec
 from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
-from vmcp.core.seal import Purpose, Sealer, SealError
+from vmcp.core.seal import Purpose, Sealer
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.settings import FrontSettings
@@ -214,14 +214,6 @@ class SessionStore:
         session.used_at = time.monotonic()
         self._sessions.move_to_end(session_id)
         return session
-
-    def is_ours(self, session_id: str) -> bool:
-        """Say whether this gateway made the id, whatever became of the session."""
-        try:
-            self._sealer.open(Purpose.SESSION, session_id)
-        except SealError:
-            return False
-        return True
 
     def end(self, session: LegacySession) -> None:
         """End a session, in the background."""
