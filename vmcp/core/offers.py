@@ -135,6 +135,11 @@ class Offers:
             if not backend.catalogue.known and not backend.personal
         )
 
+    @property
+    def pending(self) -> bool:
+        """Whether a backend told something that the snapshot does not hold yet."""
+        return self._timer is not None
+
     def _changed(self, change: CatalogueChange) -> None:
         if change.kinds and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SETTLE, self.rebuild)

@@ -41,6 +41,7 @@ class Service:
         self._settings = settings
         self._metrics = metrics
         self._started = time.monotonic()
+        self._heard_once = False
         self.draining = False
         self.config: Callable[[], dict[str, object]] | None = None
 
@@ -67,11 +68,19 @@ class Service:
         """Return why the gateway is not ready; None = it is."""
         if self.draining:
             return "shutting_down"
-        if self._gateway.offers.unknown() and time.monotonic() - self._started < READY_WAIT:
-            states = [backend.state for backend in self._gateway.plan.backends.values()]
-            if any(state.last_check is None for state in states):
+        if not self._heard_once:
+            if self._pending() and time.monotonic() - self._started < READY_WAIT:
                 return "backends_pending"
+            self._heard_once = True
         return None
+
+    def _pending(self) -> bool:
+        """Say whether the first list that a client asks for would lack a backend that is about to be heard."""
+        offers = self._gateway.offers
+        if offers.pending:
+            return True
+        states = [backend.state for backend in self._gateway.plan.backends.values()]
+        return bool(offers.unknown()) and any(state.last_check is None for state in states)
 
     async def _ready(self, send: Send) -> None:
         reason = self.ready()

@@ -273,3 +273,16 @@ async def test_readiness_waits_for_the_first_look_at_every_backend_but_not_for_e
     monkeypatch.setattr(service, "READY_WAIT", 60.0)
     late.state.last_check = 2.0  # looked at, and found dead: that must not keep the others from serving
     assert (await w.send("GET", "/readyz", {})).status == 200
+
+
+async def test_readiness_waits_until_the_lists_hold_what_the_first_look_found(world, backend):
+    late = backend("a")
+    w = world(late)
+    late.change(tools=[TOOL])
+    answer = await w.send("GET", "/readyz", {})
+    assert (answer.status, answer.json["reason"]) == (503, "backends_pending")
+    w.gateway.offers.rebuild()
+    assert (await w.send("GET", "/readyz", {})).status == 200
+    assert [tool["name"] for tool in (await w.modern("tools/list").answer()).json["result"]["tools"]] == ["echo"]
+    late.change(tools=[])
+    assert (await w.send("GET", "/readyz", {})).status == 200, "ready once, a later change does not take it back"
