@@ -84,6 +84,7 @@ class McpBackend:
         self.state = BackendState()
         self.breaker = Breaker(settings.breaker, clock=clock)
         self.health = HealthKeeper(
+            settings.name,
             self.state,
             self.breaker,
             threshold=settings.unhealthy_threshold,

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+
+import structlog
 
 from vmcp.backend.breaker import Breaker
 from vmcp.backend.errors import BackendAuthFailed, BackendError, CircuitOpen
 from vmcp.backend.model import BackendState, Circuit, Health
+
+log = structlog.get_logger(__name__)
+
+TELL_EVERY = 10.0
+"""Seconds between two log lines about single failures of one backend; changes of its health are always logged."""
 
 
 class HealthKeeper:
     """Keeps `BackendState` true. Every call and every probe ends in exactly one of its methods."""
 
     def __init__(
-        self, state: BackendState, breaker: Breaker, *, threshold: int, slow_after: float, on_change: Callable[[], None]
+        self,
+        name: str,
+        state: BackendState,
+        breaker: Breaker,
+        *,
+        threshold: int,
+        slow_after: float,
+        on_change: Callable[[], None],
     ) -> None:
         """Take what to keep.
 
         Args:
+            name: The backend's, for the log.
             state: Changed in place.
             breaker: Told of everything.
             threshold: Failures in a row until UNHEALTHY.
             slow_after: Seconds after which a probe means DEGRADED.
             on_change: Called when health or circuit changed.
         """
+        self._name = name
         self._state = state
         self._breaker = breaker
+        self._told_at: float | None = None
         self._threshold = threshold
         self._slow_after = slow_after
         self._on_change = on_change
@@ -76,7 +94,17 @@ class HealthKeeper:
             self._breaker.failure()
             if self._breaker.failures >= self._threshold or self._breaker.state is Circuit.OPEN:
                 state.health = Health.UNHEALTHY
+        if state.health is before[0]:
+            self._tell_failure(err)
         self._sync(before)
+
+    def _tell_failure(self, err: BackendError) -> None:
+        """Log the first failure in a row, so that a backend that was never reached does not stay a riddle."""
+        now = time.monotonic()
+        if self._breaker.failures > 1 or (self._told_at is not None and now - self._told_at < TELL_EVERY):
+            return
+        self._told_at = now
+        log.info("a backend failed", backend=self._name, category=err.category, reason=err.reason)
 
     def refused(self) -> None:
         """A probe was answered with 401 or 403: alive, and of no use to us."""
@@ -93,5 +121,17 @@ class HealthKeeper:
         state.failures = breaker.failures
         state.circuit = breaker.state
         state.circuit_changed = breaker.changed
-        if before != (state.health, state.circuit):
-            self._on_change()
+        if before == (state.health, state.circuit):
+            return
+        if before[0] is not Health.UNKNOWN or state.health not in {Health.HEALTHY, Health.DEGRADED}:
+            level = logging.WARNING if state.health in {Health.UNHEALTHY, Health.UNAUTHENTICATED} else logging.INFO
+            log.log(
+                level,
+                "a backend's health changed",
+                backend=self._name,
+                was=before[0].value,
+                now=state.health.value,
+                circuit=state.circuit.value,
+                **({"reason": state.last_error} if state.last_error else {}),
+            )
+        self._on_change()

@@ -7,6 +7,7 @@ import ssl
 import time
 
 import pytest
+import structlog
 import trustme
 
 from vmcp.backend.interface import (
@@ -313,3 +314,19 @@ async def test_without_a_breaker_calls_go_on_failing_but_are_counted(server, bac
     assert backend.state.circuit is Circuit.CLOSED
     assert backend.state.health is Health.UNHEALTHY
     assert backend.state.failures == 8
+
+
+async def test_the_log_says_why_a_backend_is_not_there_and_when_it_is_back(server, backend_of) -> None:
+    port = server.port
+    await server.stop()
+    with structlog.testing.capture_logs() as lines:
+        backend = backend_of(server.url, fast=True, health_interval=30.0)
+        await backend.start()
+        await until(lambda: backend.state.health is Health.UNHEALTHY)
+        await server.start(port=port)
+        await until(lambda: backend.state.health is Health.HEALTHY)
+    told = [(line["event"], line.get("now"), "no connection" in line.get("reason", "")) for line in lines]
+    assert told.count(("a backend failed", None, True)) == 1, "each further failure says nothing new"
+    assert ("a backend's health changed", "unhealthy", True) in told
+    assert ("a backend's health changed", "degraded", False) in told
+    assert all(line["backend"] == "remote" for line in lines)
