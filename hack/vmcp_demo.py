@@ -142,12 +142,17 @@ async def generated(handle: Handle, remotes: list[Remote], ca: str, root: Path) 
 
 
 def _starts(pod: Pod) -> bool:
-    """Say whether the gateway would start: the ConfigMap may be a moment ahead of the Deployment's environment.
+    """Say whether the gateway has all that it needs: the ConfigMap may be a moment ahead of the Deployment.
 
-    A kubelet would start the pod again and again until they agree.
+    In a cluster the Deployment's next revision brings the environment and the volumes that are still missing.
     """
     try:
-        load_file(pod.config, pod.environ, root=str(pod.root))
+        loaded = load_file(pod.config, pod.environ, root=str(pod.root))
+        bundles = [backend.ca_bundle for backend in loaded.settings.backends if backend.ca_bundle is not None]
+        for bundle in bundles:
+            if not Path(bundle).exists():
+                say(f"    not yet: {bundle} is not mounted")
+                return False
     except ConfigErrors as error:
         say(f"    not yet: {error.errors[0]}")
         return False
@@ -176,8 +181,7 @@ async def running_gateway(pod: Pod, remotes: list[Remote], directory: Path) -> A
     process = ManagedProcess("vmcp", command, directory / "vmcp.log")
     process.start()
     try:
-        # A backend that misses the first look is looked at again after healthCheckInterval, 30 s by default.
-        await asyncio.to_thread(process.wait_ready, lambda: _serves(port, len(remotes)), timeout=100.0)
+        await asyncio.to_thread(process.wait_ready, lambda: _serves(port, len(remotes)), timeout=60.0)
         yield f"http://{LOOPBACK}:{port}/mcp"
     finally:
         process.stop(timeout=15)
