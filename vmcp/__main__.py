@@ -21,7 +21,14 @@ import structlog
 
 from api.contract.errors import ConfigErrors
 from vmcp.config.load import Loaded, load_file
-from vmcp.config.options import DEFAULT_HOST, DEFAULT_PORT, ServeOptions, parse_resolve
+from vmcp.config.options import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    ORIGINS_ENV,
+    ServeOptions,
+    parse_origins,
+    parse_resolve,
+)
 from vmcp.observe import logs
 from vmcp.observe.redact import Redactor
 
@@ -56,6 +63,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT:ADDRESS",
         help="use ADDRESS for connections to HOST:PORT, as curl does; may be given more than once",
     )
+    serve.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of ORIGIN (http(s)://HOST[:PORT]) call; may be given more than once; "
+        f"the comma list {ORIGINS_ENV} adds to it",
+    )
     return top
 
 
@@ -82,6 +97,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         resolve = parse_resolve(arguments.resolve)
     except ValueError as error:
         commands.error(f"--resolve: {error}")
+    try:
+        origins = parse_origins([*arguments.allow_origin, *environ.get(ORIGINS_ENV, "").split(",")])
+    except ValueError as error:
+        commands.error(f"--allow-origin or {ORIGINS_ENV}: {error}")
     options = ServeOptions(
         config=arguments.config,
         host=arguments.host,
@@ -89,6 +108,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         debug=arguments.debug,
         resolve=resolve,
         root=arguments.root.rstrip("/"),
+        allowed_origins=origins,
     )
     return _served(options, loaded, dict(environ))
 

@@ -43,7 +43,9 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     server = Server(
         loaded.settings,
         make_backend=_backend,
-        front=FrontSettings(version=VERSION, loopback_only=is_loopback(options.host)),
+        front=FrontSettings(
+            version=VERSION, loopback_only=is_loopback(options.host), allowed_origins=options.allowed_origins
+        ),
         resolve=options.resolve,
         overrides=options.resolve,
         metrics=metrics,

@@ -1,4 +1,4 @@
-"""The command line's values, and curl's `--resolve`."""
+"""The command line's values: curl's `--resolve`, and the pages that may call."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4483
+ORIGINS_ENV = "VMCP_ALLOWED_ORIGINS"
+"""Comma list of origins, besides those of the command line: a pod template can add a variable, but hardly a flag."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,7 @@ class ServeOptions:
         debug: Log at debug level.
         resolve: (host, port) -> address, for every outgoing connection.
         root: Put before absolute paths of CA bundles; empty = none.
+        allowed_origins: Of pages that may call although they are not the gateway's own.
     """
 
     config: Path
@@ -30,6 +35,7 @@ class ServeOptions:
     debug: bool = False
     resolve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     root: str = ""
+    allowed_origins: frozenset[str] = frozenset()
 
 
 def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:
@@ -51,3 +57,25 @@ def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:
             raise ValueError(f"{value!r}: {address!r} is not an IP address") from None
         found[host.lower(), int(port)] = address
     return found
+
+
+def parse_origins(values: Iterable[str]) -> frozenset[str]:
+    """Read origins, `SCHEME://HOST[:PORT]`, into the form in which browsers send them. Blank values do not count.
+
+    Raises:
+        ValueError: A value is none; the text says which. There is no wildcard: every page on the web would be let in.
+    """
+    return frozenset(_origin(value.strip()) for value in values if value.strip())
+
+
+def _origin(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError(f"{value!r} is not an origin") from None
+    rest = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username or "", parts.password or "")
+    if parts.scheme not in _DEFAULT_PORTS or not host or "*" in host or any(rest):
+        raise ValueError(f"{value!r} is not an origin: http(s)://HOST[:PORT], without a path and without wildcards")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}")

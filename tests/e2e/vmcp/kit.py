@@ -142,15 +142,21 @@ class Gateway(Process):
     """`python -m vmcp serve`, as a user starts it."""
 
     def __init__(
-        self, document: dict[str, Any], directory: Path, *resolve: str, environ: dict[str, str] | None = None
+        self,
+        document: dict[str, Any],
+        directory: Path,
+        *resolve: str,
+        environ: dict[str, str] | None = None,
+        flags: tuple[str, ...] = (),
     ) -> None:
         self.config = directory / "config.yaml"
         self.write(document)
         self.port = 0
         options = [part for value in resolve for part in ("--resolve", value)]
         super().__init__(
-            "-m", "vmcp", "serve", "--config", str(self.config), "--port", "0", "--debug", *options, environ=environ
-        )
+            "-m", "vmcp", "serve", "--config", str(self.config), "--port", "0", "--debug", *options, *flags,
+            environ=environ,
+        )  # fmt: skip
 
     def write(self, document: dict[str, Any]) -> None:
         """Replace the configuration file at once."""

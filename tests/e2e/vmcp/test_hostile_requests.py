@@ -30,7 +30,14 @@ class House:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory) -> AsyncIterator[House]:
     backend = await EchoBackend("a").start()
-    gateway = await Gateway(config(backend.entry), tmp_path_factory.mktemp("gw"), backend.resolve).start()
+    gateway = Gateway(
+        config(backend.entry),
+        tmp_path_factory.mktemp("gw"),
+        backend.resolve,
+        environ={"VMCP_ALLOWED_ORIGINS": "https://app.example:8443,http://intranet.example"},
+        flags=("--allow-origin", "https://console.example"),
+    )
+    await gateway.start()
     await until(lambda: gateway.knows("a"))
     yield House(gateway, backend)
     code = await gateway.stop()
@@ -151,14 +158,32 @@ async def test_a_foreign_host_is_refused_on_a_loopback_listener(house, host):
     assert status_of(await raw(house, request(modern(), host=host))) == 403
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1.evil.example",
+        "file://",
+        "",
+        "http://console.example",
+        "https://console.example:444",
+        "https://console.example.evil.example",
+        "https://evil.example/https://console.example",
+        "https://app.example",
+    ],
+)
 async def test_a_foreign_page_is_refused(house, origin):
     assert status_of(await raw(house, request(modern(), origin=origin))) == 403
 
 
-async def test_a_local_page_is_welcome(house):
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:6274", "https://console.example", "https://app.example:8443", "http://intranet.example"],
+)
+async def test_a_local_page_is_welcome_and_so_are_those_that_were_allowed(house, origin):
     head = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/list"}
-    assert status_of(await raw(house, request(modern(), origin="http://localhost:6274", **head))) == 200
+    assert status_of(await raw(house, request(modern(), origin=origin, **head))) == 200
 
 
 @pytest.mark.parametrize(

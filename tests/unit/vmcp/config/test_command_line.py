@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.vmcp.config.configs import text
 from vmcp.__main__ import main
-from vmcp.config.options import parse_resolve
+from vmcp.config.options import parse_origins, parse_resolve
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,8 @@ def test_a_file_that_is_not_there_exits_with_3(tmp_path, capsys):
         ["serve", "-c", "{}", "--port", "70000"],
         ["serve", "-c", "{}", "--resolve", "host:443"],
         ["serve", "-c", "{}", "--resolve", "host:443:not-an-address"],
+        ["serve", "-c", "{}", "--allow-origin", "*"],
+        ["serve", "-c", "{}", "--allow-origin", "null"],
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, tmp_path, capsys):
@@ -70,6 +72,31 @@ def test_a_wrong_command_line_exits_with_2(arguments, tmp_path, capsys):
 def test_resolve_has_curl_s_meaning():
     found = parse_resolve(["Api.Example:443:127.0.0.1", "six.example:8443:[::1]", "six.example:80:::1"])
     assert found == {("api.example", 443): "127.0.0.1", ("six.example", 8443): "::1", ("six.example", 80): "::1"}
+
+
+def test_origins_are_read_into_the_form_in_which_browsers_send_them():
+    given = ["HTTPS://App.Example:443/", " http://[::1]:80", "http://localhost:6274", "", " "]
+    assert parse_origins(given) == {"https://app.example", "http://[::1]", "http://localhost:6274"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "null", "app.example", "ftp://a.example", "https://", "https://*.example", "https://a.example/path",
+     "https://a.example?q", "https://a.example#f", "https://user@a.example", "https://a.example:x", "https://[::1"],
+)  # fmt: skip
+def test_what_is_no_origin_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="is not an origin") as caught:
+        parse_origins([value])
+    assert value in str(caught.value)
+
+
+def test_a_wrong_variable_is_a_mistake_in_the_command_line_too(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text())
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "-c", str(path)], {"VMCP_ALLOWED_ORIGINS": "https://a.example,*"})
+    assert caught.value.code == 2
+    assert "VMCP_ALLOWED_ORIGINS: '*' is not an origin" in capsys.readouterr().err
 
 
 def test_the_program_runs_as_a_module_and_leaves_no_traceback(tmp_path):
