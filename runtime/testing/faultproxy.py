@@ -70,20 +70,11 @@ class Exchange:
         return parts[-1] != self.plural
 
 
-class Downstream:
-    """The answer to the client, line by line."""
+class Connection:
+    """The client's end of one exchange."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._response = response
-
-    async def line(self, data: bytes) -> None:
-        """Send a whole line."""
-        await self._response.write(data + b"\n")
-
-    async def part(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        await self._response.write(data)
 
     def reset(self) -> None:
         """Cut the connection with a RST: no end of the chunked body, no FIN."""
@@ -94,6 +85,22 @@ class Downstream:
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         transport.abort()
+
+
+class Downstream(Connection):
+    """The answer to the client, line by line."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        super().__init__(request)
+        self._response = response
+
+    async def line(self, data: bytes) -> None:
+        """Send a whole line."""
+        await self._response.write(data + b"\n")
+
+    async def part(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self._response.write(data)
 
 
 Script = Callable[[AsyncIterator[bytes], Downstream], Awaitable[None]]
@@ -142,7 +149,7 @@ class FaultProxy:
     exchanges: list[Exchange] = field(default_factory=list)
     """All that came, in order."""
     _rules: list[Rule] = field(default_factory=list)
-    _open: set[Downstream] = field(default_factory=set)
+    _watches: set[Connection] = field(default_factory=set)
     _port: int = 0
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
@@ -169,9 +176,9 @@ class FaultProxy:
         self._rules.clear()
 
     def reset_streams(self) -> None:
-        """Cut all watches that are open."""
-        for downstream in list(self._open):
-            downstream.reset()
+        """Cut all watches that have arrived, those included that the server has not answered yet."""
+        for connection in list(self._watches):
+            connection.reset()
 
     def count(self, matches: Callable[[Exchange], bool]) -> int:
         """Return how many exchanges there were of a sort."""
@@ -210,6 +217,15 @@ class FaultProxy:
         )
         self.exchanges.append(exchange)
         plan = self._plan(exchange)
+        connection = Connection(request)
+        if exchange.watch:
+            self._watches.add(connection)
+        try:
+            return await self._follow_plan(request, exchange, plan)
+        finally:
+            self._watches.discard(connection)
+
+    async def _follow_plan(self, request: web.Request, exchange: Exchange, plan: Plan) -> web.StreamResponse:
         if plan.before is not None:
             await plan.before()
         if plan.cut:
@@ -261,13 +277,10 @@ class FaultProxy:
         response.enable_chunked_encoding()
         await response.prepare(request)
         downstream = Downstream(request, response)
-        self._open.add(downstream)
         try:
             await script(_lines(upstream), downstream)
         except aiohttp.ClientError:
             downstream.reset()
-        finally:
-            self._open.discard(downstream)
         if request.transport is not None and not request.transport.is_closing():
             await response.write_eof()
         return response
@@ -275,7 +288,7 @@ class FaultProxy:
 
 def _cut(request: web.Request) -> web.Response:
     """Cut the connection; the answer that is returned goes nowhere."""
-    Downstream(request, web.StreamResponse()).reset()
+    Connection(request).reset()
     return web.Response()
 
 

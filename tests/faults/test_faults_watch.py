@@ -5,6 +5,7 @@ The rows are those of the fault table in the controller runtime's checklist (sec
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from dataclasses import replace
@@ -19,6 +20,7 @@ from runtime._kit.backoff import BackoffSettings
 from runtime.testing.faultproxy import FaultProxy, Rule
 from runtime.testing.faults import (
     Matcher,
+    answered_late,
     changed,
     ended,
     injected,
@@ -75,6 +77,25 @@ async def test_a_connection_reset_inside_a_line_resumes_from_the_last_whole_even
         assert world.proxy.count(streams("widgets")) == 1
         assert world.proxy.count(ANY_LIST) == 0
         assert world.proxy.count(resumes("widgets")) <= 6
+
+
+async def test_a_watch_that_is_cut_before_its_answer_comes_is_asked_for_again(
+    control_plane: Handle, namespace: str
+) -> None:
+    never = asyncio.Event()
+
+    def unanswered(proxy: FaultProxy) -> None:
+        proxy.on(streams("widgets"), stream(ended(after=4)), times=1)
+
+    async with rig(control_plane, namespace, before=unanswered, existing=names(3)) as world:
+        hanging = world.proxy.on(resumes("widgets"), answered_late(never), times=1)
+        await world.synced()
+        await eventually(lambda: hanging.hits == 1, "the watch has arrived")
+        world.proxy.reset_streams()
+        await world.make("x")
+        await world.in_step()
+        assert world.proxy.count(resumes("widgets")) == 2
+        assert world.proxy.count(streams("widgets")) == 1
 
 
 async def test_an_initial_stream_that_is_reset_starts_again_with_nothing_told_twice(
