@@ -42,6 +42,9 @@ class ControllerOptions:
         slow_after: Seconds after which a running reconcile is reported with its stack. Default 30.
         conflict_retries: Conflicts in a row that are repeated silently before they count as errors: one is the normal
             result of a race, many are a fight.
+        conflict_cap: Longest delay after a conflict, in seconds; it starts at `backoff_base` and doubles. Conflicts say
+            nothing about whether the next try succeeds, so they neither use nor grow the back-off of failures: an
+            object that many write would be left alone for a quarter of an hour otherwise.
         backoff_base: First delay after a failure, in seconds; doubles up to `backoff_cap`.
         backoff_cap: Longest delay after failures, in seconds.
         ageing: How low priorities are kept from starving.
@@ -52,6 +55,7 @@ class ControllerOptions:
     sync_timeout: float = 120.0
     slow_after: float = 30.0
     conflict_retries: int = 5
+    conflict_cap: float = 1.0
     backoff_base: float = 0.005
     backoff_cap: float = 1000.0
     ageing: Ageing = field(default_factory=Ageing)
@@ -85,6 +89,9 @@ class Controller:
         self.options = options
         self.queue: WorkQueue[Key] = WorkQueue(
             name, backoff=ItemBackoff(options.backoff_base, options.backoff_cap), ageing=options.ageing
+        )
+        self._conflicts: ItemBackoff[Key] = ItemBackoff(
+            min(options.backoff_base, options.conflict_cap), options.conflict_cap
         )
         self._reconciler = reconciler
         self._watches = watches
@@ -200,13 +207,19 @@ class Controller:
             claim.item,
             timeout=self.options.reconcile_timeout,
             metrics=self._metrics,
-            quiet_conflict=self.queue.failures(claim.item) < self.options.conflict_retries,
+            quiet_conflict=self._conflicts.failures(claim.item) < self.options.conflict_retries,
         )
         self._requeue(claim, outcome)
         current_scope.set(None)
 
     def _requeue(self, claim: Claim[Key], outcome: Outcome) -> None:
         priority = claim.priority if outcome.priority is None else outcome.priority
+        if outcome.conflict:
+            delay = max(outcome.after or 0.0, self._conflicts.next_delay(claim.item))
+            self.queue.add(claim.item, priority=priority, after=delay)
+            log.debug("reconcile will be repeated after a conflict", after=round(delay, 3))
+            return
+        self._conflicts.forget(claim.item)
         if outcome.retry:
             delay = self.queue.add_rate_limited(claim.item, priority=priority, at_least=outcome.after or 0.0)
             log.debug("reconcile will be repeated", after=round(delay, 3))

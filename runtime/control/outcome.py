@@ -1,8 +1,8 @@
 """Runs one attempt and turns whatever came out of it into a decision: again, later, or done.
 
 The order of the rules is controller-runtime's: an error decides before a result. Two rules are added. A conflict is
-not an error: the object moved between read and write, and the next attempt sees its new state. And a server that says
-when to come back (Retry-After) is believed.
+not an error: the object moved between read and write, and the next attempt sees its new state, so it comes soon and
+does not grow the back-off of failures. And a server that says when to come back (Retry-After) is believed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ class Outcome:
 
     Attributes:
         retry: Add again with the item's back-off.
+        conflict: Add again with the short back-off of conflicts.
         after: Seconds: the least delay of a retry, or when to run again after a success. None: no wish.
         priority: Of the next run; None keeps the present one.
     """
 
     retry: bool = False
+    conflict: bool = False
     after: float | None = None
     priority: int | None = None
 
 
 _DONE = Outcome()
 _RETRY = Outcome(retry=True)
+_CONFLICT = Outcome(conflict=True)
 
 
 async def run_reconcile(
@@ -87,7 +90,7 @@ def _failed(
     if quiet_conflict and isinstance(error, ConflictError):
         metrics.requeue.inc()
         log.debug("reconcile lost a race", conflict=str(error))
-        return _RETRY
+        return _CONFLICT
     metrics.error.inc()
     metrics.errors.inc()
     if timed_out:
@@ -101,7 +104,8 @@ def _failed(
     if isinstance(error, ApiError | TransportError):
         # Expected in life: the message says what the server said, a stack would only say where we asked.
         log.error("Reconciler error", error=str(error), error_type=type(error).__name__)
-        return Outcome(retry=True, after=getattr(error, "retry_after", None))
+        conflict = isinstance(error, ConflictError)
+        return Outcome(retry=not conflict, conflict=conflict, after=getattr(error, "retry_after", None))
     metrics.panics.inc()
     log.error("Reconciler error", error=str(error), error_type=type(error).__name__, exc_info=error)
     return _RETRY

@@ -69,7 +69,7 @@ class Manager:
             on_request=_count_request,
             may_write=self.elector.fence.allows if self.elector else None,
         )
-        self.cache = Cache(self.transport, namespaces=options.namespaces)
+        self.cache = Cache(self.transport, settings=options.reflector, namespaces=options.namespaces)
         self.client = Client(self.transport, self.cache, field_manager=options.field_manager)
         self.elected = asyncio.Event()
         """Set when this process leads, or at once without election. Readiness does not depend on it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from runtime.cache.states import ReflectorSettings
 from runtime.control.controller import ControllerOptions
 from runtime.election.options import ElectionOptions
 from runtime.transport.session import TransportSettings
@@ -28,6 +29,7 @@ class ManagerOptions:
         controllers: By controller name, in place of these defaults: the choice of whoever runs the process, which wins
             over what the controller's own code asks for.
         transport: Limits of the connections.
+        reflector: How caches follow the server: back-off, when silence counts as death, durations, page size.
         read_your_writes: Let caches show an own write before the watch does (default); off for measuring.
     """
 
@@ -42,4 +44,5 @@ class ManagerOptions:
     controller: ControllerOptions = field(default_factory=ControllerOptions)
     controllers: Mapping[str, ControllerOptions] = field(default_factory=dict)
     transport: TransportSettings = field(default_factory=TransportSettings)
+    reflector: ReflectorSettings = field(default_factory=ReflectorSettings)
     read_your_writes: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Self
 
 import orjson
@@ -178,6 +179,61 @@ async def test_conflicts_are_repeated_silently_until_they_look_like_a_fight():
     assert running.metric("controller_runtime_reconcile_errors_total") == 3
     assert running.metric("controller_runtime_reconcile_total", result="requeue") == 5
     assert sum(line["log_level"] == "error" for line in logs) == 3
+
+
+@virtual_time
+async def test_conflicts_never_wait_longer_than_a_second_however_many_there_were():
+    script = Script()
+
+    def act(_: Key) -> None:
+        if now() < 60:
+            raise ConflictError(409, "Conflict", "the object has been modified")
+
+    script.act = act
+    async with Running(script) as running:
+        running.send("a")
+        await asyncio.sleep(70)
+    times = [at for _, at in script.runs]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:4] == pytest.approx([0.005, 0.01, 0.02, 0.04])
+    assert max(pauses) == pytest.approx(1.0)
+    assert 60 <= times[-1] <= 61
+    assert len(times) < 75
+
+
+@virtual_time
+async def test_conflicts_do_not_grow_the_back_off_of_failures():
+    conflicts = iter(range(30))
+
+    def act(_: Key) -> None:
+        if next(conflicts, None) is not None:
+            raise ConflictError(409, "Conflict", "the object has been modified")
+        if len(script.runs) == 31:
+            raise ValueError("once")
+
+    script = Script(act)
+    async with Running(script) as running:
+        running.send("a")
+        await asyncio.sleep(60)
+    assert len(script.runs) == 32
+    assert script.runs[31][1] - script.runs[30][1] == pytest.approx(0.005)
+
+
+@virtual_time
+async def test_a_fight_starts_from_the_beginning_after_a_success():
+    def act(_: Key) -> None:
+        if len(script.runs) not in (7, 14):
+            raise ConflictError(409, "Conflict", "the object has been modified")
+
+    script = Script(act)
+    async with Running(script) as running:
+        running.send("a")
+        await asyncio.sleep(10)
+        running.send("a")
+        await asyncio.sleep(10)
+    times = [at for _, at in script.runs]
+    assert len(times) == 14
+    assert times[8] - times[7] == pytest.approx(times[1] - times[0])
 
 
 @virtual_time
