@@ -18,10 +18,11 @@ from vmcp.auth.build import build_authenticator, build_outgoing
 from vmcp.auth.interface import Authenticator, OutgoingAuth
 from vmcp.authz.cedar import AllowAll, CedarAuthorizer
 from vmcp.authz.interface import Authorizer
-from vmcp.backend.interface import Backend, Circuit
+from vmcp.backend.interface import Backend, Circuit, Reply
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.settings import OutgoingSettings, Settings
 from vmcp.core.gateway import Gateway
+from vmcp.core.outcomes import CLIENTS_FAULT
 from vmcp.core.plan import Plan
 from vmcp.core.seal import Sealer
 from vmcp.front.app import App
@@ -159,12 +160,21 @@ class Server:
         for session in self._sessions.all():
             session.backends.drop(self.gateway.has)
         gone = [built for name, built in old.built.items() if not _same(new.built.get(name), built)]
-        self.metrics.forget_backends(old.built.keys() - new.built.keys())
+        removed = old.built.keys() - new.built.keys()
+        for name in removed:
+            old.built[name].backend.on_call = None  # calls that still end must not bring the series back
+        self.metrics.forget_backends(removed)
         self._spawn(_retire(gone, old, new))
 
     def _count(self, settings: Settings) -> None:
         """Count requests only where somebody can read the figures: it costs a tenth of a call."""
         self._front.metrics = self.metrics if settings.metrics else None
+        for built in self._parts.built.values():
+            built.backend.on_call = self._called if settings.metrics else None
+
+    def _called(self, backend: str, method: str, seconds: float, reply: Reply | None) -> None:
+        failed = reply is None or (reply.error is not None and reply.error.code not in CLIENTS_FAULT)
+        self.metrics.backend_request(backend, method, seconds, failed=failed)
 
     def show_config(self, config: Callable[[], dict[str, object]]) -> None:
         """Let `/status` say what `config` says."""

@@ -18,6 +18,7 @@ from vmcp.backend.health import HealthKeeper
 from vmcp.backend.interface import (
     BackendSession,
     BackendState,
+    CallObserver,
     Catalogue,
     CatalogueChange,
     Kind,
@@ -47,6 +48,7 @@ class McpBackend:
 
     Attributes:
         settings: As configured.
+        on_call: See `Backend`.
         state: See `BackendState`.
         breaker: Guards calls and probes.
         health: Where every call and probe reports to.
@@ -81,6 +83,7 @@ class McpBackend:
         limits = Limits(max_body=settings.max_response, connect_timeout=settings.connect_timeout)
         self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve)
         self.settings = settings
+        self.on_call: CallObserver | None = None
         self.state = BackendState()
         self.breaker = Breaker(settings.breaker, clock=clock)
         self.health = HealthKeeper(

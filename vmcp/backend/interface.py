@@ -178,6 +178,14 @@ class Reply:
     status: int = 200
 
 
+CallObserver = Callable[[str, str, float, Reply | None], None]
+"""Told of every call that ended: backend, method, seconds, and the reply; None = no answer came.
+
+Seconds are those of the backend: from the decision to send until its answer is there, with what that takes (a token,
+a connection, a session), and the time in which a person answers a question of the backend. Must not block.
+"""
+
+
 # --- sessions and backends --------------------------------------------------------------------------------------------
 
 
@@ -239,7 +247,14 @@ class BackendSession(Protocol):
 
 
 class Backend(Protocol):
-    """One configured backend."""
+    """One configured backend.
+
+    Attributes:
+        on_call: Set by whoever wants to know of calls; not told of the gateway's own requests, nor of what was not sent
+            because the circuit is open, nor of what its caller cancelled.
+    """
+
+    on_call: CallObserver | None
 
     @property
     def name(self) -> str:

@@ -99,16 +99,20 @@ class Session:
             raise BackendUnavailable(backend.name, "the session is closed", sent=False)
         if not backend.breaker.admit():
             raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
-        deadline = monotonic() + call.timeout
+        started = monotonic()
         try:
-            reply = await self.dispatch(call, deadline)
+            reply = await self.dispatch(call, started + call.timeout)
         except BackendError as err:
             backend.health.failed(err)
+            if backend.on_call is not None:
+                backend.on_call(backend.name, call.method, monotonic() - started, None)
             raise
         except BaseException:
             backend.health.released()
             raise
         backend.health.answered()
+        if backend.on_call is not None:
+            backend.on_call(backend.name, call.method, monotonic() - started, reply)
         return reply
 
     async def dispatch(self, call: Call, deadline: float) -> Reply:

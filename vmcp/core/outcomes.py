@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Raw
 
 from vmcp.audit.interface import Outcome as Verdict
@@ -17,7 +19,8 @@ from vmcp.wire.protocol import (
     TOOLS_CALL,
 )
 
-_CLIENTS_FAULT = frozenset({INVALID_PARAMS, RESOURCE_NOT_FOUND_LEGACY})
+CLIENTS_FAULT: Final = frozenset({INVALID_PARAMS, RESOURCE_NOT_FOUND_LEGACY})
+"""Errors of a backend that say something about the request and nothing about the backend."""
 
 
 def conclude(reply: Reply, route: Route) -> Outcome:
@@ -25,7 +28,7 @@ def conclude(reply: Reply, route: Route) -> Outcome:
     outcome = Outcome(result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status)
     if reply.error is not None:
         outcome.error = reply.error
-        outcome.verdict = Verdict.FAILURE if reply.error.code in _CLIENTS_FAULT else Verdict.ERROR
+        outcome.verdict = Verdict.FAILURE if reply.error.code in CLIENTS_FAULT else Verdict.ERROR
     elif reply.result is None:
         outcome.error = RpcError(INTERNAL_ERROR, "the backend asks for input that this client cannot be asked for")
         outcome.verdict = Verdict.ERROR

@@ -168,10 +168,8 @@ class Front:
         metrics.request(method, era.value, verdict, seconds)
         if outcome.retry_after is not None:
             metrics.rate_limited.inc()
-        elif route is not None and verdict != "denied":
-            metrics.backend_request(route.backend, method, seconds, failed=verdict == "error")
-            if method == TOOLS_CALL:
-                metrics.tool_call(route.name, route.backend, verdict)
+        elif route is not None and verdict != "denied" and method == TOOLS_CALL:
+            metrics.tool_call(route.name, route.backend, verdict)
 
     def instructions(self) -> str | None:
         """Return what the backends tell models about themselves, each under its name where there are several."""

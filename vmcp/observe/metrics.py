@@ -94,11 +94,11 @@ class Metrics:
             "toolhive_vmcp_backend_requests", "Requests to backends.", target, registry=registry
         )
         self._backend_errors = Counter(
-            "toolhive_vmcp_backend_errors", "Requests to backends without an answer.", target, registry=registry
+            "toolhive_vmcp_backend_errors", "Requests to backends without a useful answer.", target, registry=registry
         )
         self._backend_durations = Histogram(
             "toolhive_vmcp_backend_requests_duration_seconds",
-            "Time of requests that went to a backend, the gateway's part included.",
+            "Time of requests to backends, until their answer.",
             target,
             buckets=BUCKETS,
             registry=registry,
@@ -146,7 +146,7 @@ class Metrics:
         bound.inc()
 
     def backend_request(self, backend: str, method: str, seconds: float, *, failed: bool) -> None:
-        """Count a request to a backend; `failed` = it gave no answer."""
+        """Count a request to a backend; `failed` = no answer, or an error that is not the caller's fault."""
         key = (backend, method if method in METHODS else "other")
         bound = self._bound_backends.get(key)
         if bound is None:

@@ -269,6 +269,35 @@ async def test_slow_senders_are_cut_off_while_others_are_served(house, connect):
     assert all(answer == b"" or status_of(answer) == 408 for answer in answers)
 
 
+async def test_time_that_a_sender_takes_is_not_held_against_the_backend(house, connect):
+    head = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call", "mcp_name": "a_echo"}
+    data = request(modern("tools/call", name="a_echo", arguments={}), **head)
+    before = await spent(house)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.gateway.port)
+    writer.write(data[:-5])
+    await writer.drain()
+    # The rest of the body follows when somebody else's call, which takes a second at the backend, is over.
+    client = await connect(house.gateway.url)
+    assert (await client.call("a_slow", seconds=1)).told["nonce"] is None
+    writer.write(data[-5:])
+    assert status_of(await reader.read()) == 200
+    writer.close()
+    requests, backends = (after - start for after, start in zip(await spent(house), before, strict=True))
+    assert backends >= 1.0
+    assert requests >= backends + 1.0
+
+
+async def spent(house: House) -> tuple[float, float]:
+    """Return the seconds of all calls of tools so far: of requests, and of the backend."""
+    sums = [0.0, 0.0]
+    for line in (await house.gateway.get("/metrics"))[1].splitlines():
+        name, _, value = line.rpartition(" ")
+        if 'mcp_method="tools/call"' in name:
+            sums[0] += float(value) if name.startswith("toolhive_mcp_request_duration_seconds_sum") else 0.0
+            sums[1] += float(value) if name.startswith("toolhive_vmcp_backend_requests_duration_seconds_sum") else 0.0
+    return sums[0], sums[1]
+
+
 async def test_callers_that_hang_up_in_the_middle_leave_nothing_behind(house, connect):
     async def hang_up(part: int) -> None:
         body = modern("tools/call", name="a_slow", arguments={"seconds": 5})

@@ -330,3 +330,32 @@ async def test_the_log_says_why_a_backend_is_not_there_and_when_it_is_back(serve
     assert ("a backend's health changed", "unhealthy", True) in told
     assert ("a backend's health changed", "degraded", False) in told
     assert all(line["backend"] == "remote" for line in lines)
+
+
+async def test_whoever_counts_calls_is_told_of_each_that_was_sent_and_ended(server, backend_of) -> None:
+    told = []
+    backend = backend_of(server.url, breaker=BreakerSettings())
+    backend.on_call = lambda *found: told.append(found)
+    session = backend.open(SessionSpec())
+    reply = await session.call(call())
+    assert [(name, method, given) for name, method, _, given in told] == [("remote", "tools/call", reply)]
+    server.on["tools/call"] = held = Held(server)
+    given_up = asyncio.create_task(session.call(call()))
+    await held.arrived.wait()
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    assert len(told) == 1, "what its caller cancelled has no end"
+    late = asyncio.create_task(session.call(call(timeout=0.3)))
+    with pytest.raises(Exception, match="remote"):
+        await late
+    assert told[1][3] is None
+    assert told[1][2] >= 0.3
+    held.release.set()
+    await server.stop()
+    while backend.state.circuit is not Circuit.OPEN:
+        with pytest.raises(Exception, match="remote"):
+            await session.call(call())
+    sent = len(told)
+    with pytest.raises(CircuitOpen):
+        await session.call(call())
+    assert len(told) == sent, "an open circuit sends nothing"
