@@ -23,7 +23,8 @@ from vmcp.front.settings import FrontSettings
 from vmcp.observe import logs
 from vmcp.observe.metrics import Metrics
 from vmcp.observe.redact import Redactor
-from vmcp.server import Server, serve
+from vmcp.server import Server
+from vmcp.serving import serve
 from vmcp.version import VERSION
 
 DRAIN_SECONDS = 5.0

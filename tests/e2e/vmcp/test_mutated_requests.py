@@ -18,7 +18,8 @@ from vmcp.backend.backend import McpBackend
 from vmcp.config.load import load
 from vmcp.config.options import parse_resolve
 from vmcp.front.settings import FrontSettings
-from vmcp.server import Server, serve
+from vmcp.server import Server
+from vmcp.serving import serve
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -15,7 +15,8 @@ from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import NoAuthSettings, Settings
 from vmcp.core.rules import AggregationRules, Strategy
 from vmcp.front.settings import FrontSettings
-from vmcp.server import Server, serve
+from vmcp.server import Server
+from vmcp.serving import serve
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 BASE = {"content-type": "application/json", "accept": "application/json, text/event-stream", "host": "localhost"}
