@@ -6,13 +6,14 @@ The shape is ToolHive's (NIST SP 800-53 AU-3: what, when, where, source, outcome
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import uuid
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -21,9 +22,12 @@ from vmcp.auth.interface import Principal
 from vmcp.observe.redact import Redactor
 
 MAX_TEXT = 256
+MAX_KEPT = 4096
+"""Encoded parts that a maker keeps; then it begins anew."""
 MAX_PARSED = 1 << 20
 """Longest request or response data that is looked into; of longer ones only the size is written."""
 
+_RANDOM = 16 * 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TARGET_TYPE = {"tools/call": "tool", "resources/read": "resource", "prompts/get": "prompt"}
 
@@ -38,9 +42,14 @@ class LineSettings:
     max_data_size: int = 1024
     max_delegation_depth: int = 10
 
+    @property
+    def includes_data(self) -> bool:
+        """A line may hold parts of bodies, which take time to look through."""
+        return self.include_request_data or self.include_response_data
+
 
 def audit_line(event: AuditEvent, at: float, settings: LineSettings, redactor: Redactor) -> bytes:
-    """Return the line, newline included.
+    """Return one line, newline included; for many use a `LineMaker`.
 
     Args:
         event: What happened.
@@ -48,38 +57,177 @@ def audit_line(event: AuditEvent, at: float, settings: LineSettings, redactor: R
         settings: What to include.
         redactor: Takes secrets out of every text.
     """
-    line: dict[str, Any] = {
-        "metadata": {"auditId": str(uuid.uuid4()), "extra": _extra(event, settings, redactor)},
-        "type": event.type.value,
-        "loggedAt": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "source": _source(event, redactor),
-        "outcome": event.outcome.value,
-        "subjects": _subjects(event.principal, redactor),
-        "component": settings.component,
-        "target": _target(event, redactor),
-    }
-    data = _data(event, settings, redactor)
-    if data:
-        line["data"] = data
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    return LineMaker(settings, redactor).line(event, at)
 
 
-# Only what comes from outside is searched for secrets; the rest are words and numbers of our own.
+class LineMaker:
+    """Makes lines. What lines have in common is searched for secrets and encoded once, and kept as bytes.
+
+    Only what comes from outside is searched; the rest are words and numbers of our own. Not for several threads at a
+    time.
+    """
+
+    def __init__(self, settings: LineSettings, redactor: Redactor) -> None:
+        """Make lines under these settings.
+
+        Args:
+            settings: What to include.
+            redactor: Takes secrets out of every text; with another one, make another maker.
+        """
+        self.redactor = redactor
+        self._settings = settings
+        self._component = orjson.dumps(settings.component)
+        self._kept: dict[Hashable, bytes] = {}
+        self._subjects: WeakKeyDictionary[Principal, tuple[bytes, bytes]] = WeakKeyDictionary()
+        self._nobody = (orjson.dumps({"user": "unknown"}), b"")
+        self._second = -1
+        self._stamp = b""
+        self._random = b""
+        self._used = 0
+
+    def line(self, event: AuditEvent, at: float) -> bytes:
+        """Return the line of an event that happened at `at` (Unix seconds), newline included."""
+        principal = event.principal
+        subjects, chain = self._nobody if principal is None else self._who(principal)
+        return b"".join(
+            (
+                b'{"metadata":{"auditId":"',
+                self._id(),
+                b'","extra":{',
+                self._extra(event, chain),
+                b'}},"type":"',
+                event.type.value.encode(),
+                b'","loggedAt":"',
+                self._time(at),
+                b'","source":{"type":"network","value":',
+                self._source(event),
+                b'},"outcome":"',
+                event.outcome.value.encode(),
+                b'","subjects":',
+                subjects,
+                b',"component":',
+                self._component,
+                b',"target":',
+                self._target(event),
+                _data(event, self._settings, self.redactor),
+                b"}\n",
+            )
+        )
+
+    def _id(self) -> bytes:
+        """Return a random UUID (version 4): the system is asked for many at a time."""
+        if self._used >= len(self._random):
+            self._random, self._used = os.urandom(_RANDOM), 0
+        found = self._random[self._used : self._used + 16].hex()
+        self._used += 16
+        variant = "89ab"[int(found[16], 16) & 3]
+        return f"{found[:8]}-{found[8:12]}-4{found[13:16]}-{variant}{found[17:20]}-{found[20:]}".encode()
+
+    def _time(self, at: float) -> bytes:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        return b"%b.%03dZ" % (self._stamp, (at - second) * 1000)
+
+    def _who(self, principal: Principal) -> tuple[bytes, bytes]:
+        """Return the subjects, and the delegation chain as a member of `extra`; kept as long as the principal."""
+        known = self._subjects.get(principal)
+        if known is None:
+            chain = delegation(principal.claims, self._settings.max_delegation_depth)
+            member = b',"delegation_chain":' + orjson.dumps(self.redactor.value(chain)) if chain else b""
+            known = self._subjects[principal] = (orjson.dumps(_subjects(principal, self.redactor)), member)
+        return known
+
+    def _source(self, event: AuditEvent) -> bytes:
+        """Return value and extra of the source."""
+        address = self._text(event.client_ip or "unknown")
+        agent = self._text(event.user_agent) if event.user_agent else b""
+        if event.request_id is None:
+            return b'%b,"extra":{"user_agent":%b}' % (address, agent) if agent else address
+        asked = orjson.dumps(_short(self.redactor.text(event.request_id)))
+        if agent:
+            return b'%b,"extra":{"user_agent":%b,"request_id":%b}' % (address, agent, asked)
+        return b'%b,"extra":{"request_id":%b}' % (address, asked)
+
+    def _extra(self, event: AuditEvent, chain: bytes) -> bytes:
+        """Return the members of `extra`."""
+        parts = [self._outcome(event)]
+        if event.duration_ms is not None:
+            parts.append(b',"duration_ms":%.3f' % event.duration_ms)
+        if event.trace_id is not None:
+            parts.append(b',"trace_id":' + orjson.dumps(event.trace_id))
+        if event.backend is not None or event.remote_url or event.auth_method is not None or event.remote_status:
+            parts.append(self._remote(event))
+        if event.error:
+            parts.append(b',"error":' + orjson.dumps(self.redactor.text(event.error)))
+        if event.session_id:
+            parts.append(b',"session":"%b"' % self._session(event.session_id))
+        parts.append(chain)
+        return b"".join(parts).removeprefix(b",")
+
+    def _outcome(self, event: AuditEvent) -> bytes:
+        key = (event.era, event.status)
+        return self._kept.get(key) or self._keep(key, _members({"era": event.era, "status": event.status}))
+
+    def _remote(self, event: AuditEvent) -> bytes:
+        key = (event.backend, event.remote_url, event.auth_method, event.remote_status)
+        known = self._kept.get(key)
+        if known is not None:
+            return known
+        url = self.redactor.text(bare_url(event.remote_url)) if event.remote_url else None
+        members = {
+            "backend_name": event.backend,
+            "remote_url": url,
+            "auth_method": event.auth_method,
+            "remote_status": event.remote_status,
+        }
+        return self._keep(key, _members(members))
+
+    def _target(self, event: AuditEvent) -> bytes:
+        key = (event.method, event.name, event.backend, event.backend_tool, None)
+        known = self._kept.get(key)
+        if known is not None:
+            return known
+        text = self.redactor.text
+        pairs = {
+            "endpoint": "/mcp",
+            "method": text(event.method),
+            "type": _TARGET_TYPE.get(event.method),
+            "name": text(event.name) if event.name else None,
+            "backend": event.backend,
+            "backend_name": event.backend_tool,
+        }
+        made = orjson.dumps({name: _short(value) for name, value in pairs.items() if value})
+        # Names of any length come from outside: only those that may come again are worth a place.
+        long = len(event.method) > MAX_TEXT or (event.name is not None and len(event.name) > MAX_TEXT)
+        return made if long else self._keep(key, made)
+
+    def _session(self, session_id: str) -> bytes:
+        known = self._kept.get(session_id)
+        if known is not None:
+            return known
+        return self._keep(session_id, hashlib.sha256(session_id.encode()).hexdigest()[:12].encode())
+
+    def _text(self, value: str) -> bytes:
+        key = (value,)
+        return self._kept.get(key) or self._keep(key, orjson.dumps(_short(self.redactor.text(value))))
+
+    def _keep(self, key: Hashable, made: bytes) -> bytes:
+        if len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+        self._kept[key] = made
+        return made
 
 
-def _source(event: AuditEvent, redactor: Redactor) -> dict[str, Any]:
-    extra = {}
-    if event.user_agent:
-        extra["user_agent"] = _short(redactor.text(event.user_agent))
-    if event.request_id is not None:
-        extra["request_id"] = _short(redactor.text(event.request_id))
-    source: dict[str, Any] = {"type": "network", "value": event.client_ip or "unknown"}
-    return {**source, "extra": extra} if extra else source
+def _members(found: Mapping[str, Any]) -> bytes:
+    """Return those members that have a value, each with a comma before it."""
+    return b"".join(
+        b',"%b":%b' % (name.encode(), orjson.dumps(value)) for name, value in found.items() if value is not None
+    )
 
 
-def _subjects(principal: Principal | None, redactor: Redactor) -> dict[str, str]:
-    if principal is None:
-        return {"user": "unknown"}
+def _subjects(principal: Principal, redactor: Redactor) -> dict[str, str]:
     claims = principal.claims
     user = next((claims[name] for name in ("name", "preferred_username", "email") if _is_text(claims.get(name))), None)
     found = {
@@ -91,36 +239,6 @@ def _subjects(principal: Principal | None, redactor: Redactor) -> dict[str, str]
         if _is_text(claims.get(claim)):
             found.setdefault(key, _short(claims[claim]))
     return {key: redactor.text(value) for key, value in found.items()}
-
-
-def _target(event: AuditEvent, redactor: Redactor) -> dict[str, str]:
-    pairs = {
-        "endpoint": "/mcp",
-        "method": redactor.text(event.method),
-        "type": _TARGET_TYPE.get(event.method),
-        "name": redactor.text(event.name) if event.name else None,
-        "backend": event.backend,
-        "backend_name": event.backend_tool,
-    }
-    return {key: _short(value) for key, value in pairs.items() if value}
-
-
-def _extra(event: AuditEvent, settings: LineSettings, redactor: Redactor) -> dict[str, Any]:
-    extra: dict[str, Any] = {
-        "era": event.era,
-        "status": event.status,
-        "duration_ms": round(event.duration_ms, 3) if event.duration_ms is not None else None,
-        "trace_id": event.trace_id,
-        "backend_name": event.backend,
-        "remote_url": redactor.text(bare_url(event.remote_url)) if event.remote_url else None,
-        "auth_method": event.auth_method,
-        "remote_status": event.remote_status,
-        "error": redactor.text(event.error) if event.error else None,
-        "session": hashlib.sha256(event.session_id.encode()).hexdigest()[:12] if event.session_id else None,
-    }
-    if event.principal is not None and (chain := delegation(event.principal.claims, settings.max_delegation_depth)):
-        extra["delegation_chain"] = redactor.value(chain)
-    return {key: value for key, value in extra.items() if value is not None}
 
 
 def delegation(claims: Mapping[str, Any], depth: int) -> list[dict[str, str]]:
@@ -141,12 +259,16 @@ def bare_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _data(event: AuditEvent, settings: LineSettings, redactor: Redactor) -> dict[str, Any]:
+def _data(event: AuditEvent, settings: LineSettings, redactor: Redactor) -> bytes:
+    """Return the member `data` with a comma before it; nothing where nothing is included."""
+    if not settings.includes_data:
+        return b""
     wanted = (
         ("request", event.request_data if settings.include_request_data else None),
         ("response", event.response_data if settings.include_response_data else None),
     )
-    return {key: _bounded(raw, settings.max_data_size, redactor) for key, raw in wanted if raw is not None}
+    data = {key: _bounded(raw, settings.max_data_size, redactor) for key, raw in wanted if raw is not None}
+    return b',"data":' + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS) if data else b""
 
 
 def _bounded(raw: bytes, limit: int, redactor: Redactor) -> Any:
@@ -166,4 +288,5 @@ def _is_text(value: Any) -> bool:
 
 
 def _short(value: str) -> str:
-    return _CONTROL.sub("?", value[:MAX_TEXT])
+    value = value[:MAX_TEXT]
+    return value if value.isprintable() else _CONTROL.sub("?", value)
