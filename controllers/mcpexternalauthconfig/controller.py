@@ -13,6 +13,7 @@ from controllers.mcpexternalauthconfig.decide import Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.finalizers import hold
+from controllers.shared.races import complete
 from controllers.shared.references import AUTH_CONFIG_USERS, AUTH_CONFIGS, auth_configs_of
 from controllers.shared.resources import AUTH_CONFIG
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
@@ -113,4 +114,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     builder = Builder(manager, NAME).for_(AUTH_CONFIG, predicate=reconciler.status.matters)
     for kind in AUTH_CONFIG_USERS:
         builder = builder.watches(kind, reconciler.waiting, predicate=references_changed)
-    builder.complete(reconciler)
+    complete(builder, reconciler, manager, AUTH_CONFIG)

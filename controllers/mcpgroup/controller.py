@@ -11,6 +11,7 @@ from controllers.mcpgroup.decide import Pending, Snapshot, coalesce, decide, due
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.finalizers import hold
+from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
 from controllers.shared.verdicts import StatusWriter, status_patch
 from runtime import (
@@ -113,4 +114,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     for kind in MEMBER_KINDS:
         # A member that changes its group wakes the old one and the new one; its own health plays no part.
         builder = builder.watches(kind, groups_of, predicate=path_changed(references.GROUP_REF))
-    builder.complete(reconciler)
+    complete(builder, reconciler, manager, GROUP)

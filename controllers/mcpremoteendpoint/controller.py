@@ -14,6 +14,7 @@ from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
 from controllers.shared.memo import PerVersion
+from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import gather_material, older_namesake, secret_names
 from controllers.shared.resources import (
@@ -173,4 +174,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     )
     for kind in RIVALS:
         builder = builder.watches(kind, references.same_name(reader, ENDPOINT), predicate=came_or_went)
-    builder.options(concurrency=16).complete(reconciler)
+    complete(builder, reconciler, manager, ENDPOINT, concurrency=16)

@@ -10,6 +10,7 @@ from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import Material, gather_material, older_namesake, secret_names
 from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, SECRET
@@ -104,7 +105,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     manager.informer(ENTRY, indexes={references.CA_BUNDLE_REF: None, references.HEADER_SECRETS: None})
     reconciler = EntryReconciler(manager)
     reader = manager.reader
-    (
+    builder = (
         Builder(manager, NAME)
         .for_(ENTRY, predicate=reconciler.status.matters)
         .watches(GROUP, references.users(reader, ENTRY, references.GROUP_REF), predicate=group_changed_for_members)
@@ -112,6 +113,5 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
         .watches(CONFIG_MAP, references.users(reader, ENTRY, references.CA_BUNDLE_REF))
         .watches(SECRET, references.users(reader, ENTRY, references.HEADER_SECRETS))
         .watches(ENDPOINT, references.same_name(reader, ENTRY), predicate=came_or_went)
-        .options(concurrency=16)
-        .complete(reconciler)
     )
+    complete(builder, reconciler, manager, ENTRY, concurrency=16)

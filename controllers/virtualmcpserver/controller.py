@@ -14,6 +14,7 @@ from controllers.shared import references
 from controllers.shared.apply import FIELD_MANAGER
 from controllers.shared.content import contents
 from controllers.shared.groups import group_changed_for_members
+from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (
     AUTH_CONFIG,
@@ -228,4 +229,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
         builder.owns(kind)
     builder.watches(POD, of_pod)
-    builder.options(concurrency=4).complete(reconciler)
+    complete(builder, reconciler, manager, VMCP, concurrency=4)
