@@ -10,12 +10,14 @@ from api.contract import Dialect, VmcpConfig
 from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
 from controllers.virtualmcpserver.snapshot import Snapshot
+from runtime import Record
 
 CONTAINER = "vmcp"
 PORT = 4483
 CONFIG_PATH = "/etc/vmcp-config/config.yaml"
 CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
 ROTATION = "toolhive.stacklok.dev/secrets-hash"
+SESSION_SECRET = "toolhive.stacklok.dev/session-secret-hash"  # noqa: S105  an annotation's name
 TEMPLATE_HASH = "toolhive.stacklok.io/podtemplatespec-hash"
 PULL_SECRETS_HASH = "toolhive.stacklok.io/imagepullsecrets-hash"
 
@@ -76,6 +78,20 @@ def desired_deployment(
     if spec.replicas is not None:
         body["spec"]["replicas"] = spec.replicas
     return body
+
+
+def with_session_secret(deployment: Json, secret: Record) -> Json:
+    """Return the Deployment with the identity and version of the session Secret on its template, never its content.
+
+    Pods read the Secret when they start. If it changes or is made anew, some replicas would otherwise go on with the
+    old value and refuse what the others hand out. It is added on writing, because the Secret is made then.
+    """
+    template = deployment["spec"]["template"]
+    metadata = template.get("metadata", {})
+    stamp = hashlib.sha256(f"{secret.meta.uid}/{secret.meta.resource_version}".encode()).hexdigest()
+    annotations = {**metadata.get("annotations", {}), SESSION_SECRET: stamp}
+    template = {**template, "metadata": {**metadata, "annotations": annotations}}
+    return {**deployment, "spec": {**deployment["spec"], "template": template}}
 
 
 def merged_template(template: Json, patch: dict[str, Any]) -> Json:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
+from api.contract import Dialect
 from controllers.shared.apply import Applied, Applier, ForeignObjectError, is_refusal
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from controllers.shared.verdicts import Verdict
 from controllers.virtualmcpserver.decide import Decision
+from controllers.virtualmcpserver.deployment import with_session_secret
 from controllers.virtualmcpserver.environment import Json
 from controllers.virtualmcpserver.objects import desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Snapshot
@@ -81,9 +83,12 @@ class Publisher:
         due: float | None = None
         try:
             await self._identity(snapshot, intents.identity)
-            await self._hmac_secret(snapshot)
+            secret = await self._hmac_secret(snapshot)
             await self._apply(intents.config_map, owner)
-            due = await self._deployment(snapshot, intents.deployment)
+            deployment = intents.deployment
+            if snapshot.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
+                deployment = with_session_secret(deployment, secret)
+            due = await self._deployment(snapshot, deployment)
             await self._apply(intents.service, owner)
         except ForeignObjectError as error:
             return Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), due
@@ -118,8 +123,8 @@ class Publisher:
         except NotFoundError:
             return
 
-    async def _hmac_secret(self, snapshot: Snapshot) -> None:
-        """Make the session Secret once; its value is never read back or changed."""
+    async def _hmac_secret(self, snapshot: Snapshot) -> Record:
+        """Make the session Secret once and return it; its value is never read back or changed."""
         key = Key(snapshot.namespace, f"{snapshot.name}-hmac-secret")
         live = self._reader.get(SECRET, key)
         if live is None:
@@ -135,6 +140,7 @@ class Publisher:
         if not is_controlled_by(live.meta, snapshot.vmcp):
             holder = live.meta.controller
             raise ForeignObjectError(SECRET, key, f"{holder.kind} {holder.name}" if holder is not None else "")
+        return live
 
     async def _deployment(self, snapshot: Snapshot, body: Json) -> float | None:
         """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""

@@ -123,6 +123,10 @@ def plain(body: Any, *, owned: bool) -> Any:
         owner.pop("uid", None)
     if body["kind"] == "Secret":
         body["data"] = sorted(body.get("data") or {})
+    if body["kind"] == "Deployment":
+        body["spec"]["template"]["metadata"].get("annotations", {}).pop(
+            "toolhive.stacklok.dev/session-secret-hash", None
+        )
     if body["kind"] == "Service":
         for name in ("clusterIP", "clusterIPs"):
             body["spec"].pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
 APPS = "apps/v1"
+STAMP = "toolhive.stacklok.dev/session-secret-hash"
 
 
 async def _running(cluster: Gateways, **spec: Any) -> Object:
@@ -28,6 +30,10 @@ async def _patch(cluster: Gateways, kind: str, name: str, patch: Object, api: st
 
 def _template(found: Object) -> Object:
     return found["spec"]["template"]
+
+
+def _foreign(annotations: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in annotations.items() if name != STAMP}
 
 
 async def test_what_is_ours_and_edited_by_hand_is_repaired(cluster: Gateways) -> None:
@@ -89,7 +95,7 @@ async def test_what_others_add_stays(cluster: Gateways) -> None:
         )
     )
     assert found["metadata"]["annotations"]["team"] == "a"
-    assert _template(found)["metadata"]["annotations"] == restart
+    assert _foreign(_template(found)["metadata"]["annotations"]) == restart
     assert sorted(c["name"] for c in _template(found)["spec"]["containers"]) == ["sidecar", "vmcp"]
 
 
@@ -132,7 +138,7 @@ async def test_a_deployment_that_another_operator_wrote_by_update_is_taken_over(
     assert "LEFT_OVER" not in {variable["name"] for variable in container["env"]}
     assert [volume["name"] for volume in _template(found)["spec"]["volumes"]] == ["vmcp-config"]
     assert found["spec"]["replicas"] == 4, "nobody asked for another number"
-    annotations = _template(found)["metadata"]["annotations"]
+    annotations = _foreign(_template(found)["metadata"]["annotations"])
     assert annotations == {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
     managers = {(entry["manager"], entry["operation"]) for entry in found["metadata"]["managedFields"]}
     assert ("mcp-operator", "Apply") in managers
@@ -254,6 +260,29 @@ async def test_plain_members_roll_no_pods_and_a_rotated_secret_does(cluster: Gat
     hashed = _template(first)["metadata"]["annotations"][rotation]
     await cluster.patch("Secret", "s", {"stringData": {"k": "two"}})
     await cluster.deployment(until=lambda found: _template(found)["metadata"]["annotations"][rotation] != hashed)
+
+
+async def test_a_changed_session_secret_rolls_the_pods_and_making_it_does_not(cluster: Gateways) -> None:
+    before = await _running(cluster)
+    hashed = _template(before)["metadata"]["annotations"][STAMP]
+    await cluster.entry("more")
+    await cluster.config(until=lambda config: len(config.backends) == 2)
+    found = await cluster.deployment()
+    assert found["metadata"]["generation"] == 1
+    value = base64.b64encode(bytes(range(32))).decode()
+    await cluster.patch("Secret", "v-hmac-secret", {"stringData": {"hmac-secret": value}})
+    rolled = await cluster.deployment(until=lambda found: _template(found)["metadata"]["annotations"][STAMP] != hashed)
+    await cluster.delete("Secret", "v-hmac-secret")
+    again = _template(rolled)["metadata"]["annotations"][STAMP]
+    await cluster.deployment(until=lambda found: _template(found)["metadata"]["annotations"][STAMP] != again)
+
+
+async def test_a_stock_gateway_does_not_use_the_session_secret_and_is_not_rolled_by_it(
+    start: Callable[..., Awaitable[Gateways]],
+) -> None:
+    cluster = await start(vmcp_dialect="toolhive")
+    found = _template(await _running(cluster))["metadata"]["annotations"]
+    assert STAMP not in found
 
 
 async def test_a_burst_of_members_rolls_the_stock_gateway_at_most_twice(
