@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +48,7 @@ class Contender:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env={
-                    **os.environ,
+                    **bytecode(logs),
                     "KUBECONFIG": str(kubeconfig),
                     "WATCH_NAMESPACE": namespace,
                     "POD_NAMESPACE": namespace,
@@ -90,6 +89,21 @@ class Contender:
             raise RuntimeError(f"{self.name} ended with status {self.process.returncode}:\n{tail}")
 
 
+def bytecode(directory: Path) -> dict[str, str]:
+    """Return an environment in which Python keeps its bytecode, as an installed program's is kept.
+
+    Compiling 170 modules anew costs 0.2 s of processor time at every start, which an image never pays.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {"PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
+
+
+def compile_ours(directory: Path) -> None:
+    """Fill the cache of bytecode."""
+    code = "import importlib, manager; [importlib.import_module(f'controllers.{n}') for n in manager.CONTROLLERS]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bytecode(directory), check=True, timeout=120)
+
+
 def ours(dialect: str) -> Contender:
     """This operator, with one of its two dialects."""
     return Contender(
@@ -119,24 +133,6 @@ def other(path: str) -> Contender:
         name=Path(path).name,
         command=(path, "--metrics-bind-address=127.0.0.1:{metrics}", "--health-probe-bind-address=127.0.0.1:{health}"),
     )
-
-
-def requests_of(plane: Handle, user: str, since: int) -> tuple[Counter[str], int]:
-    """Finished requests of a user by "verb resource[/subresource]", from line `since` of the audit log on.
-
-    Returns the counts and the number of lines that the log has now.
-    """
-    counts: Counter[str] = Counter()
-    lines = 0
-    for lines, event in enumerate(plane.audit_events(), start=1):
-        if lines <= since or event["user"]["username"] != user or event["stage"] != "ResponseComplete":
-            continue
-        reference = event.get("objectRef")
-        if not reference or event["verb"] == "watch" or reference.get("resource") == "leases":
-            continue
-        name = reference["resource"] + (f"/{reference['subresource']}" if reference.get("subresource") else "")
-        counts[f"{event['verb']} {name}"] += 1
-    return counts, lines
 
 
 def free_port() -> int:

@@ -1,147 +1,210 @@
-"""What is measured, contender by contender."""
+"""What is measured, contender by contender.
+
+Whatever waits has a bound. A contender that does not keep it gets a `failure` that says so, and the run goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hack.bench.operator.contenders import Contender, requests_of
-from hack.bench.operator.world import API, Observer, Size, create_all, entry, set_up, tear_down
+from hack.bench.operator.audit import AuditLog
+from hack.bench.operator.contenders import Contender
+from hack.bench.operator.world import API, IN_FLIGHT, STATUS, Observer, Size, create_all, entries, entry, tear_down
+from hack.bench.operator.world import set_up as make_world
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
+
+QUIET = 3.0
+"""Seconds without a request after which a contender has come to rest."""
+LONGEST_UNREST = 20.0
+"""Seconds after which this is not waited for any longer."""
 
 
 @dataclass
 class Figures:
     """What one contender did in one scenario. Times in seconds, memory in MiB."""
 
-    settle: float = float("nan")
-    memory: float = float("nan")
-    cpu: float = float("nan")
+    settle: float = math.nan
+    memory: float = math.nan
+    cpu: float = math.nan
     requests: Counter[str] = field(default_factory=Counter)
+    config_writes: int = 0
     latencies: list[float] = field(default_factory=list)
     failure: str = ""
 
     def percentile(self, share: float) -> float:
         """A percentile of the latencies."""
         if len(self.latencies) < 2:
-            return float("nan")
+            return math.nan
         return statistics.quantiles(self.latencies, n=100, method="inclusive")[round(share * 100) - 1]
+
+
+@dataclass
+class Steady:
+    """The phases of the steady scenario; `failure` ends it."""
+
+    burst: Figures = field(default_factory=Figures)
+    cold: Figures = field(default_factory=Figures)
+    idle: Figures = field(default_factory=Figures)
+    churn: Figures = field(default_factory=Figures)
+    failure: str = ""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the measurements happen."""
+    """Where the measurements happen.
+
+    Attributes:
+        plane: the control plane.
+        kube: a client that is nobody's contender.
+        logs: directory of the contenders' logs.
+        timeout: seconds for a contender to settle.
+    """
 
     plane: Handle
     kube: Kube
     logs: Path
     timeout: float
 
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log."""
+        assert self.plane.audit_log is not None
+        return AuditLog(self.plane.audit_log)
+
     async def floor(self, size: Size) -> float:
         """A bare client doing N creates and N status writes, 32 in flight: what the API server itself needs."""
         namespace = f"floor-{size}"
-        await set_up(self.kube, namespace, size)
+        await make_world(self.kube, namespace, size)
         start = time.monotonic()
-        await self._create_and_write_status(namespace, size)
-        took = time.monotonic() - start
-        await tear_down(self.kube, namespace)
-        return took
-
-    async def _create_and_write_status(self, namespace: str, size: Size) -> None:
-        waiting = _entries(size)
-        generation: dict[str, Any] = {"observedGeneration": 1, "phase": "Valid"}
-        condition = {
-            "status": "True",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-            "message": "x" * 40,
-            "reason": "Ok",
-        }
-        generation["conditions"] = [{**condition, "type": t, "observedGeneration": 1} for t in "ABCDEF"]
+        waiting = entries(size)
 
         async def worker() -> None:
             for body in waiting:
                 made = await self.kube.create({**body, "metadata": {**body["metadata"], "namespace": namespace}})
-                await self.kube.update({**made, "status": generation}, subresource="status")
+                await self.kube.update({**made, "status": STATUS}, subresource="status")
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(32):
+            for _ in range(IN_FLIGHT):
                 tasks.create_task(worker())
+        took = time.monotonic() - start
+        await tear_down(self.kube, namespace)
+        return took
+
+    async def start(self, contender: Contender) -> Figures:
+        """From the start of the process to the first status: one entry, nothing else."""
+        figures = Figures()
+        async with self._running(f"start-{contender.name}", contender, Size(1, 1)) as (namespace, seen):
+            await create_all(self.kube, namespace, entries(Size(1, 1)))
+            begin = time.monotonic()
+            contender.start(self.plane, namespace, self.logs)
+            try:
+                await self._until(contender, seen, lambda: bool(seen.valid))
+                figures.settle, figures.cpu = time.monotonic() - begin, contender.cpu()
+                figures.memory = contender.memory()
+            except (TimeoutError, RuntimeError) as error:
+                figures.failure = self._why(error)
+        return figures
 
     async def burst(self, contender: Contender, size: Size) -> Figures:
         """N entries created at once, until every one is Valid, in status and in the configuration."""
         figures = Figures()
-        namespace = f"burst-{contender.name}-{size}"
-        await set_up(self.kube, namespace, size)
-        _, line = requests_of(self.plane, contender.name, 0)
-        contender.start(self.plane, namespace, self.logs)
-        try:
-            await self._groups_ready(contender, namespace, size)
-            async with Observer().following(self.kube, namespace) as seen:
-                start, cpu = time.monotonic(), contender.cpu()
-                await create_all(self.kube, namespace, _entries(size))
-                await self._settled(contender, seen, size.total)
-                figures.settle = time.monotonic() - start
-                figures.cpu = contender.cpu() - cpu
-            figures.memory = contender.memory()
-        except (TimeoutError, RuntimeError) as error:
-            figures.failure = str(error) or f"not settled after {self.timeout:.0f} s"
-        await contender.stop()
-        figures.requests, _ = requests_of(self.plane, contender.name, line)
-        await tear_down(self.kube, namespace)
+        async with self._running(f"burst-{contender.name}-{size}", contender, size) as (namespace, seen):
+            try:
+                await self._burst(contender, namespace, seen, size, figures)
+            except (TimeoutError, RuntimeError) as error:
+                figures.failure = self._why(error)
         return figures
 
-    async def steady(self, contender: Contender, size: Size, *, seconds: float, rate: float) -> dict[str, Figures]:
-        """On settled objects: cold start, then idle, then `rate` changes per second for `seconds`."""
-        cold, idle, churn = Figures(), Figures(), Figures()
-        namespace = f"steady-{contender.name}-{size}"
-        await set_up(self.kube, namespace, size)
-        await create_all(self.kube, namespace, _entries(size))
-        async with Observer().following(self.kube, namespace) as seen:
-            start = time.monotonic()
-            contender.start(self.plane, namespace, self.logs)
+    async def steady(self, contender: Contender, size: Size, *, seconds: float, rate: float) -> Steady:
+        """A burst; then on its settled objects a cold start, idle, and `rate` changes per second for `seconds`."""
+        result = Steady()
+        async with self._running(f"steady-{contender.name}-{size}", contender, size) as (namespace, seen):
             try:
-                await self._settled(contender, seen, size.total)
-                await self._restart(contender, namespace, seen, cold)
-                await self._idle(contender, idle, seconds)
-                await self._churn(namespace, seen, size, churn, seconds=seconds, rate=rate)
-                churn.memory = contender.memory()
+                await self._burst(contender, namespace, seen, size, result.burst)
+                await self._restart(contender, namespace, seen, result.cold)
+                await self._idle(contender, result.idle, seconds)
+                await self._churn(contender, namespace, seen, size, result.churn, seconds=seconds, rate=rate)
             except (TimeoutError, RuntimeError) as error:
-                cold.failure = str(error) or f"not settled after {time.monotonic() - start:.0f} s"
-        await contender.stop()
-        await tear_down(self.kube, namespace)
-        return {"cold start": cold, "idle": idle, "churn": churn}
+                result.failure = self._why(error)
+        return result
+
+    @asynccontextmanager
+    async def _running(self, namespace: str, contender: Contender, size: Size) -> AsyncIterator[tuple[str, Observer]]:
+        """A world and its observer; at the end the contender is stopped, and the world removed."""
+        namespace = f"{namespace}-{self.audit.mark() % 1_000_000}"  # a scenario may be repeated
+        await make_world(self.kube, namespace, size)
+        try:
+            async with Observer().following(self.kube, namespace) as seen:
+                yield namespace, seen
+        finally:
+            await contender.stop()
+            await tear_down(self.kube, namespace)
+
+    async def _burst(self, contender: Contender, namespace: str, seen: Observer, size: Size, figures: Figures) -> None:
+        contender.start(self.plane, namespace, self.logs)
+        await self._groups_ready(contender, namespace, size)
+        await self._rest(contender)
+        mark, configs = self.audit.mark(), seen.config_writes
+        start, cpu = time.monotonic(), contender.cpu()
+        try:
+            await create_all(self.kube, namespace, entries(size))
+            await self._until(
+                contender, seen, lambda: len(seen.valid) >= size.total and len(seen.configured) >= size.total
+            )
+            figures.settle = time.monotonic() - start
+            await self._rest(contender)  # rollouts and lists in status may come later
+            figures.memory, figures.cpu = contender.memory(), contender.cpu() - cpu
+        except TimeoutError:
+            raise TimeoutError(
+                f"not settled after {self.timeout:.0f} s: {len(seen.valid)} of {size.total} Valid, "
+                f"{len(seen.configured)} configured"
+            ) from None
+        finally:
+            figures.requests, figures.config_writes = (
+                self.audit.requests(contender.name, mark),
+                seen.config_writes - configs,
+            )
 
     async def _restart(self, contender: Contender, namespace: str, seen: Observer, cold: Figures) -> None:
         """Stop and start it over settled objects; the clock stops when a change made meanwhile is in the config."""
         await contender.stop()
         await self._change(namespace, 0, 0, revision=1)
-        _, line = requests_of(self.plane, contender.name, 0)
-        start = time.monotonic()
+        mark, start = self.audit.mark(), time.monotonic()
         contender.start(self.plane, namespace, self.logs)
-        await seen.wait(lambda: seen.configured.get("bench-0-0") == "v1", self.timeout)
-        cold.settle, cold.memory = time.monotonic() - start, contender.memory()
-        cold.requests, _ = requests_of(self.plane, contender.name, line)
+        await self._until(contender, seen, lambda: seen.configured.get("bench-0-0") == "v1")
+        cold.settle, cold.cpu = time.monotonic() - start, contender.cpu()
+        await self._rest(contender)
+        cold.memory = contender.memory()
+        cold.requests = self.audit.requests(contender.name, mark)
 
     async def _idle(self, contender: Contender, idle: Figures, seconds: float) -> None:
-        await asyncio.sleep(3)  # let the last writes of the start come to rest
-        _, line = requests_of(self.plane, contender.name, 0)
-        cpu = contender.cpu()
+        mark, cpu = self.audit.mark(), contender.cpu()
         await asyncio.sleep(seconds)
-        idle.requests, _ = requests_of(self.plane, contender.name, line)
+        idle.requests = self.audit.requests(contender.name, mark)
         idle.cpu, idle.memory = contender.cpu() - cpu, contender.memory()
 
     async def _churn(
-        self, namespace: str, seen: Observer, size: Size, churn: Figures, *, seconds: float, rate: float
+        self,
+        contender: Contender,
+        namespace: str,
+        seen: Observer,
+        size: Size,
+        churn: Figures,
+        *,
+        seconds: float,
+        rate: float,
     ) -> None:
         written: dict[tuple[str, str], float] = {}
-        begin = time.monotonic()
+        mark, begin, cpu = self.audit.mark(), time.monotonic(), contender.cpu()
         for n in range(int(seconds * rate)):
             group_index, index = n % size.groups, (n * 7919) % size.entries
             revision = 2 + n
@@ -149,8 +212,10 @@ class Bench:
             await self._change(namespace, group_index, index, revision)
             written[f"bench-{group_index}-{index}", f"v{revision}"] = time.monotonic()
         last = list(written)[-1]
-        await seen.wait(lambda: last in seen.seen_at, self.timeout)
-        churn.settle = time.monotonic() - begin
+        await self._until(contender, seen, lambda: last in seen.seen_at)
+        churn.settle, churn.cpu = time.monotonic() - begin, contender.cpu() - cpu
+        churn.memory = contender.memory()
+        churn.requests = self.audit.requests(contender.name, mark)
         churn.latencies = [max(0.0, seen.seen_at[k] - t) for k, t in written.items() if k in seen.seen_at]
 
     async def _change(self, namespace: str, group_index: int, index: int, revision: int) -> None:
@@ -170,18 +235,26 @@ class Bench:
                     return
                 await asyncio.sleep(0.1)
 
-    async def _settled(self, contender: Contender, seen: Observer, total: int) -> None:
+    async def _rest(self, contender: Contender) -> None:
+        """Wait until it asks for nothing any more; one that never rests is not waited for."""
+        end = time.monotonic() + LONGEST_UNREST
+        while time.monotonic() < end:
+            mark = self.audit.mark()
+            await asyncio.sleep(QUIET)
+            contender.check_alive()
+            if not self.audit.requests(contender.name, mark):
+                return
+
+    async def _until(self, contender: Contender, seen: Observer, ready: object) -> None:
         """Wait, and notice a contender that died."""
-        waiting = asyncio.ensure_future(seen.wait_settled(total, self.timeout))
-        while not waiting.done():
-            await asyncio.wait([waiting], timeout=1.0)
-            try:
+        waiting = asyncio.ensure_future(seen.wait(ready, self.timeout))
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=1.0)
                 contender.check_alive()
-            except RuntimeError:
-                waiting.cancel()
-                raise
-        await waiting
+            await waiting
+        finally:
+            waiting.cancel()
 
-
-def _entries(size: Size) -> Iterator[dict[str, Any]]:
-    return (entry(g, i) for g in range(size.groups) for i in range(size.entries))
+    def _why(self, error: Exception) -> str:
+        return str(error).strip()[-300:] or f"not within {self.timeout:.0f} s"

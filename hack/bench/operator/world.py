@@ -11,9 +11,11 @@ import gzip
 import re
 import time
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from hack.controlplane.rest import Kube, KubeError
@@ -66,19 +68,38 @@ def entry(group_index: int, index: int, revision: int = 0) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "MCPServerEntry", "metadata": {"name": name}, "spec": spec}
 
 
+def entries(size: Size) -> Iterator[dict[str, Any]]:
+    """All entries of a size."""
+    return (entry(g, i) for g in range(size.groups) for i in range(size.entries))
+
+
+STATUS: dict[str, Any] = {
+    "observedGeneration": 1,
+    "phase": "Valid",
+    "conditions": [
+        {
+            "type": kind,
+            "status": "True",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "x" * 40,
+            "reason": "Ok",
+            "observedGeneration": 1,
+        }
+        for kind in "ABCDEF"
+    ],
+}
+"""A status of an entry, of the size that operators write."""
+
+
 async def create_all(
     kube: Kube, namespace: str, objects: Iterable[Mapping[str, Any]], in_flight: int = IN_FLIGHT
 ) -> None:
     """Create objects, `in_flight` requests at a time."""
-    waiting = iter(objects)
 
-    async def worker() -> None:
-        for body in waiting:
-            await kube.create({**body, "metadata": {**body["metadata"], "namespace": namespace}})
+    async def create(body: Mapping[str, Any]) -> None:
+        await kube.create({**body, "metadata": {**body["metadata"], "namespace": namespace}})
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(in_flight):
-            tasks.create_task(worker())
+    await _in_parallel(create, objects, in_flight)
 
 
 @dataclass
@@ -114,10 +135,15 @@ class Observer:
     async def _follow(self, kube: Kube, namespace: str, api_version: str, kind: str) -> None:
         take = self._entry if kind == "MCPServerEntry" else self._config
         while True:
-            async for event, body in kube.watch(api_version, kind, namespace=namespace):
-                take(event, body)
-                async with self._moved:
-                    self._moved.notify_all()
+            try:
+                async for event, body in kube.watch(api_version, kind, namespace=namespace):
+                    take(event, body)
+                    async with self._moved:
+                        self._moved.notify_all()
+            except KubeError as error:
+                if error.status != HTTPStatus.TOO_MANY_REQUESTS:  # "storage is (re)initializing", after its start
+                    raise
+                await asyncio.sleep(0.1)
 
     def _entry(self, event: str, body: Mapping[str, Any]) -> None:
         name = body["metadata"]["name"]
@@ -138,10 +164,6 @@ class Observer:
             revision = revisions.get(name, "")
             self.configured[name] = revision
             self.seen_at.setdefault((name, revision), now)
-
-    async def wait_settled(self, total: int, timeout: float) -> None:
-        """Return when `total` entries are Valid and configured; raises `TimeoutError`."""
-        await self.wait(lambda: len(self.valid) >= total and len(self.configured) >= total, timeout)
 
     async def wait(self, ready: Any, timeout: float) -> None:
         """Return when `ready()` holds; raises `TimeoutError` after `timeout` seconds."""
@@ -168,15 +190,32 @@ async def tear_down(kube: Kube, namespace: str) -> None:
     """Remove everything; finalizers are cut, for the contender may be gone."""
     for kind in ("VirtualMCPServer", "MCPServerEntry", "MCPGroup"):
         path = await kube.path(API, kind, namespace=namespace)
-        await kube.request("DELETE", path)
-        for item in (await kube.request("GET", path))["items"]:
-            where = f"{path}/{item['metadata']['name']}"
-            try:
-                await kube.request(
-                    "PATCH", where, body={"metadata": {"finalizers": None}}, content_type="application/merge-patch+json"
-                )
-            except KubeError as error:
-                if error.status != 404:
-                    raise
+        await _in_parallel(partial(_remove, kube, path), (await kube.request("GET", path))["items"])
     for api_version, kind in (("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("v1", "Secret")):
         await kube.request("DELETE", await kube.path(api_version, kind, namespace=namespace))
+
+
+async def _remove(kube: Kube, path: str, item: Mapping[str, Any]) -> None:
+    where = f"{path}/{item['metadata']['name']}"
+    try:
+        if item["metadata"].get("finalizers"):
+            none = {"metadata": {"finalizers": None}}
+            await kube.request("PATCH", where, body=none, content_type="application/merge-patch+json")
+        await kube.request("DELETE", where)
+    except KubeError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+
+
+async def _in_parallel(
+    act: Callable[[Mapping[str, Any]], Awaitable[None]], items: Iterable[Mapping[str, Any]], in_flight: int = IN_FLIGHT
+) -> None:
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await act(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(in_flight):
+            tasks.create_task(worker())
