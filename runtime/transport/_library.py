@@ -5,6 +5,8 @@
 classes of the client package. So the two package `__init__` files are left out while the loaders are imported: bare
 package objects take their places in `sys.modules` and are removed again afterwards. A later `import kubernetes_asyncio`
 elsewhere gets the real package. Measured: 2.7 MiB, 0.03 s.
+
+urllib3, which one of them imports for the header of basic authentication, is imported when it is used: 0.03 s more.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ def _import_whole() -> Library:
 
 
 def _import_lean() -> Library:
+    _import_when_used("urllib3")
     shells = {name: _shell(name) for name in _SHELLS}
     sys.modules.update(shells)
     try:
@@ -65,6 +68,19 @@ def _import_lean() -> Library:
     finally:
         for name in [name for name in sys.modules if name == _PACKAGE or name.startswith(f"{_PACKAGE}.")]:
             del sys.modules[name]
+
+
+def _import_when_used(name: str) -> None:
+    """Let `import name` bind a module that runs its code when the first attribute is asked for."""
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name} is not installed")
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
 
 
 def _shell(name: str) -> ModuleType:
