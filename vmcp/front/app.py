@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Any
+import contextlib
 
 import structlog
 
 from vmcp.front.base import Arrival, Front
+from vmcp.front.cycle import AnswerError
 from vmcp.front.envelope import is_modern
 from vmcp.front.guard import check_addressee, check_depth, check_post
 from vmcp.front.http import (
@@ -46,15 +46,14 @@ class App:
         path: str = scope["path"]
         if path not in {"/mcp", "/"} and await self._service.handle(scope["method"], path, send):
             return
-        guarded = _Guarded(send)
         try:
-            await self._mcp(scope, receive, guarded.send)
+            await self._mcp(scope, receive, send)
         except Disconnected:
             return
         except Exception:
             # A bug of ours ends this request and nothing else; the client learns no more than that.
             log.exception("a request failed unexpectedly")
-            if not guarded.started:
+            with contextlib.suppress(AnswerError):  # an answer that was begun cannot be taken back
                 await answer_error(send, HttpError(500, INTERNAL_ERROR, "internal error"))
 
     async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,21 +91,6 @@ class App:
             name = str(message.method) if message is not None and isinstance(message.method, str) else scope["method"]
             (self._modern if modern else self._legacy).reject(arrival, err, name)
             await answer_error(send, err, null_id=not modern)
-
-
-class _Guarded:
-    """Remembers whether an answer was begun."""
-
-    __slots__ = ("_send", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        """Pass a message on."""
-        self.started = True
-        await self._send(message)
 
 
 def _parsed(body: bytes) -> Message | None:

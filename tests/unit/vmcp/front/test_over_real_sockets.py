@@ -169,6 +169,15 @@ async def test_an_idle_connection_between_requests_is_not_slow(running, monkeypa
     assert (await connection.answer())[0] == 200
 
 
+async def test_a_connection_that_says_nothing_for_long_is_closed_without_a_word(running):
+    connection = await Connection.open(running.port)
+    await initialize(connection)
+    (ours,) = running.server._connections
+    ours.due = 0.0
+    assert guarded.sweep(list(running.server._connections)) == 1
+    assert await connection.closed()
+
+
 async def test_requests_that_were_sent_at_once_are_answered_in_order(running):
     connection = await Connection.open(running.port)
     session = await initialize(connection)
