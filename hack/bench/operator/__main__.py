@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=120.0, help="seconds before a contender is given up (default: %(default)s)"
     )
     flags.add_argument(
+        "--profile", type=Path, metavar="DIR", help="run this operator under cProfile; figures are then not comparable"
+    )
+    flags.add_argument(
         "--full", action="store_true", help=f"all sizes of the budgets: {plan.FULL_BURSTS}, steady {plan.FULL_STEADY}"
     )
     return flags
@@ -90,7 +93,8 @@ def read(arguments: argparse.Namespace) -> Run:
     parts = tuple(filter(None, arguments.parts.split(",")))
     if unknown := set(parts) - set(plan.PARTS):
         raise ValueError(f"unknown part {', '.join(sorted(unknown))}: there are {', '.join(plan.PARTS)}")
-    everyone = [ours("native"), ours("toolhive"), *([peer] if (peer := kopf_peer()) else [])]
+    profiles = arguments.profile
+    everyone = [ours("native", profiles), ours("toolhive", profiles), *([peer] if (peer := kopf_peer()) else [])]
     everyone += [other(path) for path in arguments.peer]
     names = list(filter(None, arguments.only.split(",")))
     if missing := set(names) - {contender.name for contender in everyone}:

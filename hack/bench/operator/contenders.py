@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ import psutil
 from hack.controlplane.handle import Handle
 
 ROOT = Path(__file__).parents[3]
+_RECONCILES = "controller_runtime_reconcile_total{"
 BENCH_VENV = ROOT / ".venv" / "bench"
 
 
@@ -35,10 +38,13 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
+    metrics: str = ""
+    """URL of its metrics while it runs."""
 
     def start(self, plane: Handle, namespace: str, logs: Path) -> None:
         """Start the process against `namespace`."""
         words = {"namespace": namespace, "metrics": str(free_port()), "health": str(free_port())}
+        self.metrics = f"http://127.0.0.1:{words['metrics']}/metrics" if "{metrics}" in " ".join(self.command) else ""
         kubeconfig = plane.add_user(self.name, ["system:masters"])
         self.log = logs / f"{self.name}-{namespace}.log"
         with self.log.open("wb") as log:
@@ -68,6 +74,22 @@ class Contender:
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
+    async def reconciles(self, controller: str) -> float:
+        """Reconciles of the controllers whose name contains `controller`, by controller-runtime's metric.
+
+        NaN for a contender that has no such metric, or does not answer.
+        """
+        try:
+            text = await asyncio.to_thread(_fetch, self.metrics) if self.metrics else ""
+        except OSError:
+            return math.nan
+        counts = [
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith(_RECONCILES) and controller in line.lower()
+        ]
+        return sum(counts) if counts else math.nan
+
     async def stop(self) -> None:
         """End the process: politely, then not."""
         if self.process is None:
@@ -89,6 +111,11 @@ class Contender:
             raise RuntimeError(f"{self.name} ended with status {self.process.returncode}:\n{tail}")
 
 
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 def bytecode(directory: Path) -> dict[str, str]:
     """Return an environment in which Python keeps its bytecode, as an installed program's is kept.
 
@@ -104,12 +131,19 @@ def compile_ours(directory: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bytecode(directory), check=True, timeout=120)
 
 
-def ours(dialect: str) -> Contender:
-    """This operator, with one of its two dialects."""
+def ours(dialect: str, profiles: Path | None = None) -> Contender:
+    """This operator, with one of its two dialects.
+
+    Args:
+        dialect: native or toolhive.
+        profiles: directory for the profile of its last run (cProfile; makes it about twice as slow).
+    """
+    profiler = ("-m", "cProfile", "-o", str(profiles / f"ours-{dialect}.prof")) if profiles else ()
     return Contender(
         name=f"ours-{dialect}",
         command=(
             sys.executable,
+            *profiler,
             "manager.py",
             f"--vmcp-dialect={dialect}",
             "--metrics-bind-address=127.0.0.1:{metrics}",

@@ -87,8 +87,9 @@ def burst_head(size: Size, floor: float) -> None:
     print(
         f"\n## Burst {size}: {size.total} entries at once; floor {floor:.2f} s, "
         f"budget {f'{budget:g} s' if budget else 'none'}\n"
-        "| contender | settled s | x floor | x first | CPU s | RSS MiB | status writes per entry | MCPGroup status "
-        "| config writes | Deployment updates | requests by verb |\n" + "|---" * 11 + "|"
+        "| contender | settled s | x floor | x first | CPU s | RSS MiB | reconciles per entry "
+        "| status writes per entry | MCPGroup status "
+        "| config writes | Deployment updates | requests by verb |\n" + "|---" * 12 + "|"
     )
 
 
@@ -100,7 +101,8 @@ def burst_line(contender: Contender, size: Size, figures: Figures, floor: float,
         return
     print(
         f"| {contender.name} | {figures.settle:.2f} | {figures.settle / floor:.2f} | {figures.settle / first:.1f} "
-        f"| {figures.cpu:.1f} | {figures.memory:.0f} | {status_writes(figures) / size.total:.2f} "
+        f"| {figures.cpu:.1f} | {figures.memory:.0f} | {figures.reconciles / size.total:.2f} "
+        f"| {status_writes(figures) / size.total:.2f} "
         f"| {writes(figures.requests, 'mcpgroups/status')} | {figures.config_writes} | {deployment_updates(figures)} "
         f"| {by_verb(figures.requests)} |",
         flush=True,

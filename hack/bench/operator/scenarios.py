@@ -24,6 +24,8 @@ from hack.controlplane.rest import Kube
 
 QUIET = 3.0
 """Seconds without a request after which a contender has come to rest."""
+ENTRIES = "entry"
+"""Part of the name of the controllers of entries, in this operator and in others."""
 LONGEST_UNREST = 20.0
 """Seconds after which this is not waited for any longer."""
 
@@ -37,6 +39,8 @@ class Figures:
     cpu: float = math.nan
     requests: Counter[str] = field(default_factory=Counter)
     config_writes: int = 0
+    reconciles: float = math.nan
+    """Of entries."""
     latencies: list[float] = field(default_factory=list)
     failure: str = ""
 
@@ -154,7 +158,7 @@ class Bench:
         await self._groups_ready(contender, namespace, size)
         await self._rest(contender)
         mark, configs = self.audit.mark(), seen.config_writes
-        start, cpu = time.monotonic(), contender.cpu()
+        start, cpu, before = time.monotonic(), contender.cpu(), await contender.reconciles(ENTRIES)
         try:
             await create_all(self.kube, namespace, entries(size))
             await self._until(
@@ -163,6 +167,8 @@ class Bench:
             figures.settle = time.monotonic() - start
             await self._rest(contender)  # rollouts and lists in status may come later
             figures.memory, figures.cpu = contender.memory(), contender.cpu() - cpu
+            # Before the first one there is no count.
+            figures.reconciles = await contender.reconciles(ENTRIES) - (0.0 if math.isnan(before) else before)
         except TimeoutError:
             raise TimeoutError(
                 f"not settled after {self.timeout:.0f} s: {len(seen.valid)} of {size.total} Valid, "
