@@ -45,8 +45,7 @@ def _kind(vocabulary: KindVocabulary) -> Iterator[str]:
         name = f"{rule.type}-&lt;name&gt;" if rule.family else f"{rule.type}"
         presence = rule.presence + (", written by the gateway" if rule.writer == "vmcp" else "")
         first = f"`{name}` | {rule.type.description} | {presence}"
-        rows = [("True", word) for word in rule.true] + [("False", word) for word in rule.false]
-        for status, word in rows:
+        for status, word in ((status, word) for status, reasons in rule.by_status for word in reasons):
             yield f"| {first} | {status} | `{word}` | {word.description} |"
             first = " | | "
         if rule.mirrors:

@@ -46,6 +46,11 @@ class ConditionRule:
     writer: str = "operator"
     mirrors: bool = False
 
+    @property
+    def by_status(self) -> tuple[tuple[str, tuple[Word, ...]], ...]:
+        """Each status with its reasons."""
+        return ("True", self.true), ("False", self.false)
+
 
 @dataclass(frozen=True)
 class KindVocabulary:

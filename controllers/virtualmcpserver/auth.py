@@ -170,6 +170,6 @@ def _judge(snapshot: Snapshot, name: str) -> MCPExternalAuthConfigSpec | Failure
     report = Report()
     check_strategy(converted.strategy, name, report)
     if report.errors:
-        message = f"MCPExternalAuthConfig {name}: {report.errors[0].message}"
+        message = f"MCPExternalAuthConfig {report.errors[0]}"
         return Failure(str(VirtualMCPServerReason.INVALID_EXTERNAL_AUTH_CONFIG), message)
     return config.spec

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.envtest.controllers.kit import URL, Cluster, Object, conditions_of
+from tests.envtest.controllers.lifecycles import shows
 
 KIND = "MCPExternalAuthConfig"
 FINALIZER = "mcpexternalauthconfig.toolhive.stacklok.dev/finalizer"
@@ -51,6 +52,7 @@ async def test_a_good_config_is_valid_hashed_and_held(cluster: Cluster) -> None:
         (server(storage={"type": "redis"}), "storage.redis is required"),
     ],
 )
+@shows(KIND, "Valid=False/ValidationFailed")
 async def test_what_only_the_operator_can_check_fails_validation_until_it_is_mended(
     cluster: Cluster, spec: Object, sentence: str
 ) -> None:
@@ -62,14 +64,18 @@ async def test_what_only_the_operator_can_check_fails_validation_until_it_is_men
     await cluster.until(KIND, "a", Valid="True/ValidationSucceeded", IdentitySynthesized="")
 
 
+@shows(KIND, "Valid=False/InvalidConfig", "Valid=True/ValidationSucceeded")
 async def test_a_strategy_that_the_gateway_would_refuse_is_invalid_until_it_is_mended(cluster: Cluster) -> None:
     await cluster.auth("a", type="awsSts", awsSts={"region": "eu-west-1"})
     failed = await cluster.until(KIND, "a", Valid="False/InvalidConfig")
     assert "fallbackRoleArn or roleMappings is required" in conditions_of(failed)["Valid"][1]
     await cluster.patch(KIND, "a", {"spec": {"awsSts": {"fallbackRoleArn": "arn:aws:iam::123456789012:role/R"}}})
     await cluster.until(KIND, "a", Valid="True/ValidationSucceeded")
+    await cluster.patch(KIND, "a", {"spec": {"awsSts": {"fallbackRoleArn": None}}})
+    await cluster.until(KIND, "a", Valid="False/InvalidConfig")
 
 
+@shows(KIND, "Valid=False/EnterpriseRequired")
 async def test_obo_needs_what_this_build_has_not_until_the_type_changes(cluster: Cluster) -> None:
     await cluster.auth("a", type="obo", obo={"tenantId": "example.com"})
     await cluster.until(KIND, "a", Valid="False/EnterpriseRequired")
@@ -77,6 +83,11 @@ async def test_obo_needs_what_this_build_has_not_until_the_type_changes(cluster:
     await cluster.until(KIND, "a", Valid="True/ValidationSucceeded")
 
 
+@shows(
+    KIND,
+    "IdentitySynthesized=True/OAuth2UpstreamWithoutUserInfo",
+    "IdentitySynthesized=False/AllUpstreamsHaveUserInfo",
+)
 async def test_an_upstream_without_user_info_synthesizes_the_identity_until_it_has_one(cluster: Cluster) -> None:
     await cluster.auth("a", **server(upstreamProviders=[{"name": "o", "type": "oauth2", "oauth2Config": OAUTH2}]))
     await cluster.until(KIND, "a", IdentitySynthesized="True/OAuth2UpstreamWithoutUserInfo")
@@ -138,6 +149,7 @@ REFERRERS: list[tuple[str, Object]] = [
 ]
 
 
+@shows(KIND, "DeletionBlocked=True/ReferencedByWorkloads", gone=True)
 @pytest.mark.parametrize(("kind", "spec"), REFERRERS, ids=[f"{kind}-{n}" for n, (kind, _) in enumerate(REFERRERS)])
 async def test_deletion_waits_for_the_referrer_and_ends_within_a_second_after_it(
     cluster: Cluster, kind: str, spec: Object
@@ -175,6 +187,7 @@ async def test_a_held_config_is_written_once_and_then_left_alone(cluster: Cluste
     await cluster.assert_idle()
 
 
+@shows(KIND, "Valid=False/EnterpriseRequired")
 async def test_events_tell_of_transitions(cluster: Cluster) -> None:
     await cluster.auth("a", type="obo", obo={})
     await cluster.until(KIND, "a", Valid="False/EnterpriseRequired")

@@ -10,6 +10,7 @@ import pytest
 
 from controllers.mcpgroup.decide import LATEST
 from tests.envtest.controllers.kit import API, Cluster, Object, conditions_of
+from tests.envtest.controllers.lifecycles import shows
 
 KIND = "MCPGroup"
 FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
@@ -89,6 +90,7 @@ async def test_the_health_of_members_does_not_touch_the_group(cluster: Cluster) 
     assert (await cluster.get(KIND, "g"))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
+@shows(KIND, "MCPServersChecked=True/ListMCPServersCheckSucceeded", gone=True)
 async def test_deleting_a_group_is_not_held_up_by_members(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry("e")
@@ -121,6 +123,7 @@ async def test_a_burst_of_members_costs_a_handful_of_group_writes_and_one_write_
     assert len(writes) == len(set(writes)) == 200
 
 
+@shows(KIND, "StatusTruncated=True/TooManyMembers")
 async def test_a_group_with_more_names_than_fit_lists_what_fits_and_counts_all(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

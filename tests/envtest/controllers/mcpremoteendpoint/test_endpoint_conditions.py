@@ -8,6 +8,7 @@ import pytest
 
 from tests.envtest.controllers.kit import URL, Cluster, Object, certificate, conditions_of, encoded, header
 from tests.envtest.controllers.kit import wait_for_the_next_second as next_second
+from tests.envtest.controllers.lifecycles import shows
 
 KIND = "MCPRemoteEndpoint"
 
@@ -34,6 +35,12 @@ async def test_an_endpoint_with_a_ready_group_is_ready_and_publishes_its_url(clu
     assert cluster.status_writes("mcpremoteendpoints") == ["d"]
 
 
+@shows(
+    KIND,
+    "ConfigurationValid=False/RemoteURLInvalid",
+    "ConfigurationValid=True/ConfigurationValid",
+    "Ready=False/RemoteURLInvalid",
+)
 async def test_a_blocked_url_takes_the_url_out_of_the_status_until_it_is_mended(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(remoteUrl="http://127.0.0.1:8080")
@@ -44,8 +51,12 @@ async def test_a_blocked_url_takes_the_url_out_of_the_status_until_it_is_mended(
     await cluster.patch(KIND, "d", {"spec": {"remoteUrl": URL}})
     mended = await cluster.until(KIND, "d", phase="Ready", ConfigurationValid="True/ConfigurationValid")
     assert mended["status"]["url"] == URL
+    await cluster.patch(KIND, "d", {"spec": {"remoteUrl": "http://169.254.169.254"}})
+    broken = await cluster.until(KIND, "d", phase="Failed", ConfigurationValid="False/RemoteURLInvalid")
+    assert "url" not in broken["status"]
 
 
+@shows(KIND, "ConfigurationValid=False/ProxyModeNotSupported", gone=True)
 async def test_type_proxy_is_not_supported_yet(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(type="proxy", proxyConfig={"oidcConfigRef": {"name": "o", "audience": "a"}})
@@ -75,6 +86,7 @@ async def test_type_proxy_is_not_supported_yet(cluster: Cluster) -> None:
     ],
     ids=lambda spec: spec["type"],
 )
+@shows(KIND, "ConfigurationValid=False/UnsupportedAuthTypeForDirectMode")
 async def test_auth_that_a_gateway_cannot_apply_is_refused_until_it_is_another(cluster: Cluster, spec: Object) -> None:
     await cluster.group()
     await cluster.auth("a", **spec)
@@ -86,6 +98,7 @@ async def test_auth_that_a_gateway_cannot_apply_is_refused_until_it_is_another(c
     )
 
 
+@shows(KIND, "ConfigurationValid=False/RestrictedHeader")
 async def test_restricted_headers_are_refused_until_they_are_gone(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(headerForward={"addPlaintextHeaders": {"X-Forwarded-For": "1.2.3.4"}})
@@ -95,6 +108,7 @@ async def test_restricted_headers_are_refused_until_they_are_gone(cluster: Clust
 
 
 @pytest.mark.parametrize("rival", ["MCPServerEntry", "MCPServer", "MCPRemoteProxy"])
+@shows(KIND, "ConfigurationValid=False/NameCollision")
 async def test_an_endpoint_waits_for_an_older_workload_of_its_name_and_takes_over_within_a_second(
     cluster: Cluster, rival: str
 ) -> None:
@@ -115,6 +129,11 @@ async def test_an_endpoint_waits_for_an_older_workload_of_its_name_and_takes_ove
     assert time.monotonic() - started < 1.0
 
 
+@shows(
+    KIND,
+    "GroupRefValid=True/GroupRefIsValid",
+    "GroupRefValid=False/GroupRefNotFound",
+)
 async def test_a_missing_group_and_a_group_that_goes_fail_the_endpoint(cluster: Cluster) -> None:
     await cluster.endpoint()
     await cluster.until(KIND, "d", phase="Failed", GroupRefValid="False/GroupRefNotFound")
@@ -124,6 +143,7 @@ async def test_a_missing_group_and_a_group_that_goes_fail_the_endpoint(cluster: 
     await cluster.until(KIND, "d", phase="Failed", GroupRefValid="False/GroupRefNotFound")
 
 
+@shows(KIND, "GroupRefValid=False/GroupRefNotReady")
 async def test_a_group_that_is_not_ready_leaves_the_endpoint_pending(admin, namespace, control_plane, start_operator):
     """The group's status is written here as its controller would write it when it cannot list."""
     await start_operator(only=["mcpremoteendpoint"])
@@ -136,6 +156,12 @@ async def test_a_group_that_is_not_ready_leaves_the_endpoint_pending(admin, name
     await cluster.until(KIND, "d", phase="Ready", GroupRefValid="True/GroupRefIsValid")
 
 
+@shows(
+    KIND,
+    "AuthConfigValid=True/AuthConfigValid",
+    "AuthConfigValid=False/AuthConfigNotFound",
+    "AuthConfigValid=False/AuthConfigInvalid",
+)
 async def test_an_auth_config_must_exist_and_be_valid(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(externalAuthConfigRef={"name": "a"})
@@ -148,6 +174,13 @@ async def test_an_auth_config_must_exist_and_be_valid(cluster: Cluster) -> None:
     await cluster.until(KIND, "d", phase="Ready", AuthConfigValid="")
 
 
+@shows(
+    KIND,
+    "CABundleValid=True/CABundleValid",
+    "CABundleValid=False/CABundleRefNotFound",
+    "CABundleValid=False/CABundleKeyNotFound",
+    "CABundleValid=False/CABundleInvalid",
+)
 async def test_a_ca_bundle_is_judged_by_config_map_key_and_certificate(cluster: Cluster) -> None:
     await cluster.group()
     created = await cluster.endpoint(caBundleRef={"configMapRef": {"name": "c"}})
@@ -163,6 +196,11 @@ async def test_a_ca_bundle_is_judged_by_config_map_key_and_certificate(cluster: 
     await cluster.until(KIND, "d", phase="Ready", CABundleValid="")
 
 
+@shows(
+    KIND,
+    "HeaderSecretsValid=True/HeaderSecretsValid",
+    "HeaderSecretsValid=False/HeaderSecretNotFound",
+)
 async def test_header_secrets_and_their_keys_must_be_there(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(headerForward={"addHeadersFromSecret": [header("X-A", "s", "k")]})
@@ -175,6 +213,11 @@ async def test_header_secrets_and_their_keys_must_be_there(cluster: Cluster) -> 
     await cluster.until(KIND, "d", phase="Ready", HeaderSecretsValid="")
 
 
+@shows(
+    KIND,
+    "ToolConfigValid=True/ToolConfigValid",
+    "ToolConfigValid=False/ToolConfigNotFound",
+)
 async def test_a_tool_config_must_exist(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint(toolConfigRef={"name": "t"})
@@ -185,6 +228,11 @@ async def test_a_tool_config_must_exist(cluster: Cluster) -> None:
     await cluster.until(KIND, "d", phase="Ready", ToolConfigValid="")
 
 
+@shows(
+    KIND,
+    "Ready=True/EndpointReady",
+    "Ready=False/BackendUnavailable",
+)
 async def test_an_endpoint_is_unavailable_while_every_gateway_reports_its_circuit_open(cluster: Cluster) -> None:
     """The reports are written here as running gateways would write them."""
     await cluster.group()

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header, wait_for_the_next_second
+from tests.envtest.controllers.lifecycles import shows
 
 KIND = "MCPServerEntry"
 
@@ -42,6 +43,11 @@ async def test_a_group_that_comes_right_after_its_entry_costs_no_second_write(
     assert cluster.status_writes("mcpserverentries") == ["e"]
 
 
+@shows(
+    KIND,
+    "Valid=False/ConfigInvalid",
+    "RemoteURLValidated=False/RemoteURLInvalid",
+)
 async def test_a_blocked_url_fails_the_entry_until_it_is_mended(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry(remoteUrl="http://169.254.169.254/latest")
@@ -53,6 +59,7 @@ async def test_a_blocked_url_fails_the_entry_until_it_is_mended(cluster: Cluster
     assert mended["status"]["observedGeneration"] == 2
 
 
+@shows(KIND, "RemoteURLValidated=False/RemoteURLInvalid")
 async def test_a_private_url_needs_the_permission(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry(remoteUrl="http://10.1.2.3/mcp")
@@ -61,6 +68,7 @@ async def test_a_private_url_needs_the_permission(cluster: Cluster) -> None:
     await cluster.until(KIND, "e", phase="Valid", RemoteURLValidated="True/RemoteURLValid")
 
 
+@shows(KIND, "GroupRefValidated=False/GroupRefNotFound")
 async def test_a_missing_group_fails_the_entry_until_it_is_there(cluster: Cluster) -> None:
     await cluster.entry()
     failed = await cluster.until(KIND, "e", phase="Failed", GroupRefValidated="False/GroupRefNotFound")
@@ -69,6 +77,7 @@ async def test_a_missing_group_fails_the_entry_until_it_is_there(cluster: Cluste
     await cluster.until(KIND, "e", phase="Valid", GroupRefValidated="True/GroupRefIsValid")
 
 
+@shows(KIND, "GroupRefValidated=True/GroupRefIsValid")
 async def test_a_deleted_group_is_noticed_by_its_entries_themselves(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry()
@@ -89,6 +98,11 @@ async def test_a_group_that_is_held_while_being_deleted_counts_as_gone(cluster: 
     await cluster.until("MCPGroup", "g", gone=True)
 
 
+@shows(
+    KIND,
+    "ExternalAuthConfigValidated=True/AuthConfigValid",
+    "ExternalAuthConfigValidated=False/AuthConfigNotFound",
+)
 async def test_a_missing_auth_config_fails_the_entry_until_it_is_there(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry(externalAuthConfigRef={"name": "a"})
@@ -99,6 +113,12 @@ async def test_a_missing_auth_config_fails_the_entry_until_it_is_there(cluster: 
     await cluster.until(KIND, "e", phase="Valid", ExternalAuthConfigValidated="True/AuthConfigNotConfigured")
 
 
+@shows(
+    KIND,
+    "CABundleRefValidated=True/CABundleRefValid",
+    "CABundleRefValidated=False/CABundleRefNotFound",
+    "CABundleRefValidated=False/CABundleRefInvalid",
+)
 async def test_a_ca_bundle_is_judged_by_config_map_key_and_certificate(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry(caBundleRef={"configMapRef": {"name": "c", "key": "ca.crt"}})
@@ -122,6 +142,12 @@ async def test_a_ca_bundle_is_judged_by_config_map_key_and_certificate(cluster: 
     await cluster.until(KIND, "e", phase="Valid", CABundleRefValidated="True/CABundleRefNotConfigured")
 
 
+@shows(
+    KIND,
+    "HeaderSecretRefsValidated=True/HeaderSecretsValid",
+    "HeaderSecretRefsValidated=False/HeaderSecretNotFound",
+    "HeadersValidated=True/HeadersValid",
+)
 async def test_every_missing_header_secret_and_key_is_named(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.secret("s", there="1")
@@ -146,6 +172,11 @@ async def test_every_missing_header_secret_and_key_is_named(cluster: Cluster) ->
     await cluster.until(KIND, "e", phase="Valid", HeaderSecretRefsValidated="", HeadersValidated="")
 
 
+@shows(
+    KIND,
+    "HeadersValidated=False/RestrictedHeader",
+    "HeadersValidated=False/HeaderInvalid",
+)
 async def test_restricted_and_illegal_headers_are_refused(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry(headerForward={"addPlaintextHeaders": {"hOST": "a", "X-Ok": "1"}})
@@ -158,6 +189,7 @@ async def test_restricted_and_illegal_headers_are_refused(cluster: Cluster) -> N
     await cluster.until(KIND, "e", phase="Valid", HeadersValidated="True/HeadersValid")
 
 
+@shows(KIND, "GroupRefValidated=False/GroupRefNotReady")
 async def test_a_group_that_is_not_ready_fails_the_entry_until_it_is(admin, namespace, control_plane, start_operator):
     """The group's status is written here as its controller would write it when it cannot list."""
     await start_operator(only=["mcpserverentry"])
@@ -169,6 +201,7 @@ async def test_a_group_that_is_not_ready_fails_the_entry_until_it_is(admin, name
     await cluster.until(KIND, "e", phase="Valid", GroupRefValidated="True/GroupRefIsValid")
 
 
+@shows(KIND, "Valid=False/NameCollision")
 async def test_an_entry_waits_for_an_older_endpoint_of_its_name(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.endpoint("same")
@@ -186,6 +219,34 @@ async def test_an_entry_without_spec_fails_with_a_sentence(cluster: Cluster) -> 
     await cluster.create(KIND, "e")
     failed = await cluster.until(KIND, "e", phase="Failed", Valid="False/ConfigInvalid")
     assert "spec: field required" in conditions_of(failed)["RemoteURLValidated"][1]
+
+
+@shows(
+    KIND,
+    "Valid=True/ConfigValid",
+    "RemoteURLValidated=True/RemoteURLValid",
+    "ExternalAuthConfigValidated=True/AuthConfigNotConfigured",
+    "CABundleRefValidated=True/CABundleRefNotConfigured",
+)
+async def test_a_valid_entry_fails_when_its_spec_becomes_bad(cluster: Cluster) -> None:
+    await cluster.group()
+    await cluster.entry()
+    await cluster.until(KIND, "e", phase="Valid")
+    bad = {
+        "remoteUrl": "http://localhost",
+        "externalAuthConfigRef": {"name": "nobody"},
+        "caBundleRef": {"configMapRef": {"name": "nothing", "key": "ca.crt"}},
+    }
+    await cluster.patch(KIND, "e", {"spec": bad})
+    await cluster.until(
+        KIND,
+        "e",
+        phase="Failed",
+        Valid="False/ConfigInvalid",
+        RemoteURLValidated="False/RemoteURLInvalid",
+        ExternalAuthConfigValidated="False/AuthConfigNotFound",
+        CABundleRefValidated="False/CABundleRefNotFound",
+    )
 
 
 async def test_a_status_that_somebody_edited_is_repaired(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import Object
+from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
 APPS = "apps/v1"
@@ -99,6 +100,7 @@ async def test_what_others_add_stays(cluster: Gateways) -> None:
     assert sorted(c["name"] for c in _template(found)["spec"]["containers"]) == ["sidecar", "vmcp"]
 
 
+@shows(KIND, "PodTemplateSpecValid=True/PodTemplateSpecValid")
 async def test_what_we_stop_wanting_is_removed(cluster: Gateways) -> None:
     await _running(cluster, podTemplateSpec={"spec": {"nodeSelector": {"disk": "ssd"}}})
     await cluster.deployment(until=lambda found: _template(found)["spec"].get("nodeSelector") == {"disk": "ssd"})
@@ -107,6 +109,7 @@ async def test_what_we_stop_wanting_is_removed(cluster: Gateways) -> None:
     assert "toolhive.stacklok.io/podtemplatespec-hash" not in found["metadata"]["annotations"]
 
 
+@shows(KIND, "SessionStorageWarning=False/SessionStorageWarningNotApplicable")
 async def test_replicas_that_are_set_and_then_unset_keep_their_number(cluster: Gateways) -> None:
     await _running(cluster, replicas=3)
     await cluster.patch(KIND, "v", {"spec": {"replicas": None}})
@@ -197,6 +200,7 @@ def _legacy_deployment(gateway: Object, namespace: str) -> Object:
     }
 
 
+@shows(KIND, "ObjectsApplied=False/ForeignObject")
 async def test_a_foreign_object_is_left_alone_and_named(cluster: Gateways) -> None:
     await cluster.config_map("v-vmcp-config", mine="yes")
     await cluster.group()

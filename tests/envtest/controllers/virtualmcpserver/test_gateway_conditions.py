@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.envtest.controllers.kit import certificate, conditions_of, header
+from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
 
 CEDAR = "permit(principal, action, resource);"
@@ -24,6 +25,7 @@ async def _base(cluster: Gateways, **spec: Any) -> None:
     await cluster.gateway(**spec)
 
 
+@shows(KIND, "GroupRefValidated=False/GroupRefNotFound")
 async def test_the_group_must_be_there_and_ready(cluster: Gateways) -> None:
     await cluster.gateway()
     await cluster.until(
@@ -33,6 +35,7 @@ async def test_the_group_must_be_there_and_ready(cluster: Gateways) -> None:
     await _settled(cluster, GroupRefValidated="True/GroupRefValid")
 
 
+@shows(KIND, "GroupRefValidated=False/GroupRefNotReady")
 async def test_a_group_that_is_not_ready_lets_the_gateway_wait(start: Callable[..., Awaitable[Gateways]]) -> None:
     cluster = await start(only=("virtualmcpserver",))
     await cluster.create("MCPGroup", "g")
@@ -44,6 +47,11 @@ async def test_a_group_that_is_not_ready_lets_the_gateway_wait(start: Callable[.
     await _settled(cluster, GroupRefValidated="True/GroupRefValid")
 
 
+@shows(
+    KIND,
+    "Ready=False/DeploymentNotReady",
+    "Ready=False/DeploymentFailed",
+)
 async def test_phase_and_ready_follow_the_pods(cluster: Gateways) -> None:
     await _base(cluster)
     await _settled(cluster)
@@ -53,6 +61,13 @@ async def test_phase_and_ready_follow_the_pods(cluster: Gateways) -> None:
     await cluster.until(KIND, "v", phase="Ready", Ready="True/DeploymentReady")
 
 
+@shows(
+    KIND,
+    "Ready=True/DeploymentReady",
+    "Ready=False/BackendsUnavailable",
+    "Ready=False/BackendsDegraded",
+    "Ready=False/BackendsUnknown",
+)
 async def test_phase_and_ready_follow_what_the_gateway_reports(cluster: Gateways) -> None:
     await _base(cluster)
     await cluster.pod("p")
@@ -68,6 +83,7 @@ async def test_phase_and_ready_follow_what_the_gateway_reports(cluster: Gateways
     await cluster.until(KIND, "v", phase="Ready", Ready="True/DeploymentReady")
 
 
+@shows(KIND, "Valid=False/ValidationFailed")
 async def test_a_spec_that_the_gateway_would_refuse_is_not_valid(cluster: Gateways) -> None:
     await _base(cluster, config={"aggregation": {"conflictResolution": "priority"}})
     found = await cluster.until(KIND, "v", phase="Failed", Valid="False/ValidationFailed")
@@ -77,6 +93,7 @@ async def test_a_spec_that_the_gateway_would_refuse_is_not_valid(cluster: Gatewa
     await _settled(cluster, Valid="True/ValidationSucceeded")
 
 
+@shows(KIND, "PodTemplateSpecValid=False/InvalidPodTemplateSpec")
 async def test_a_pod_template_must_be_mergeable(cluster: Gateways) -> None:
     broken = {"spec": {"containers": [{"name": "vmcp", "$patch": "delete"}]}}
     await _base(cluster, podTemplateSpec=broken)
@@ -89,6 +106,11 @@ async def test_a_pod_template_must_be_mergeable(cluster: Gateways) -> None:
     await cluster.deployment(until=lambda found: found["spec"]["template"]["metadata"]["labels"].get("team") == "a")
 
 
+@shows(
+    KIND,
+    "EmbeddingServerReady=False/NotSupported",
+    "AuthServerConfigValidated=False/NotSupported",
+)
 async def test_what_is_not_supported_says_so_and_stops_when_removed(cluster: Gateways) -> None:
     upstream = {"name": "u", "type": "oidc", "oidcConfig": {"issuerUrl": "https://i.example", "clientId": "c"}}
     server = {"issuer": "https://a.example", "upstreamProviders": [upstream]}
@@ -104,6 +126,7 @@ async def test_what_is_not_supported_says_so_and_stops_when_removed(cluster: Gat
     await _settled(cluster, AuthServerConfigValidated="", EmbeddingServerReady="")
 
 
+@shows(KIND, "AuthServerConfigValidated=False/AuthzPrimaryProviderRequiresAuthServer")
 async def test_a_primary_upstream_needs_an_authorization_server(cluster: Gateways) -> None:
     inline = {"policies": [CEDAR], "primaryUpstreamProvider": "u"}
     auth = {"type": "anonymous", "authzConfig": {"type": "inline", "inline": inline}}
@@ -117,6 +140,11 @@ async def test_a_primary_upstream_needs_an_authorization_server(cluster: Gateway
     await _settled(cluster, AuthServerConfigValidated="", AuthConfigured="True/AuthValid")
 
 
+@shows(
+    KIND,
+    "CompositeToolRefsValidated=False/CompositeToolRefNotFound",
+    "CompositeToolRefsValidated=False/CompositeToolRefInvalid",
+)
 async def test_composite_tool_definitions_are_judged_in_place(cluster: Gateways) -> None:
     definition = "VirtualMCPCompositeToolDefinition"
     await _base(cluster, config={"compositeToolRefs": [{"name": "t"}]})
@@ -130,6 +158,14 @@ async def test_composite_tool_definitions_are_judged_in_place(cluster: Gateways)
     assert [tool.name for tool in config.composite_tools] == ["deploy"]
 
 
+@shows(
+    KIND,
+    "OIDCConfigRefValidated=True/OIDCConfigRefValid",
+    "OIDCConfigRefValidated=False/OIDCConfigRefNotFound",
+    "OIDCConfigRefValidated=False/OIDCConfigRefNotValid",
+    "AuthConfigured=True/AuthValid",
+    "AuthConfigured=False/AuthInvalid",
+)
 async def test_the_oidc_configuration_must_be_there_and_valid(cluster: Gateways) -> None:
     auth = {"type": "oidc", "oidcConfigRef": {"name": "o", "audience": "aud"}}
     await _base(cluster, incomingAuth=auth)
@@ -155,6 +191,12 @@ async def test_the_oidc_configuration_must_be_there_and_valid(cluster: Gateways)
     await _settled(cluster, OIDCConfigRefValidated="")
 
 
+@shows(
+    KIND,
+    "AuthzConfigRefValidated=True/AuthzConfigRefValid",
+    "AuthzConfigRefValidated=False/AuthzConfigRefNotFound",
+    "AuthzConfigRefValidated=False/AuthzConfigRefNotValid",
+)
 async def test_shared_policies_must_be_there_and_parse(cluster: Gateways) -> None:
     await _base(cluster, incomingAuth={"type": "anonymous", "authzConfigRef": {"name": "z"}})
     await cluster.until(KIND, "v", phase="Failed", AuthzConfigRefValidated="False/AuthzConfigRefNotFound")
@@ -166,6 +208,11 @@ async def test_shared_policies_must_be_there_and_parse(cluster: Gateways) -> Non
     await _settled(cluster, AuthzConfigRefValidated="")
 
 
+@shows(
+    KIND,
+    "AuthConfigured=False/AuthzConfigMapNotFound",
+    "AuthConfigured=False/AuthzConfigMapInvalid",
+)
 async def test_a_config_map_with_policies_must_be_there_and_parse(cluster: Gateways) -> None:
     auth = {"type": "anonymous", "authzConfig": {"type": "configMap", "configMap": {"name": "p"}}}
     await _base(cluster, incomingAuth=auth)
@@ -177,6 +224,12 @@ async def test_a_config_map_with_policies_must_be_there_and_parse(cluster: Gatew
     await _settled(cluster, AuthConfigured="True/AuthValid")
 
 
+@shows(
+    KIND,
+    "TelemetryConfigRefValidated=True/TelemetryConfigRefValid",
+    "TelemetryConfigRefValidated=False/TelemetryConfigRefNotFound",
+    "TelemetryConfigRefValidated=False/TelemetryConfigRefInvalid",
+)
 async def test_the_telemetry_configuration_must_be_there_and_valid(cluster: Gateways) -> None:
     await _base(cluster, telemetryConfigRef={"name": "t"})
     await cluster.until(KIND, "v", phase="Failed", TelemetryConfigRefValidated="False/TelemetryConfigRefNotFound")
@@ -190,6 +243,11 @@ async def test_the_telemetry_configuration_must_be_there_and_valid(cluster: Gate
     await _settled(cluster, TelemetryConfigRefValidated="")
 
 
+@shows(
+    KIND,
+    "ToolConfigRefsValidated=True/ToolConfigRefsValid",
+    "ToolConfigRefsValidated=False/ToolConfigRefNotFound",
+)
 async def test_tool_configs_must_be_there(cluster: Gateways) -> None:
     tools = [{"workload": "e", "toolConfigRef": {"name": "t"}}]
     await _base(cluster, config={"aggregation": {"tools": tools}})
@@ -203,6 +261,11 @@ async def test_tool_configs_must_be_there(cluster: Gateways) -> None:
     await _settled(cluster, ToolConfigRefsValidated="")
 
 
+@shows(
+    KIND,
+    "SessionStorageWarning=True/SessionStorageMissingForReplicas",
+    "SessionStorageWarning=False/SessionStorageConfigured",
+)
 async def test_replicas_without_a_shared_store_are_warned_about(cluster: Gateways) -> None:
     await _base(cluster, replicas=2)
     await _settled(cluster, SessionStorageWarning="True/SessionStorageMissingForReplicas")
@@ -213,6 +276,15 @@ async def test_replicas_without_a_shared_store_are_warned_about(cluster: Gateway
     await _settled(cluster, SessionStorageWarning="False/SessionStorageWarningNotApplicable")
 
 
+@shows(
+    KIND,
+    "DefaultAuthConfig=True/ConversionSucceeded",
+    "DefaultAuthConfig=False/ConversionFailed",
+    "BackendAuthConfig=True/ConversionSucceeded",
+    "BackendAuthConfig=False/ConversionFailed",
+    "DiscoveredAuthConfig=False/ConversionFailed",
+    "DiscoveredAuthConfig=False/EnterpriseRequired",
+)
 async def test_every_reference_to_an_auth_config_has_its_condition(cluster: Gateways) -> None:
     reference = {"type": "externalAuthConfigRef", "externalAuthConfigRef": {"name": "a"}}
     outgoing = {"source": "inline", "default": reference, "backends": {"e": reference}}
@@ -235,6 +307,11 @@ async def test_every_reference_to_an_auth_config_has_its_condition(cluster: Gate
     await _settled(cluster, **{"DefaultAuthConfig": "", "BackendAuthConfig-e": "", "DiscoveredAuthConfig-f": ""})
 
 
+@shows(
+    KIND,
+    "BackendsIncluded=True/AllMembersIncluded",
+    "BackendsIncluded=False/MembersSkipped",
+)
 async def test_one_broken_member_never_blocks_the_others(cluster: Gateways) -> None:
     await _base(cluster)
     await cluster.entry("broken", headerForward={"addHeadersFromSecret": [header("X-Key", "missing", "k")]})
@@ -252,6 +329,7 @@ async def test_one_broken_member_never_blocks_the_others(cluster: Gateways) -> N
     assert forward.add_headers_from_secret == {"X-Key": "HEADER_FORWARD_X_KEY_BROKEN"}
 
 
+@shows(KIND, "DialectValidated=False/UnknownDialect")
 async def test_an_unknown_dialect_is_named_and_the_default_used(cluster: Gateways) -> None:
     annotation = "toolhive.stacklok.dev/vmcp-dialect"
     await _base(cluster, metadata={"annotations": {annotation: "klingon"}})
@@ -262,6 +340,7 @@ async def test_an_unknown_dialect_is_named_and_the_default_used(cluster: Gateway
     assert config.backends[0].name == "e"
 
 
+@shows(KIND, "ConfigPublished=False/NoUsableBackends", "ConfigPublished=True/ConfigWritten")
 async def test_the_stock_gateway_gets_no_configuration_without_backends(
     start: Callable[..., Awaitable[Gateways]],
 ) -> None:
@@ -272,8 +351,18 @@ async def test_the_stock_gateway_gets_no_configuration_without_backends(
     assert await cluster.admin.find("apps/v1", "Deployment", "v", namespace=cluster.namespace) is None
     await cluster.entry()
     await _settled(cluster, ConfigPublished="True/ConfigWritten")
+    written = (await cluster.owned("v1", "ConfigMap", "v-vmcp-config"))["data"]
+    await cluster.delete("MCPServerEntry", "e")
+    await _settled(cluster, ConfigPublished="False/NoUsableBackends")
+    kept = await cluster.owned("v1", "ConfigMap", "v-vmcp-config")
+    assert kept["data"] == written, "what runs keeps running"
 
 
+@shows(
+    KIND,
+    "ConfigPublished=True/ConfigCompressed",
+    "ConfigPublished=False/ConfigTooLarge",
+)
 async def test_a_large_configuration_is_packed_and_a_huge_one_refused(cluster: Gateways) -> None:
     long = {"metadata": {"filler": "word " * 200_000}}
     await _base(cluster, config=long)
@@ -285,6 +374,7 @@ async def test_a_large_configuration_is_packed_and_a_huge_one_refused(cluster: G
     await _settled(cluster, ConfigPublished="True/ConfigWritten")
 
 
+@shows(KIND, "ObjectsApplied=False/ObjectRefused")
 async def test_what_the_server_refuses_is_said(cluster: Gateways) -> None:
     broken = {"spec": {"containers": [{"name": "vmcp", "imagePullPolicy": "Sometimes"}]}}
     await _base(cluster, podTemplateSpec=broken)
@@ -294,6 +384,11 @@ async def test_what_the_server_refuses_is_said(cluster: Gateways) -> None:
     await _settled(cluster, ObjectsApplied="True/ObjectsApplied")
 
 
+@shows(
+    KIND,
+    "ObjectsApplied=True/ObjectsApplied",
+    "ObjectsApplied=False/HMACSecretInvalid",
+)
 async def test_a_session_secret_that_is_damaged_is_not_used(cluster: Gateways) -> None:
     await _base(cluster)
     await _settled(cluster)
