@@ -30,6 +30,7 @@ class Issuer:
         self.keys: list[RSAKey | ECKey] = [rsa_key("k1")]
         self.url = ""
         self.down = False
+        self.redirect_to = ""
         self.status = 200
         self.cache_control = ""
         self.jwks_document: bytes | None = None
@@ -82,16 +83,23 @@ class Issuer:
             registry=_lenient(alg),
         )
 
+    def _elsewhere(self, request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": self.redirect_to + request.path})
+
     async def _discovery(self, request: web.Request) -> web.Response:
         self.discovery_requests += 1
         if self.down:
             return web.Response(status=503)
+        if self.redirect_to:
+            return self._elsewhere(request)
         return web.json_response({"issuer": self.url, "jwks_uri": self.url + "/jwks", **self.discovery})
 
     async def _jwks(self, request: web.Request) -> web.Response:
         self.jwks_requests += 1
         if self.down:
             request.transport.close()
+        if self.redirect_to:
+            return self._elsewhere(request)
         headers = {"Cache-Control": self.cache_control} if self.cache_control else {}
         if self.jwks_document is not None:
             return web.Response(body=self.jwks_document, status=self.status, headers=headers)
@@ -102,6 +110,8 @@ class Issuer:
         form = {name: str(value) for name, value in (await request.post()).items()}
         self.exchanges.append(form)
         self.exchange_headers.append(dict(request.headers))
+        if self.redirect_to:
+            return self._elsewhere(request)
         if self.exchange_gate is not None:
             await self.exchange_gate.wait()
         status = self.exchange_status.pop(0) if len(self.exchange_status) > 1 else self.exchange_status[0]

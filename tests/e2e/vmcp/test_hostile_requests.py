@@ -146,6 +146,11 @@ async def test_heads_beyond_the_limit_are_431(house):
         b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
         b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
         b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: b\r\n\x00evil: 1\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: b\rX-Evil: 1\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: b\0c\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: b\r\n folded: 1\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nhost : 127.0.0.1\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nmcp-session-id: a\rb\r\n\r\n",
     ],
 )
 async def test_what_is_no_http_is_refused_and_the_connection_closed(house, data):

@@ -296,6 +296,24 @@ async def test_a_useless_key_set_is_an_outage_not_a_crash(bench, document):
 
 
 @pytest.mark.filterwarnings("ignore:Key size")
+@pytest.mark.parametrize("known", [False, True], ids=["discovery redirects", "the key set redirects"])
+async def test_an_issuer_that_sends_us_elsewhere_is_not_followed(bench, known):
+    async with Issuer() as elsewhere:
+        if known:
+            await bench.ask(bench.issuer.token())
+            bench.issuer.keys = [rsa_key("k2")]
+            bench.mono.now += UNKNOWN_KID_COOLDOWN + 1
+        bench.issuer.redirect_to = elsewhere.url
+        refusal = await bench.refused(bench.issuer.token(iss=bench.issuer.url, key=rsa_key("k2")))
+        assert refusal.status == (401 if known else 503)
+        assert (elsewhere.discovery_requests, elsewhere.jwks_requests) == (0, 0)
+
+
+async def test_a_key_set_without_end_is_an_outage(bench):
+    bench.issuer.jwks_document = b'{"keys":[' + b" " * 3_000_000 + b"]}"
+    assert (await bench.refused(bench.issuer.token())).status == 503
+
+
 async def test_short_rsa_keys_and_encryption_keys_are_not_used(bench):
     short = RSAKey.generate_key(1024, {"kid": "short"})
     encryption = RSAKey.generate_key(2048, {"kid": "enc"})

@@ -238,6 +238,14 @@ async def test_an_answer_that_is_no_token_is_refused(issuer, body):
     await bench.fetcher.close()
 
 
+async def test_an_endpoint_that_sends_us_elsewhere_is_not_followed(bench):
+    async with Issuer() as elsewhere:
+        bench.issuer.redirect_to = elsewhere.url
+        await bench.refused(bench.caller())
+        assert elsewhere.exchanges == []
+        assert elsewhere.exchange_headers == []
+
+
 async def test_probes_use_the_gateways_own_credentials(bench):
     headers = await bench.auth.probe_headers(deadline=asyncio.get_running_loop().time() + 5)
     assert claims_of(headers[0][1].removeprefix("Bearer "))["sub"] == "service"
