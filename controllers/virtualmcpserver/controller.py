@@ -49,9 +49,9 @@ from runtime.util.rbac import READ, WATCH, Verb
 
 NAME = "virtualmcpserver"
 POD_LABELS = {"app": "virtualmcpserver"}
-SHARE = 2.0
+SHARE = 4.0
 """A gateway rests this many times as long as its last decision took, so that a burst of changes in a large group does
-not become a reconcile per change."""
+not become a reconcile per change, and decisions about it take at most a fifth of the process."""
 LONGEST_REST = 1.0
 
 _APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
