@@ -38,6 +38,8 @@ _KEPT_BY_OTHERS = (
 )
 """Fields that stay with whom they belong to: dropping them would scale or restart the workload."""
 
+_UNTYPED = "failed to create typed patch object"
+
 Json = dict[str, Any]
 
 
@@ -217,8 +219,12 @@ def fingerprint(record: Record) -> tuple[Any, ...]:
 
 
 def is_refusal(error: ApiError) -> bool:
-    """Whether trying again cannot help until the object or the spec changes."""
-    return error.status in (400, 403, 422)
+    """Whether trying again cannot help until the object or the spec changes.
+
+    A server-side apply of a field that the schema does not know, or of another type, is answered with a 500 without
+    reason, as if the server had failed; only the words tell (kubernetes/apiserver, fieldmanager.Apply).
+    """
+    return error.status in (400, 403, 422) or (error.status == 500 and _UNTYPED in error.message)
 
 
 def _owned(body: Json, owner: Record) -> Json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from tests.envtest.controllers.kit import certificate, conditions_of, header
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
@@ -375,11 +377,20 @@ async def test_a_large_configuration_is_packed_and_a_huge_one_refused(cluster: G
 
 
 @shows(KIND, "ObjectsApplied=False/ObjectRefused")
-async def test_what_the_server_refuses_is_said(cluster: Gateways) -> None:
-    broken = {"spec": {"containers": [{"name": "vmcp", "imagePullPolicy": "Sometimes"}]}}
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"spec": {"containers": [{"name": "vmcp", "imagePullPolicy": "Sometimes"}]}}, "Sometimes"),
+        ({"type": "x"}, ".spec.template.type: field not declared in schema"),
+        ({"spec": {"tolerance": []}}, ".spec.template.spec.tolerance: field not declared in schema"),
+        ({"spec": {"hostNetwork": "sure"}}, ".spec.template.spec.hostNetwork"),
+    ],
+    ids=["bad value", "unknown field", "unknown field of the pod", "wrong type"],
+)
+async def test_what_the_server_refuses_is_said(cluster: Gateways, broken: dict[str, Any], said: str) -> None:
     await _base(cluster, podTemplateSpec=broken)
     found = await cluster.until(KIND, "v", phase="Failed", ObjectsApplied="False/ObjectRefused")
-    assert "Sometimes" in conditions_of(found)["ObjectsApplied"][1]
+    assert said in conditions_of(found)["ObjectsApplied"][1]
     await cluster.patch(KIND, "v", {"spec": {"podTemplateSpec": None}})
     await _settled(cluster, ObjectsApplied="True/ObjectsApplied")
 
