@@ -125,7 +125,7 @@ def complaints(body: dict[str, Any]) -> list[str]:
     return found
 
 
-async def wait_judged(cluster: Cluster, kind: str, count: int, timeout: float) -> None:
+async def wait_judged(cluster: Cluster, program: Program, kind: str, count: int, timeout: float) -> None:
     """Return when all random objects have a status that nothing is wrong with."""
     deadline = time.monotonic() + timeout
     while True:
@@ -135,8 +135,13 @@ async def wait_judged(cluster: Cluster, kind: str, count: int, timeout: float) -
         found = [complaint for item in fuzzed for complaint in complaints(item)]
         if not found:
             return
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, "\n".join([*found, *said_about(program, found[0].partition(":")[0])])
         await asyncio.sleep(0.5)
+
+
+def said_about(program: Program, name: str) -> list[str]:
+    """The last that the program logged about an object."""
+    return [line[:1500] for line in program.raw if f'"{name}"' in line][-5:]
 
 
 @pytest.mark.timeout(900)
@@ -163,9 +168,9 @@ async def test_every_admitted_object_ends_in_conditions(
         assert rate >= 0.9, refused.most_common(5)
         await program.log("manager started", timeout=60)
         # both: all judged, and at rest; a starved machine may pause longer than QUIET in between
-        await wait_judged(cluster, generator.kind, len(admitted), timeout=60 + count * 0.1)
+        await wait_judged(cluster, program, generator.kind, len(admitted), timeout=60 + count * 0.1)
         await wait_quiet(requests, timeout=60 + count * 0.1)
-        await wait_judged(cluster, generator.kind, len(admitted), timeout=0)
+        await wait_judged(cluster, program, generator.kind, len(admitted), timeout=0)
         assert program.running, "\n".join(program.raw[-20:])
         for line in program.raw:
             assert "Traceback" not in line, line[:3000]
