@@ -1,7 +1,8 @@
 """W3C trace context: read from headers or `_meta`, continued with a new span id, written to both.
 
 Only the context travels; exporting spans is a later issue. The rules are those of the W3C recommendation (level 1): a
-malformed `traceparent` starts a new trace and drops `tracestate`; unknown versions are read as version 00.
+malformed `traceparent` is none, and drops `tracestate`; unknown versions are read as version 00. A request without one
+belongs to no trace: that is its sender's decision.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ _NO_SPAN = "0" * 16
 _MAX_STATE = 512
 _MAX_BAGGAGE = 8192
 _VISIBLE = re.compile(r"^[\x20-\x7e]*$")
-KEYS = ("traceparent", "tracestate", "baggage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,6 @@ class TraceContext:
         return tuple(pairs)
 
 
-def new_trace() -> TraceContext:
-    """Return the context of a trace that starts here, not sampled."""
-    return TraceContext(secrets.token_hex(16), secrets.token_hex(8))
-
-
 def parse(fields: Mapping[str, str]) -> TraceContext | None:
     """Read a context from lower-case keys; None when there is none or it is malformed."""
     parent = fields.get("traceparent", "")
@@ -78,18 +73,6 @@ def parse(fields: Mapping[str, str]) -> TraceContext | None:
         _bounded(fields.get("tracestate", ""), _MAX_STATE),
         _bounded(fields.get("baggage", ""), _MAX_BAGGAGE),
     )
-
-
-def incoming(headers: Mapping[str, str], meta: Mapping[str, object] | None = None) -> TraceContext:
-    """Return the context of a request: from `_meta`, else from the headers, else a new one.
-
-    `_meta` wins because it is what the client's own instrumentation wrote; headers may be a hop's in between.
-    """
-    if meta:
-        found = parse({key: value for key in KEYS if isinstance(value := meta.get(key), str)})
-        if found is not None:
-            return found
-    return parse(headers) or new_trace()
 
 
 def _bounded(value: str, limit: int) -> str:
