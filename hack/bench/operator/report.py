@@ -33,9 +33,12 @@ class Verdicts:
         key = str(size)
         self.settled[name, key] = figures.settle
         updates = deployment_updates(figures)
-        if name == "ours-toolhive" and key == "1x1000":
+        if name == "ours-toolhive" and key == "1x1000" and not figures.failure:
             self.at_most(f"{key}: Deployment updates, toolhive dialect", updates, 2)
         if name != JUDGED:
+            return
+        if figures.failure:
+            self.at_most(f"{key}: settled, s", math.inf, SETTLE_BUDGET.get(key, math.nan))
             return
         if key in SETTLE_BUDGET:
             self.at_most(f"{key}: settled, s", figures.settle, SETTLE_BUDGET[key])
@@ -49,7 +52,7 @@ class Verdicts:
 
     def steady(self, name: str, size: Size, result: Steady) -> None:
         """Note what the steady part says."""
-        if name == JUDGED:
+        if name == JUDGED and not result.failure:
             self.at_most(f"{size}: requests while idle", result.idle.requests.total(), 0)
             self.at_most(f"{size}: change to config, p99, ms", result.churn.percentile(0.99) * 1000, 250)
 

@@ -10,17 +10,19 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import aiohttp
 
 from hack.bench.operator.audit import AuditLog
 from hack.bench.operator.contenders import Contender
 from hack.bench.operator.world import API, IN_FLIGHT, STATUS, Observer, Size, create_all, entries, entry, tear_down
 from hack.bench.operator.world import set_up as make_world
 from hack.controlplane.handle import Handle
-from hack.controlplane.rest import Kube
+from hack.controlplane.rest import Kube, KubeError
 
 QUIET = 3.0
 """Seconds without a request after which a contender has come to rest."""
@@ -85,8 +87,11 @@ class Bench:
         return AuditLog(self.plane.audit_log)
 
     async def floor(self, size: Size) -> float:
-        """A bare client doing N creates and N status writes, 32 in flight: what the API server itself needs."""
-        namespace = f"floor-{size}"
+        """A bare client doing N creates and N status writes, 32 in flight: what the API server itself needs.
+
+        NaN when that did not end within the bound of a contender.
+        """
+        namespace = self._namespace(f"floor-{size}")
         await make_world(self.kube, namespace, size)
         start = time.monotonic()
         waiting = entries(size)
@@ -96,55 +101,73 @@ class Bench:
                 made = await self.kube.create({**body, "metadata": {**body["metadata"], "namespace": namespace}})
                 await self.kube.update({**made, "status": STATUS}, subresource="status")
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(IN_FLIGHT):
-                tasks.create_task(worker())
-        took = time.monotonic() - start
-        await tear_down(self.kube, namespace)
-        return took
+        try:
+            async with asyncio.timeout(self.timeout), asyncio.TaskGroup() as tasks:
+                for _ in range(IN_FLIGHT):
+                    tasks.create_task(worker())
+            return time.monotonic() - start
+        except TimeoutError:
+            return math.nan
+        finally:
+            await tear_down(self.kube, namespace)
 
     async def start(self, contender: Contender) -> Figures:
         """From the start of the process to the first status: one entry, nothing else."""
         figures = Figures()
-        async with self._running(f"start-{contender.name}", contender, Size(1, 1)) as (namespace, seen):
-            await create_all(self.kube, namespace, entries(Size(1, 1)))
-            begin = time.monotonic()
-            contender.start(self.plane, namespace, self.logs)
-            try:
+
+        async def run() -> None:
+            async with self._running(f"start-{contender.name}", contender, Size(1, 1)) as (namespace, seen):
+                await create_all(self.kube, namespace, entries(Size(1, 1)))
+                begin = time.monotonic()
+                contender.start(self.plane, namespace, self.logs)
                 await self._until(contender, seen, lambda: bool(seen.valid))
                 figures.settle, figures.cpu = time.monotonic() - begin, contender.cpu()
                 figures.memory = contender.memory()
-            except (TimeoutError, RuntimeError) as error:
-                figures.failure = self._why(error)
+
+        figures.failure = await self._failure_of(run())
         return figures
 
     async def burst(self, contender: Contender, size: Size) -> Figures:
         """N entries created at once, until every one is Valid, in status and in the configuration."""
         figures = Figures()
-        async with self._running(f"burst-{contender.name}-{size}", contender, size) as (namespace, seen):
-            try:
+
+        async def run() -> None:
+            async with self._running(f"burst-{contender.name}-{size}", contender, size) as (namespace, seen):
                 await self._burst(contender, namespace, seen, size, figures)
-            except (TimeoutError, RuntimeError) as error:
-                figures.failure = self._why(error)
+
+        figures.failure = await self._failure_of(run())
         return figures
 
     async def steady(self, contender: Contender, size: Size, *, seconds: float, rate: float) -> Steady:
         """A burst; then on its settled objects a cold start, idle, and `rate` changes per second for `seconds`."""
         result = Steady()
-        async with self._running(f"steady-{contender.name}-{size}", contender, size) as (namespace, seen):
-            try:
+
+        async def run() -> None:
+            async with self._running(f"steady-{contender.name}-{size}", contender, size) as (namespace, seen):
                 await self._burst(contender, namespace, seen, size, result.burst)
                 await self._restart(contender, namespace, seen, result.cold)
                 await self._idle(contender, result.idle, seconds)
                 await self._churn(contender, namespace, seen, size, result.churn, seconds=seconds, rate=rate)
-            except (TimeoutError, RuntimeError) as error:
-                result.failure = self._why(error)
+
+        result.failure = await self._failure_of(run())
         return result
+
+    async def _failure_of(self, work: Awaitable[None]) -> str:
+        """Return why the work did not get to its end; empty when it did."""
+        try:
+            await work
+        except (TimeoutError, RuntimeError, KubeError, aiohttp.ClientError, ExceptionGroup) as error:
+            return explain(error) or f"not within {self.timeout:.0f} s"
+        return ""
+
+    def _namespace(self, name: str) -> str:
+        """A namespace of its own: a scenario may be repeated, and what could not be removed may be left."""
+        return f"{name}-{self.audit.mark() % 1_000_000}"
 
     @asynccontextmanager
     async def _running(self, namespace: str, contender: Contender, size: Size) -> AsyncIterator[tuple[str, Observer]]:
         """A world and its observer; at the end the contender is stopped, and the world removed."""
-        namespace = f"{namespace}-{self.audit.mark() % 1_000_000}"  # a scenario may be repeated
+        namespace = self._namespace(namespace)
         await make_world(self.kube, namespace, size)
         try:
             async with Observer().following(self.kube, namespace) as seen:
@@ -160,10 +183,11 @@ class Bench:
         mark, configs = self.audit.mark(), seen.config_writes
         start, cpu, before = time.monotonic(), contender.cpu(), await contender.reconciles(ENTRIES)
         try:
-            await create_all(self.kube, namespace, entries(size))
-            await self._until(
-                contender, seen, lambda: len(seen.valid) >= size.total and len(seen.configured) >= size.total
-            )
+            async with asyncio.timeout(self.timeout):
+                await create_all(self.kube, namespace, entries(size))
+                await self._until(
+                    contender, seen, lambda: len(seen.valid) >= size.total and len(seen.configured) >= size.total
+                )
             figures.settle = time.monotonic() - start
             await self._rest(contender)  # rollouts and lists in status may come later
             figures.memory, figures.cpu = contender.memory(), contender.cpu() - cpu
@@ -262,5 +286,9 @@ class Bench:
         finally:
             waiting.cancel()
 
-    def _why(self, error: Exception) -> str:
-        return str(error).strip()[-300:] or f"not within {self.timeout:.0f} s"
+
+def explain(error: Exception) -> str:
+    """Return one line about a failure, of a group the first."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(str(error).split())[-300:]
