@@ -1,0 +1,101 @@
+"""Rules 6 and 7 of "vMCP towards a direct backend" on a whole gateway; 1 to 5 are in `test_backend_rules`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.vmcp.issuer import Issuer
+from tests.e2e.vmcp.kit import EchoBackend, Gateway, config, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class House:
+    issuer: Issuer
+    gateway: Gateway
+    remote: EchoBackend
+    audit: Path
+
+    def lines(self) -> list[dict]:
+        """Return the audit lines of calls so far."""
+        found = [json.loads(line) for line in self.audit.read_text().splitlines()]
+        return [line for line in found if line["type"] == "mcp_tool_call"]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(tmp_path) -> AsyncIterator[House]:
+    audit = tmp_path / "audit.log"
+    async with Issuer() as issuer:
+        remote = await EchoBackend("remote").start()
+        exchange = {
+            "tokenUrl": issuer.url + "/token",
+            "clientId": "gw",
+            "clientSecretEnv": "SECRET",
+            "audience": "api://remote",
+        }
+        document = config(
+            {**remote.entry, "url": remote.entry["url"] + "?tenant=hush", "type": "direct"},
+            incomingAuth={
+                "type": "oidc",
+                "oidc": {
+                    "issuer": issuer.url,
+                    "clientId": "gw",
+                    "audience": "gateway",
+                    "jwksAllowPrivateIp": True,
+                    "insecureAllowHttp": True,
+                },
+            },
+            outgoingAuth={
+                "source": "inline",
+                "backends": {"remote": {"type": "token_exchange", "tokenExchange": exchange}},
+            },
+            audit={"logFile": str(audit)},
+        )
+        gateway = Gateway(document, tmp_path, remote.resolve, environ={"SECRET": "client-secret"})
+        await gateway.start()
+        try:
+            await until(lambda: gateway.knows("remote"))
+            yield House(issuer, gateway, remote, audit)
+        finally:
+            await gateway.stop()
+            await remote.stop()
+        gateway.clean()
+
+
+async def test_rule_6_a_token_for_another_audience_is_not_sent(house, connect):
+    client = await connect(house.gateway.url, era="modern", token=house.issuer.token("ann"))
+    good = (await client.call("remote_count")).told
+    house.issuer.exchange_audience = ["api://other", "gateway"]
+    client.token = house.issuer.token("bob")
+    refused = await client.call("remote_count")
+    assert refused.error["data"] == {"backend": "remote", "category": "auth"}
+    house.issuer.exchange_audience = ["api://other", "api://remote"]
+    client.token = house.issuer.token("ann")
+    assert (await client.call("remote_count")).told["count"] == good["count"] + 1, "the refused call was sent"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_rule_7_the_audit_line_names_the_remote_the_method_and_the_remote_s_status(house, connect, era):
+    client = await connect(house.gateway.url, era=era, token=house.issuer.token("ann"))
+    await client.call("remote_echo")
+    await client.call("remote_fail")
+    await house.remote.stop()
+    await client.call("remote_echo")
+    await until(lambda: len(house.lines()) == 3)
+    done, wrong, dead = (line["metadata"]["extra"] for line in house.lines())
+    for extra in (done, wrong, dead):
+        assert extra["backend_name"] == "remote"
+        assert extra["remote_url"] == house.remote.entry["url"], "without its query"
+        assert extra["auth_method"] == "token_exchange"
+    assert (done["remote_status"], wrong["remote_status"]) == (200, 200)
+    assert "remote_status" not in dead, "nothing came back"
+    outcomes = [line["outcome"] for line in house.lines()]
+    assert outcomes == ["success", "application_error", "error"]
+    assert "hush" not in house.audit.read_text() + house.gateway.text()
