@@ -29,10 +29,10 @@ def config_map(namespace: str, name: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def proxied(plane: Handle) -> AsyncIterator[tuple[FaultProxy, Client]]:
+async def proxied(plane: Handle, *, patience: float = 20.0) -> AsyncIterator[tuple[FaultProxy, Client]]:
     endpoint = await load_endpoint(str(plane.kubeconfig))
     async with FaultProxy(endpoint) as proxy:
-        transport = Transport(Endpoint(url=proxy.url), settings=TransportSettings(call_timeout=1.0, attempts=4))
+        transport = Transport(Endpoint(url=proxy.url), settings=TransportSettings(call_timeout=patience, attempts=4))
         yield proxy, Client(transport, None, field_manager="faults")
         await transport.close()
 
@@ -58,7 +58,7 @@ async def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times
 
 async def test_a_write_that_may_have_happened_is_not_repeated(control_plane: Handle, namespace: str) -> None:
     never = asyncio.Event()
-    async with proxied(control_plane) as (proxy, client):
+    async with proxied(control_plane, patience=1.0) as (proxy, client):
         for plan, error in (
             (cut(), TransportError),
             (page(502), ServerError),
