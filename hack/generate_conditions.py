@@ -33,8 +33,17 @@ def render() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def of_kind(kind: str) -> str:
+    """Return phases and conditions of one kind as Markdown; "" for a kind without any."""
+    return "\n".join("\n".join(_tables(known)) for known in VOCABULARIES if known.kind == kind)
+
+
 def _kind(vocabulary: KindVocabulary) -> Iterator[str]:
     yield f"## {vocabulary.kind}\n"
+    yield from _tables(vocabulary)
+
+
+def _tables(vocabulary: KindVocabulary) -> Iterator[str]:
     if not vocabulary.controlled:
         yield "Written by other programs; this operator only reads it.\n"
     if vocabulary.phase is not None:
