@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -11,11 +12,13 @@ import aiohttp
 import pytest
 
 from hack.controlplane.rest import Kube
+from tests.support import secret_edges
 from tests.support.process import Program
 from tests.support.samples import API, apply, samples, settled
 
 SENTINEL = 's3ntinel/"+ä\\ %27<x>'
 """Looks different in every encoding."""
+OWN = ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig", "VirtualMCPServer")
 
 
 def forms(value: str) -> dict[str, str]:
@@ -43,12 +46,12 @@ def leaks(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", forms("x" * 9))
-def test_the_search_finds_every_form(name):
+def test_the_search_finds_every_form(name: str) -> None:
     assert leaks(f"before {forms(SENTINEL)[name]} after")
     assert not leaks("nothing of the kind here")
 
 
-def test_the_search_finds_base64_inside_of_base64():
+def test_the_search_finds_base64_inside_of_base64() -> None:
     for prefix in ("", "a", "ab", "abc"):
         assert leaks(base64.b64encode(f"{prefix}{SENTINEL}{prefix}".encode()).decode())
 
@@ -65,10 +68,7 @@ async def everything(admin: Kube, namespace: str) -> dict[str, Any]:
         ("events.k8s.io/v1", "Event"),
         ("coordination.k8s.io/v1", "Lease"),
     ]
-    kinds += [
-        (API, kind)
-        for kind in ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig", "VirtualMCPServer")
-    ]
+    kinds += [(API, kind) for kind in (*OWN, "MCPOIDCConfig", "MCPTelemetryConfig")]
     found = {}
     for api, kind in kinds:
         for item in await admin.list(api, kind, namespace=namespace):
@@ -79,39 +79,87 @@ async def everything(admin: Kube, namespace: str) -> dict[str, Any]:
     return found
 
 
+def test_the_world_uses_every_field_that_may_name_a_secret() -> None:
+    bodies = secret_edges.world("n", SENTINEL)
+    used = {edge for body in bodies if body["kind"] != "Secret" for edge in secret_edges.used_edges(body)}
+    assert used == {edge for kind in secret_edges.KINDS for edge in secret_edges.edges_of(kind)}
+    assert len(used) > 30
+
+
+async def own_secrets(admin: Kube, namespace: str) -> list[str]:
+    """Values that the operator made up, as they are stored."""
+    found = await admin.list("v1", "Secret", namespace=namespace)
+    return [value for item in found if item["metadata"].get("ownerReferences") for value in item["data"].values()]
+
+
 @pytest.mark.parametrize("dialect", ["native", "toolhive"])
 async def test_no_value_of_a_secret_leaves_the_operator(
-    dialect, operator_program, admin: Kube, namespace: str, control_plane
-):
-    bodies = samples(namespace)
+    dialect: str, operator_program: Callable[..., Program], admin: Kube, namespace: str
+) -> None:
+    bodies = samples(namespace) + secret_edges.world(namespace, SENTINEL)
     for body in bodies:
         if body["kind"] == "Secret":
             body["stringData"] = dict.fromkeys(body["stringData"], SENTINEL)
-    # A Secret where a certificate belongs, and a value where a header name is judged: the error paths speak, too.
-    secrets = [b for b in bodies if b["kind"] == "Secret"]
-    assert len(secrets) >= 2
-    program: Program
-    async with operator_program(f"--vmcp-dialect={dialect}") as program:
+    secrets = [body for body in bodies if body["kind"] == "Secret"]
+    ours = [body for body in bodies if body["kind"] in OWN]
+    redis = {
+        "TOOLHIVE_DEFAULT_REDIS_ADDR": "redis:6379",
+        "TOOLHIVE_DEFAULT_REDIS_SECRET_NAME": secret_edges.DEFAULT_REDIS,
+        "TOOLHIVE_DEFAULT_REDIS_SECRET_KEY": secret_edges.KEY,
+    }
+    async with operator_program(f"--vmcp-dialect={dialect}", **redis) as program:
         metrics = await program.line(lambda line: line.get("server") == "metrics")
         await program.log("manager started")
         await apply(admin, bodies)
-        await settled(admin, bodies)
-        for secret in secrets:  # rotation: watched, read again, hashed
-            patch = {"stringData": {"another": SENTINEL}}
+        await settled(admin, ours)
+        for gateway in ("every-edge", "defaults"):
+            await admin.wait_for(API, "VirtualMCPServer", gateway, namespace=namespace, until=applied)
+        for secret in secrets:  # rotation: watched, read again, hashed; and a key that goes: the error paths speak, too
+            patch = {"stringData": {"another": SENTINEL}} | (
+                {"data": {secret_edges.KEY: None}} if _goes(secret) else {}
+            )
             await admin.patch("v1", "Secret", secret["metadata"]["name"], patch, namespace=namespace)
         await admin.patch(
             API, "MCPServerEntry", "context7", {"metadata": {"labels": {"touched": "yes"}}}, namespace=namespace
         )
-        await settled(admin, bodies)
+        await admin.wait_for(
+            API, "MCPServerEntry", "entry-header", namespace=namespace, until=lambda found: phase(found) == "Failed"
+        )
+        await settled(admin, ours)
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{metrics['port']}/metrics") as answer,
         ):
             scraped = await answer.text()
-        objects = await everything(admin, namespace)
-    assert any(name.startswith("Deployment/") for name in objects)
+        objects, made = await everything(admin, namespace), await own_secrets(admin, namespace)
+    environment = json.dumps(objects["Deployment/every-edge"])
+    assert all(name in environment for name in ("token-exchange", "oidc-client", "redis-own", "otel-header", "xaa-idp"))
+    assert secret_edges.DEFAULT_REDIS in json.dumps(objects["Deployment/defaults"])
     assert any(name.startswith("Event/") for name in objects)
-    assert leaks("\n".join(program.raw)) == []
+    logged = "\n".join(program.raw)
+    assert leaks(logged) == []
     assert leaks(scraped) == []
     found = {name: leaks(json.dumps(item, ensure_ascii=False)) for name, item in objects.items()}
     assert {name: where for name, where in found.items() if where} == {}
+    # What the operator made up stays in its Secret, too: as stored, and without that encoding.
+    public = logged + scraped + json.dumps({n: o for n, o in objects.items() if not n.startswith("Secret/")})
+    assert len(made) >= 3
+    for value in made:
+        assert value not in public
+        assert base64.b64decode(value).decode() not in public
+
+
+def _goes(secret: dict[str, Any]) -> bool:
+    return bool(secret["metadata"]["name"] in ("entry-header", "injected-header"))
+
+
+def applied(found: dict[str, Any] | None) -> bool:
+    """Whether a gateway's objects are there."""
+    conditions = (found or {}).get("status", {}).get("conditions", [])
+    return any((c["type"], c["status"]) == ("ObjectsApplied", "True") for c in conditions)
+
+
+def phase(found: dict[str, Any] | None) -> str | None:
+    """The phase of an object."""
+    said: str | None = (found or {}).get("status", {}).get("phase")
+    return said
