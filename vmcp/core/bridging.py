@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.backend.interface import (
+    EMPTY_OBJECT,
     BackendSession,
     Call,
     Era,
@@ -68,8 +69,8 @@ class Bridging:
         """
         call.relay_input = True
         missing: list[str] = []
-        declared = fields(caller.capabilities)
-        if era is Era.MODERN or not any(name in declared for name in CAPABILITY.values()):
+        declared = {} if era is Era.MODERN or caller.capabilities == EMPTY_OBJECT else fields(caller.capabilities)
+        if not any(name in declared for name in CAPABILITY.values()):
             call.bridge = _refusing(missing)
             reply: Reply | ParkedCall = await session.call(call)
         else:

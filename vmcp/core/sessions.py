@@ -11,7 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from vmcp.backend.interface import Backend, BackendSession, SessionSpec
+from vmcp.auth.interface import Principal
+from vmcp.backend.interface import Backend, BackendSession, HeaderList, SessionSpec
 
 LINGER = 60.0
 """Seconds that a session with a replaced backend lives on for calls that are under way."""
@@ -93,9 +94,17 @@ class SharedSessions:
         self._sets: OrderedDict[Hashable, BackendSessions] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
+    def find(self, key: Hashable) -> BackendSessions | None:
+        """Return the set of this key, if there is one."""
+        found = self._sets.get(key)
+        if found is not None:
+            self._sets.move_to_end(key)
+            found.used_at = time.monotonic()
+        return found
+
     def get(self, key: Hashable, make: Callable[[], SessionSpec]) -> BackendSessions:
         """Return the set of this key; `make` says what a new one declares."""
-        found = self._sets.get(key)
+        found = self.find(key)
         if found is None:
             found = self._sets[key] = BackendSessions(make())
             if len(self._sets) > self._limit:
@@ -103,9 +112,6 @@ class SharedSessions:
                 idle = next((old for old, sessions in self._sets.items() if not sessions.busy and old != key), None)
                 if idle is not None:
                     self._end(idle)
-        else:
-            self._sets.move_to_end(key)
-        found.used_at = time.monotonic()
         return found
 
     def __len__(self) -> int:
@@ -136,6 +142,6 @@ class SharedSessions:
         task.add_done_callback(self._closing.discard)
 
 
-def sharing_key(spec: SessionSpec) -> Hashable:
+def sharing_key(principal: Principal, capabilities: bytes, headers: HeaderList) -> Hashable:
     """Return what two clients must have in common to share sessions."""
-    return (spec.principal.key, spec.client_capabilities, spec.headers)
+    return (principal.key, capabilities, headers)

@@ -15,6 +15,7 @@ from vmcp.backend.interface import Era, HeaderList
 from vmcp.core.gateway import Gateway
 from vmcp.core.types import Outcome
 from vmcp.front.convert import Rendering
+from vmcp.front.exchange import Watches
 from vmcp.front.http import HttpError, RawHeaders, Scope, text
 from vmcp.front.settings import FrontSettings
 from vmcp.observe.metrics import Metrics
@@ -59,6 +60,7 @@ class Front:
     metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
+        self.watches = Watches()
         self.refresh()
 
     def refresh(self) -> None:
@@ -66,6 +68,7 @@ class Front:
         self.server_info = dumps({"name": self.gateway.plan.name, "version": self.settings.version})
         self.rendering = Rendering(self.server_info)
 
+    watches: Watches = field(init=False)
     server_info: bytes = b"{}"
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Final
 
 from vmcp.front.http import JSON, Receive, Send
@@ -23,6 +24,7 @@ MAX_QUEUED: Final = 16 * 1024 * 1024
 """Bytes that wait for a slow reader; beyond that notifications are dropped, answers never."""
 WATCH_AFTER: Final = 0.05
 """Seconds after which we begin to look whether the client is still there: quick calls need no watch."""
+_LOOK_EVERY: Final = 0.025
 WRITE_SECONDS: Final = 60.0
 """How long a reader may take nothing of a stream."""
 _KEEP_ALIVE: Final = comment(b"keep-alive")
@@ -94,11 +96,47 @@ class EventWriter:
             self.abandon()
 
 
+class Watches:
+    """Looks after the exchanges of one front: one timer for all of them.
+
+    Nearly all calls are over before anybody would look whether their client is still there, so that a timer for each
+    would be made and thrown away for nothing.
+    """
+
+    __slots__ = ("_running", "_young")
+
+    def __init__(self) -> None:
+        self._young: set[Exchange] = set()
+        self._running = False
+
+    def add(self, exchange: Exchange) -> None:
+        """Look at `exchange` when it is old enough."""
+        self._young.add(exchange)
+        if not self._running:
+            self._running = True
+            asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+
+    def remove(self, exchange: Exchange) -> None:
+        """It is over."""
+        self._young.discard(exchange)
+
+    def _look(self) -> None:
+        if not self._young:
+            self._running = False
+            return
+        old = monotonic() - WATCH_AFTER
+        for exchange in [exchange for exchange in self._young if exchange.began <= old]:
+            self._young.discard(exchange)
+            exchange.watch()
+        asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+
+
 class Exchange:
     """One POST that is being answered.
 
     Attributes:
         gone: The client went away.
+        began: `time.monotonic()` of its begin.
         on_gone: Called when that is noticed.
         frame: Makes an event out of a message; legacy sessions put an id in.
         on_open: Called when the answer becomes a stream; may return its first event.
@@ -110,25 +148,30 @@ class Exchange:
         "_send",
         "_timer",
         "_watch",
+        "_watches",
         "_writer",
+        "began",
         "frame",
         "gone",
         "on_gone",
         "on_open",
     )
 
-    def __init__(self, receive: Receive, send: Send, *, keep_alive: float) -> None:
-        """Take the ASGI channels, and seconds of silence after which an event stream is opened to show life."""
+    def __init__(self, receive: Receive, send: Send, watches: Watches, *, keep_alive: float) -> None:
+        """Take the ASGI channels, who looks after it, and seconds of silence until a stream is opened to show life."""
         self._receive = receive
         self._send = send
         self._keep_alive = keep_alive
         self._writer: EventWriter | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.gone = False
+        self.began = monotonic()
         self.on_gone: Callable[[], None] | None = None
         self.on_open: Callable[[], bytes | None] | None = None
         self.frame: Callable[[bytes], bytes] = encode
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(WATCH_AFTER, self._start_watch)
+        self._watches = watches
+        watches.add(self)
 
     @property
     def streaming(self) -> bool:
@@ -141,11 +184,7 @@ class Exchange:
 
     async def finish(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send the answer: as the last event, or as a JSON body with `status` and extra headers."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._watch is not None:
-            self._watch.cancel()
+        self._end_watch()
         writer = self._writer
         if writer is not None:
             writer.write(self.frame(body))
@@ -158,11 +197,7 @@ class Exchange:
 
     async def end(self) -> None:
         """End without an answer: close the stream, or say 202 where there is none."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._watch is not None:
-            self._watch.cancel()
+        self._end_watch()
         if self._writer is not None:
             await self._writer.finish()
         elif not self.gone:
@@ -171,13 +206,17 @@ class Exchange:
 
     def discard(self) -> None:
         """Stop what runs beside the request; for requests that end without an answer."""
+        self._end_watch()
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _end_watch(self) -> None:
+        self._watches.remove(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._watch is not None:
             self._watch.cancel()
-        if self._writer is not None:
-            self._writer.abandon()
 
     def _open(self) -> EventWriter:
         if self._writer is None:
@@ -189,7 +228,8 @@ class Exchange:
                 self._writer.abandon()
         return self._writer
 
-    def _start_watch(self) -> None:
+    def watch(self) -> None:
+        """Begin to look whether the client is still there, and to show it signs of life."""
         loop = asyncio.get_running_loop()
         self._watch = loop.create_task(self._watching(), name="client watch")
         self._timer = loop.call_later(self._keep_alive, self._show_life)

@@ -152,7 +152,7 @@ class LegacyFront:
         request_id = known_id(message)
         if session.active >= self._front.settings.max_inflight:
             raise HttpError(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
-        exchange = Exchange(receive, send, keep_alive=self._front.settings.keep_alive)
+        exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
         call = LegacyCall(session, exchange)
         method = str(message.method)
         task = asyncio.current_task()

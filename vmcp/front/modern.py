@@ -96,7 +96,7 @@ class ModernFront:
             await self._request(arrival, message, params, receive, send)
 
     async def _request(self, arrival: Arrival, message: Message, params: Params, receive: Receive, send: Send) -> None:
-        exchange = Exchange(receive, send, keep_alive=self._front.settings.keep_alive)
+        exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = partial(_cancel, task)
@@ -146,11 +146,16 @@ class ModernFront:
         capabilities = b"{}" if meta.capabilities is UNSET else bytes(meta.capabilities)
         info = None if meta.info is UNSET or bytes(meta.info)[:1] != b"{" else bytes(meta.info)
         headers = self._front.passthrough(arrival.headers)
-        spec = SessionSpec(principal=principal, client_capabilities=capabilities, client_info=info, headers=headers)
+        key = sharing_key(principal, capabilities, headers)
+        shared = self._front.gateway.shared
+        sessions = shared.find(key)
+        if sessions is None:
+            spec = SessionSpec(principal=principal, client_capabilities=capabilities, client_info=info, headers=headers)
+            sessions = shared.get(key, lambda: spec)
         return Caller(
             principal=principal,
             era=Era.MODERN,
-            sessions=self._front.gateway.shared.get(sharing_key(spec), lambda: spec),
+            sessions=sessions,
             capabilities=capabilities,
             info=info,
             headers=headers,

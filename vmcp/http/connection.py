@@ -18,6 +18,12 @@ from vmcp.http.types import BadResponse, ConnectionLost, HttpError, HttpTimeout,
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
+_NAMES = {
+    spelled.encode(): low
+    for low in ("content-type", "content-length", "date", "server", "connection", "keep-alive", "transfer-encoding")
+    for spelled in (low, low.title())
+}
+"""Names that nearly every answer holds, as they are mostly spelled."""
 _TICK = 0.002
 """Loops keep time in milliseconds and may be early by one."""
 
@@ -114,10 +120,11 @@ class Connection(asyncio.Protocol):
 
     def looks_stale(self) -> bool:
         """Look at the socket itself: readable while idle means that the server closed it or talks out of turn."""
-        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
-        if sock is None or sock.fileno() < 0:
-            return True
         if self._poll is None:
+            sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+            if sock is None or sock.fileno() < 0:
+                return True
+            # Kept for as long as the connection is open, and so is its number: a closed one is not asked (`usable`).
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return bool(self._poll.poll(0))
@@ -223,7 +230,7 @@ class Connection(asyncio.Protocol):
         """Keep a header, within the limits. Trailers are dropped."""
         if self._state is not _State.HEAD:
             return
-        key = name.decode("latin-1").lower()
+        key = _NAMES.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").strip(" \t")
         self._size += len(key) + len(text)
         if self._size > self._limits.max_head or len(self._headers) >= _MAX_HEADERS:
@@ -293,7 +300,10 @@ class Connection(asyncio.Protocol):
 
     def _keep_alive(self) -> float:
         """Return how long the server says it waits, a second less, never more than our own limit."""
-        for part in self._headers.get("keep-alive", "").split(","):
+        said = self._headers.get("keep-alive")
+        if said is None:
+            return self._limits.idle_timeout
+        for part in said.split(","):
             name, _, value = part.partition("=")
             if name.strip().lower() == "timeout" and value.strip().isdigit():
                 return min(self._limits.idle_timeout, max(0.0, int(value.strip()[:6]) - 1.0))

@@ -104,14 +104,17 @@ def parse(body: bytes | bytearray | memoryview | Raw) -> Message:
         raise JsonRpcError(-32700, "the body is not valid JSON") from err
     if message.jsonrpc != "2.0":
         raise JsonRpcError(-32600, 'member "jsonrpc" must be "2.0"', id=known_id(message))
-    if not (message.is_request or message.is_notification or message.is_response):
+    # A request with an id is what nearly all messages are.
+    if (message.method is UNSET or message.id is UNSET or message.id is None) and not (
+        message.is_notification or message.is_response
+    ):
         raise JsonRpcError(-32600, "neither a request, a notification nor a response", id=known_id(message))
     return message
 
 
 def _is_utf8(body: bytes | bytearray | memoryview | Raw) -> bool:
     """Say whether all of the body is UTF-8: msgspec does not look into strings that it keeps raw."""
-    text = body if isinstance(body, bytes | bytearray) else bytes(body)
+    text = body if type(body) is bytes else bytes(body)
     if text.isascii():
         return True
     try:
