@@ -80,7 +80,8 @@ Durations are Go's (`30s`, `1m30s`). **Later** marks what this version refuses b
 and ignores.
 
 Environment besides the variables that the file names: `TOOLHIVE_HEADER_FORWARD_<OWNER>` (JSON, the toolhive form of
-`headerForward`) and `TOOLHIVE_SECRET_<identifier>` (values of secret headers).
+`headerForward`), `TOOLHIVE_SECRET_<identifier>` (values of secret headers), `VMCP_SESSION_HMAC_SECRET` (what replicas
+share) and `VMCP_ALLOWED_ORIGINS`; see [operations](operations.md).
 
 """
 
