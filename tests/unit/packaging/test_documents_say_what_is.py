@@ -1,4 +1,4 @@
-"""What the documents name exists: headings, commands, flags, metrics, conditions, files; and every page can be found."""
+"""What documents name exists: headings, commands, flags, metrics, conditions, files; and every page can be found."""
 
 from __future__ import annotations
 
