@@ -115,6 +115,29 @@ async def test_a_mended_mistake_makes_the_entry_valid_as_the_quickstart_says(kub
         )
 
 
+def test_every_command_of_the_quickstart_works_in_its_order(kubeconfig, tmp_path):
+    play = (ROOT / "docs" / "quickstart.md").read_text().partition("\n## Play\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n)+", play, flags=re.MULTILINE)
+    script = "".join(re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks)
+    assert script.count("kubectl ") >= 8
+    binaries = ensure().path(KUBECTL).parent
+    environ = os.environ | {
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECACHEDIR": str(tmp_path),
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+    }
+    shell = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(shell, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "Name:         broken-secret-key" in said
+    assert "groupRef: playground\n" in said, "the generated configuration"
+    assert re.search(r"\d members are skipped: broken-auth-config \(NotValid\), ", said)
+    assert "mcpserverentry.toolhive.stacklok.dev/mine created" in said
+    assert "FIELD: headerForward" in said
+    assert 'virtualmcpserver.toolhive.stacklok.dev "playground" deleted' in said
+
+
 def test_the_manager_works_with_no_more_rights_than_its_role_gives(demo, kubeconfig):
     manager = next(
         child
