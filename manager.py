@@ -15,7 +15,7 @@ from runtime import ControllerOptions, ElectionOptions, Manager, ManagerOptions
 from runtime.control.scope import add_scope
 from runtime.manager.faults import UserError, explain
 from runtime.manager.groups import Group
-from runtime.manager.heap import FrozenHeap
+from runtime.manager.heap import FrozenHeap, growing_heap
 from runtime.manager.preflight import check_access
 from runtime.manager.signals import handle_signals
 from runtime.observe.logs import LEVELS, configure_logging
@@ -100,8 +100,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 async def _run(kubeconfig: str | None, manager_options: ManagerOptions, options: OperatorOptions) -> None:
     connect: Callable[[], Awaitable[Endpoint]] = partial(load_endpoint, kubeconfig)
     manager = Manager(await connect(), manager_options, connect=connect)
-    for name in CONTROLLERS:
-        importlib.import_module(f"controllers.{name}").setup(manager, options)
+    with growing_heap():
+        for name in CONTROLLERS:
+            importlib.import_module(f"controllers.{name}").setup(manager, options)
     manager.add(FrozenHeap(), Group.OTHERS)
     handle_signals(manager.stop)
     await check_access(manager)
