@@ -94,6 +94,15 @@ def with_session_secret(deployment: Json, secret: Record) -> Json:
     return {**deployment, "spec": {**deployment["spec"], "template": template}}
 
 
+def without_rotation(deployment: Json) -> Json:
+    """Return the Deployment without what only says which versions of its Secrets the pods have."""
+    template = deployment["spec"]["template"]
+    metadata = template.get("metadata", {})
+    kept = {key: v for key, v in metadata.get("annotations", {}).items() if key not in (ROTATION, SESSION_SECRET)}
+    template = {**template, "metadata": {**metadata, "annotations": kept}}
+    return {**deployment, "spec": {**deployment["spec"], "template": template}}
+
+
 def merged_template(template: Json, patch: dict[str, Any]) -> Json:
     """Lay podTemplateSpec over the generated template.
 

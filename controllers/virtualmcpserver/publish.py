@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
-from controllers.shared.apply import Applied, Applier, ForeignObjectError, is_refusal
+from controllers.shared.apply import Applied, Applier, ForeignObjectError, intent_hash, is_refusal
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from controllers.shared.verdicts import Verdict
 from controllers.virtualmcpserver.decide import Decision
-from controllers.virtualmcpserver.deployment import with_session_secret
+from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.environment import Json
 from controllers.virtualmcpserver.objects import desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Snapshot
@@ -25,6 +25,8 @@ QUIET = 2.0
 """Seconds without a further change after which changed pods are rolled; a burst of changes is one rollout."""
 LONGEST_WAIT = 15.0
 """Seconds after which pods are rolled even if changes keep coming."""
+SPACING = 2.0
+"""Seconds after a rollout in which a rotated Secret waits as other changes do; later it rolls the pods at once."""
 
 _BY_KIND = {
     "ServiceAccount": SERVICE_ACCOUNT,
@@ -61,6 +63,7 @@ class Publisher:
         self._clock = clock
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
+        self._rolled: dict[Key, tuple[float, str]] = {}
 
     async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
         """Write the objects.
@@ -103,6 +106,7 @@ class Publisher:
         """The gateway is gone."""
         self._waiting.pop(key, None)
         self._generation.pop(key, None)
+        self._rolled.pop(key, None)
         self._applier.forget(key)
 
     async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...]) -> None:
@@ -152,6 +156,7 @@ class Publisher:
         self._waiting.pop(key, None)
         await self._apply(body, owner)
         self._generation[key] = owner.meta.generation
+        self._rolled[key] = self._clock(), intent_hash(without_rotation(body))
         return None
 
     def _must_wait(self, key: Key, body: Json, owner: Record) -> bool:
@@ -160,6 +165,10 @@ class Publisher:
         if live is None or self._applier.intends(DEPLOYMENT, body, owner):
             return False
         now = self._clock()
+        rolled, before = self._rolled.get(key, (now, ""))
+        if now - rolled >= SPACING and before == intent_hash(without_rotation(body)):
+            # A rotated Secret alone: whoever revokes a credential must not wait. A second one soon after does.
+            return False
         waiting = self._waiting.setdefault(key, _Waiting(now, now, body))
         if waiting.body != body:
             waiting.body, waiting.changed = body, now

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,7 @@ class Cluster:
         found = await self.admin.wait_for(API, kind, name, namespace=self.namespace, until=holds, timeout=timeout)
         return found or {}
 
-    def requests(self) -> Iterator[Object]:
+    def requests(self) -> Iterator[Mapping[str, Any]]:
         """Requests of the operator in this namespace that are no watches, from the audit log."""
         for event in self.control_plane.audit_events(user=OPERATOR_USER):
             target = event.get("objectRef", {})
@@ -98,7 +98,7 @@ class Cluster:
 
     async def assert_idle(self, seconds: float = 2.0) -> None:
         """Nothing is asked of the server and nothing changes while nothing happens."""
-        await self._come_to_rest()
+        await self.come_to_rest()
         before, versions = len(list(self.requests())), await self._versions()
         await asyncio.sleep(seconds)  # the behaviour under test is that nothing happens in this time
         asked = [f"{e['verb']} {e['requestURI']} {e['requestReceivedTimestamp']}" for e in self.requests()]
@@ -106,12 +106,12 @@ class Cluster:
         after = await self._versions()
         assert after == versions, (versions, after)
 
-    async def _come_to_rest(self, timeout: float = 15.0) -> None:
-        """Wait out the passes that the last writes still cause: a second without a request, within `timeout`."""
+    async def come_to_rest(self, timeout: float = 15.0, pause: float = 1.0) -> None:
+        """Wait out the passes that the last writes still cause: `pause` seconds without a request, within `timeout`."""
         count, deadline = -1, time.monotonic() + timeout
         while count != (count := len(list(self.requests()))):
             assert time.monotonic() < deadline, "never at rest"
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause)
 
     async def _versions(self) -> dict[str, str]:
         kinds = ("MCPGroup", "MCPServerEntry", "MCPRemoteEndpoint", "MCPExternalAuthConfig")
