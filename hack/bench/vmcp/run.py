@@ -13,7 +13,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +38,35 @@ BUDGETS = {
 """Calls per second at 32 clients, and milliseconds added at one (docs/design: budgets)."""
 
 
+class PartOver(Exception):  # noqa: N818  it is no error
+    """A part has used up its time; what it found so far is printed."""
+
+
 @dataclass
 class Bench:
-    """One run's settings."""
+    """One run's settings.
+
+    Attributes:
+        until: `time.monotonic()` after which no measurement of the part is begun.
+    """
 
     gateways: list[Gateway]
     rounds: int
     seconds: float
     issuer: Issuer
+    until: float = float("inf")
+
+    @contextmanager
+    def part(self, name: str, limit: float) -> Iterator[None]:
+        """Run a part within `limit` seconds; one measurement that was begun may end after that."""
+        began = time.monotonic()
+        self.until = began + limit
+        harness.say(f"==> part {name}: at most {limit / 60:.0f} minutes")
+        try:
+            yield
+        except PartOver:
+            print(f"\n(stopped: the part's {limit:.0f} s are over)", flush=True)
+        print(f"\nPart {name}: {time.monotonic() - began:.0f} s of at most {limit:.0f} s.", flush=True)
 
     @contextmanager
     def serving(
@@ -76,7 +97,13 @@ class Bench:
     def load(
         self, gateway: Gateway, url: str, era: str, process: subprocess.Popen[str] | None, **options: object
     ) -> harness.Sample:
-        """Run the load generator with what the gateway needs."""
+        """Run the load generator with what the gateway needs.
+
+        Raises:
+            PartOver: There is no time left for that.
+        """
+        if time.monotonic() > self.until:
+            raise PartOver
         header = f"Authorization: Bearer {self.issuer.token()}" if gateway.header else ""
         defaults: dict[str, object] = {"seconds": self.seconds, "tools": gateway.tool()}
         return harness.load(url, era=era, header=header, process=process, **(defaults | options))  # type: ignore[arg-type]
@@ -99,14 +126,21 @@ def core(bench: Bench) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for era in ("modern", "legacy"):
         found: dict[Gateway, dict[int, list[harness.Sample]]] = {}
+        over: PartOver | None = None
         with harness.backends(era=era) as urls:
-            for round_ in range(bench.rounds):
-                for gateway in [DIRECT, *bench.gateways]:
-                    harness.say(f"==> {era}, round {round_ + 1} of {bench.rounds}: {gateway.name}")
-                    with bench.serving(gateway, urls, era) as (url, process):
-                        for clients in (1, 32, 256):
-                            sample = bench.load(gateway, url, era, process, clients=clients)
-                            found.setdefault(gateway, {}).setdefault(clients, []).append(sample)
+            try:
+                for round_ in range(bench.rounds):
+                    for gateway in [DIRECT, *bench.gateways]:
+                        harness.say(f"==> {era}, round {round_ + 1} of {bench.rounds}: {gateway.name}")
+                        with bench.serving(gateway, urls, era) as (url, process):
+                            for clients in (1, 32, 256):
+                                sample = bench.load(gateway, url, era, process, clients=clients)
+                                found.setdefault(gateway, {}).setdefault(clients, []).append(sample)
+            except PartOver as err:
+                over = err
+        found = {gateway: sizes for gateway, sizes in found.items() if len(sizes) == 3}
+        if DIRECT not in found:
+            raise over or PartOver
         direct = found[DIRECT][1]
         base50, base99 = min(s.p50 for s in direct), min(s.p99 for s in direct)
         for gateway, by_clients in found.items():
@@ -126,6 +160,8 @@ def core(bench: Bench) -> None:
                 _verdict(era, gateway, rate, added, cpu),
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
+        if over is not None:
+            raise over
 
 
 def _errors(samples: Sequence[harness.Sample]) -> str:
@@ -242,9 +278,13 @@ def memory(bench: Bench, count: int) -> None:
 
 
 def neighbours(bench: Bench, pairs: int) -> None:
-    """A dead and a 5 s slow backend beside a healthy one: alternating pairs, medians of the ratios."""
+    """A dead and a 5 s slow backend beside a healthy one: alternating pairs, medians of the ratios.
+
+    CPU per call is printed as well: what bad neighbours cost the loop shows there, whoever else uses the machine.
+    """
     print(f"\n## Bad neighbours: p50 and p99 of a healthy backend, median of {pairs} alternating pairs\n")
-    print("| era | gateway | p50 ratio | p99 ratio | budget |\n|---|---|---|---|---|")
+    print("| era | gateway | p50 ratio | p99 ratio | p99 ratios, sorted | CPU ratio | budget |")
+    print("|---|---|---|---|---|---|---|")
     dead = f"http://127.0.0.1:{harness.free_port()}/mcp"
     for era in ("modern", "legacy"):
         for gateway in [gateway for gateway in bench.gateways if gateway.kind in {"vmcp", "binary"}]:
@@ -255,11 +295,15 @@ def neighbours(bench: Bench, pairs: int) -> None:
                 bench.serving(gateway, good, era) as (alone, first),
                 bench.serving(gateway, [*good, dead, *slow], era) as (beside, second),
             ):
-                ratios = [_pair(bench, gateway, era, (alone, first), (beside, second)) for _ in range(pairs)]
-            p50 = statistics.median(ratio[0] for ratio in ratios)
-            p99 = statistics.median(ratio[1] for ratio in ratios)
+                ratios = [
+                    # Who comes first alternates, too: what the machine does in between must not favour one of them.
+                    _pair(bench, gateway, era, (alone, first), (beside, second), turned=bool(number % 2))
+                    for number in range(pairs)
+                ]
+            p50, p99, cpu = (statistics.median(ratio[index] for ratio in ratios) for index in range(3))
+            spread = " ".join(f"{ratio:.2f}" for ratio in sorted(ratio[1] for ratio in ratios))
             verdict = "" if gateway.kind == "binary" else "<= 1.10: " + ("holds" if max(p50, p99) <= 1.10 else "misses")
-            print(f"| {era} | {gateway.name} | {p50:.2f} | {p99:.2f} | {verdict} |", flush=True)
+            print(f"| {era} | {gateway.name} | {p50:.2f} | {p99:.2f} | {spread} | {cpu:.2f} | {verdict} |", flush=True)
 
 
 def _pair(
@@ -268,15 +312,20 @@ def _pair(
     era: str,
     alone: tuple[str, subprocess.Popen[str] | None],
     beside: tuple[str, subprocess.Popen[str] | None],
-) -> tuple[float, float]:
-    one = bench.load(gateway, alone[0], era, alone[1], clients=8)
-    two = bench.load(gateway, beside[0], era, beside[1], clients=8)
+    *,
+    turned: bool,
+) -> tuple[float, float, float]:
+    """Return what p50, p99 and CPU per call beside bad neighbours are of those alone."""
+    order = (beside, alone) if turned else (alone, beside)
+    samples = [bench.load(gateway, url, era, process, clients=8) for url, process in order]
+    two, one = samples if turned else reversed(samples)
     if not (one.p50 and one.p99):
         raise RuntimeError(f"{gateway.name}: {one.problem}")
-    return two.p50 / one.p50, two.p99 / one.p99
+    return two.p50 / one.p50, two.p99 / one.p99, two.cpu / one.cpu
 
 
-PARTS = ("core", "floor", "sizes", "spread", "memory", "neighbours")
+LIMITS = {"core": 1200, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 300}
+"""Seconds of each part; `--full` has four times as much."""
 
 
 def main() -> None:
@@ -285,7 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="all sizes and counts (about an hour instead of ten minutes)"
     )
-    parser.add_argument("--parts", default=",".join(PARTS), help="comma separated, of: %(default)s")
+    parser.add_argument("--parts", default=",".join(LIMITS), help="comma separated, of: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--no-fastmcp", action="store_true", help="leave out FastMCP's proxy, which is slow to measure")
@@ -308,19 +357,23 @@ def main() -> None:
     print(
         f"start; best of {args.rounds} alternating rounds of {args.seconds:g} s; gateway on core 0, the rest on core 1."
     )
-    parts = args.parts.split(",")
-    if "core" in parts:
-        core(bench)
-    if "floor" in parts:
-        floor(bench, 12)
-    if "sizes" in parts:
-        sizes(bench, (64, 1_000, 10_000, 100_000, 1_000_000) if args.full else (64, 10_000, 1_000_000))
-    if "spread" in parts:
-        spread(bench, (1, 10, 100) if args.full else (1, 100), (10, 1000) if args.full else (10,))
-    if "memory" in parts:
-        memory(bench, 1000)
-    if "neighbours" in parts:
-        neighbours(bench, 5)
+    payloads = (64, 1_000, 10_000, 100_000, 1_000_000) if args.full else (64, 10_000, 1_000_000)
+    counts, tools = ((1, 10, 100), (10, 1000)) if args.full else ((1, 100), (10,))
+    parts: dict[str, Callable[[], None]] = {
+        "core": lambda: core(bench),
+        "floor": lambda: floor(bench, 12),
+        "sizes": lambda: sizes(bench, payloads),
+        "spread": lambda: spread(bench, counts, tools),
+        "memory": lambda: memory(bench, 1000),
+        "neighbours": lambda: neighbours(bench, 5),
+    }
+    wanted = args.parts.split(",")
+    unknown = sorted(set(wanted) - parts.keys())
+    if unknown:
+        parser.error(f"no such parts: {', '.join(unknown)}; there are: {', '.join(parts)}")
+    for name in wanted:
+        with bench.part(name, LIMITS[name] * (4 if args.full else 1)):
+            parts[name]()
 
 
 if __name__ == "__main__":
