@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from api.conditions import VOCABULARIES
 from manager import parser as manager_parser
@@ -132,3 +134,9 @@ def test_every_page_can_be_reached_from_the_readme():
         ]
     missing = [ids(page) for page in (ROOT / "docs").rglob("*.md") if page not in seen]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_yaml_and_json_of_examples_can_be_read(page):
+    for kind, block in re.findall(r"```(yaml|json)\n(.*?)```", text_of(page), flags=re.DOTALL):
+        assert (list(yaml.safe_load_all(block)) if kind == "yaml" else json.loads(block)) is not None
