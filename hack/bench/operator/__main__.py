@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import signal
 import sys
 import tempfile
 import time
@@ -112,7 +113,10 @@ def read(arguments: argparse.Namespace) -> Run:
 
 
 async def measure(run: Run) -> None:
-    """Do it all."""
+    """Do it all. SIGTERM ends it as Ctrl-C does: contenders and servers are stopped."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     announce(run)
     options = Options(audit="Metadata", crds=(ROOT / "config" / "crd" / "bases",))
     with tempfile.TemporaryDirectory() as directory, ControlPlane(options) as plane:
@@ -188,13 +192,17 @@ async def steady(run: Run, bench: Bench) -> None:
 
 
 def main() -> int:
-    """Run from the command line. Returns 2 for wrong usage."""
+    """Run from the command line. Returns 2 for wrong usage, 130 when interrupted."""
     try:
         run = read(parser().parse_args())
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    asyncio.run(measure(run))
+    try:
+        asyncio.run(measure(run))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("interrupted\n")
+        return 130
     return 0
 
 

@@ -104,7 +104,7 @@ def burst_line(contender: Contender, size: Size, figures: Figures, floor: float,
         return
     print(
         f"| {contender.name} | {figures.settle:.2f} | {figures.settle / floor:.2f} | {figures.settle / first:.1f} "
-        f"| {figures.cpu:.1f} | {figures.memory:.0f} | {figures.reconciles / size.total:.2f} "
+        f"| {figures.cpu:.1f} | {figures.memory:.0f} | {_known(figures.reconciles / size.total)} "
         f"| {status_writes(figures) / size.total:.2f} "
         f"| {writes(figures.requests, 'mcpgroups/status')} | {figures.config_writes} | {deployment_updates(figures)} "
         f"| {by_verb(figures.requests)} |",
@@ -171,6 +171,10 @@ def reads_table(reads: list[StaleReads]) -> None:
     )
     for read in reads:
         print(f"| {read.cache} | {read.reads} | {read.stale} | {read.share:.1%} |", flush=True)
+
+
+def _known(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _flat(text: str) -> str:
