@@ -2,12 +2,14 @@
 
 DNS rebinding: a page in a user's browser must not reach a gateway on the user's machine through a name that the page's
 owner points there. A listener on a loopback address therefore answers to loopback names only; elsewhere an `Origin`
-must be the gateway's own or one that was allowed.
+must be one that was allowed. That it equals `Host` says nothing there: after a rebinding both hold the page's own name.
+Only an address cannot be rebound.
 """
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from itertools import accumulate
 from typing import Final
 from urllib.parse import urlsplit
@@ -49,9 +51,17 @@ def _check_origin(origin: str, headers: dict[bytes, bytes], settings: FrontSetti
     if settings.loopback_only:
         if name in _LOOPBACK:
             return
-    elif name and parts.netloc == headers.get(b"host", b"").decode("latin-1").strip():
+    elif _is_address(name) and parts.netloc == headers.get(b"host", b"").decode("latin-1").strip():
         return
     raise HttpError(403, -32600, "the Origin header names a page that is not allowed here")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _hostname(host: str) -> str:

@@ -92,12 +92,24 @@ async def test_a_loopback_listener_answers_to_loopback_names_only(world, backend
 
 
 @pytest.mark.parametrize(
-    ("origin", "status"),
-    [("https://gateway.example", 200), ("https://allowed.example", 200), ("https://evil.example", 403), ("null", 403)],
+    ("host", "origin", "status"),
+    [
+        ("gateway.example", None, 200),
+        ("gateway.example", "https://allowed.example", 200),
+        ("gateway.example", "https://evil.example", 403),
+        ("gateway.example", "null", 403),
+        # A rebound name: the page's own, in both headers.
+        ("evil.example:4483", "http://evil.example:4483", 403),
+        ("10.0.0.7:4483", "http://10.0.0.7:4483", 200),
+        ("[fd00::7]:4483", "http://[fd00::7]:4483", 200),
+        ("10.0.0.7:4483", "http://10.0.0.7:8080", 403),
+        ("10.0.0.7:4483", "http://evil.example:4483", 403),
+    ],
 )
-async def test_elsewhere_an_origin_must_be_its_own_or_allowed(world, backend, origin, status):
+async def test_elsewhere_an_origin_must_be_allowed_or_the_address_itself(world, backend, host, origin, status):
     w = world(backend("a"), settings=FrontSettings(allowed_origins=frozenset({"https://allowed.example"})))
-    assert (await w.initialize(headers={"host": "gateway.example", "origin": origin})).status == status
+    headers = {"host": host, **({"origin": origin} if origin else {})}
+    assert (await w.initialize(headers=headers)).status == status
 
 
 async def test_a_client_that_leaves_before_its_body_is_complete_leaves_nothing_behind(w):
