@@ -253,17 +253,16 @@ async def settled(admin: Kube, namespace: str) -> bool:
     return len(done) == len(entries) == ENTRIES - 20 and len(gateways) == 2
 
 
-async def play(admin: Kube, namespace: str, proxy: FaultProxy) -> None:
-    """Make the world, let users act in the middle, wait for the end."""
+async def play(admin: Kube, namespace: str, proxy: FaultProxy, *, starts: int = 1) -> None:
+    """Make the world, let users act in the middle, wait for the end. Each start costs seconds of a busy machine."""
     await at_once(admin.create({**body, "metadata": {**body["metadata"], "namespace": namespace}}) for body in world())
     await eventually(lambda: proxy.count(write) > 100, "the operator is at work", within=60)
     await users_act(admin, namespace)
-    await eventually(lambda: settled(admin, namespace), "every entry has its verdict", within=240, every=0.5)
+    await eventually(lambda: settled(admin, namespace), "every entry has its verdict", within=120 + 10 * starts, every=0.5)
 
 
 async def clean(admin: Kube, namespace: str) -> None:
-    """Delete what users made; the rest must go by itself: finalizers by the operator, owned objects by the collector.
-    Delete what users made; the rest must go by itself: finalizers by the operator, owned objects by the collector."""
+    """Delete what users made; the rest must go by itself: finalizers by the operator, owned objects by the collector."""
     calls = []
     for kind in MINE:
         for body in await admin.list(API, kind, namespace=namespace):
@@ -276,7 +275,7 @@ async def clean(admin: Kube, namespace: str) -> None:
     await eventually(gone, "nothing is left", within=90, every=0.5)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_an_operator_killed_at_random_points_ends_where_an_undisturbed_one_does(
     control_plane: Handle, admin: Kube, namespace: str, tmp_path: Path, scale: Any
 ) -> None:
@@ -323,7 +322,7 @@ async def test_an_operator_killed_at_random_points_ends_where_an_undisturbed_one
         proxy.on(lambda exchange: exchange is dying, Plan(after=die))
         async with operating(proxy, namespace, tmp_path) as operator:
             operators.append(operator)
-            await play(admin, namespace, proxy)
+            await play(admin, namespace, proxy, starts=crashes + 1)
             await eventually(lambda: not gaps, "all crash points were reached", within=120)
 
             async def equal() -> bool:
