@@ -101,12 +101,15 @@ class ModernCaller:
     async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:
         id_ = next(self._ids)
         params = modern_params(call)
-        response = await self.send(
+        response = await self._wire.send(
+            "POST",
             jsonrpc.request(id_, call.method, params),
             self._headers(call),
-            call=call,
             deadline=deadline,
             principal=None if probe else call.principal,
+            passthrough=call.headers,
+            trace=call.trace,
+            idempotent=call.method in _IDEMPOTENT,
         )
         if response.stream is None:
             if not final and response.status in _ERA_STATUS:

@@ -61,6 +61,7 @@ class Wire:
         self._client = client
         self._auth = auth
         self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))
+        self._bare = auth.method == "unauthenticated" and not self._static
         self._static_names = frozenset(name.lower() for name, _ in self._static)
 
     @property
@@ -133,7 +134,10 @@ class Wire:
         """
         where = self.target if target is None else target
         for attempt in (0, 1):
-            headers = await self._headers(principal, passthrough, trace, transport, deadline)
+            if self._bare and not passthrough and trace is None:
+                headers = transport
+            else:
+                headers = await self._headers(principal, passthrough, trace, transport, deadline)
             try:
                 response = await self._client.send(
                     method,

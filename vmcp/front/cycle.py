@@ -24,6 +24,8 @@ App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[N
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes of a body that may wait for the application before reading pauses."""
+_COPIED: Final = 64 * 1024
+"""Longer bodies are not copied behind their heads: the second system call costs less."""
 _STATUS_LINE: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
 _LINES: Final = {JSON: b"content-type: application/json\r\n"}
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -232,9 +234,13 @@ class Cycle:
             if self._left < 0 or (self._left and not more):
                 raise AnswerError("the body is not as long as its head said")
             data = body
-        if self._head:
-            data, self._head = self._head + data, b""
         transport = self._connection.transport
+        if self._head:
+            if len(data) > _COPIED:
+                transport.write(self._head)
+            else:
+                data = self._head + data
+            self._head = b""
         if data:
             transport.write(data)
         if not more:

@@ -72,6 +72,8 @@ class GuardedProtocol(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._cycle: Cycle | None = None
         self._waiting: deque[Cycle] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._called: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._reading = True
         self._url = b""
@@ -125,6 +127,8 @@ class GuardedProtocol(asyncio.Protocol):
         self.resume_writing()
         self.due = None
         self._parser = None
+        if self._called is not None and not self._called.done():
+            self._called.set_result(None)
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
@@ -228,9 +232,32 @@ class GuardedProtocol(asyncio.Protocol):
 
     def _begin(self, cycle: Cycle) -> None:
         self._cycle = cycle
-        task = self._loop.create_task(cycle.run(self._app))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._worker is None or self._worker.done():
+            self._worker = self._loop.create_task(self._work(), name="client")
+        elif self._called is not None and not self._called.done():
+            self._called.set_result(None)
+        self._tasks.add(self._worker)
+
+    async def _work(self) -> None:
+        """Answer one request after the other: a task for each would cost more than some of their parts."""
+        task = self._worker
+        assert task is not None
+        try:
+            while True:
+                cycle = self._cycle
+                assert cycle is not None
+                await cycle.run(self._app)
+                if self.transport.is_closing():
+                    return
+                if cycle is self._cycle:
+                    # uvicorn waits for tasks that are in its set: only while there is something to answer.
+                    self._tasks.discard(task)
+                    self._called = self._loop.create_future()
+                    await self._called
+                    if self._parser is None:
+                        return
+        finally:
+            self._tasks.discard(task)
 
     def _head_size(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)

@@ -127,17 +127,30 @@ class Client:
         origin = self._origin
         for _ in range(self._limits.max_redirects + 1):
             data = self._encode(origin, method, target, headers, body)
-            response = await self._exchange(origin, data, deadline, idempotent=idempotent, long_lived=long_lived)
+            connection = None if long_lived or origin is not self._origin else self.pool.take_idle()
+            if connection is not None and not idempotent:
+                response = await connection.request(data, deadline)
+            else:
+                response = await self._exchange(
+                    origin, data, deadline, connection, idempotent=idempotent, long_lived=long_lived
+                )
             if response.status not in _REDIRECTS:
                 return response
             origin, target = self._redirect(origin, target, method, response)
         raise BadResponse(f"more than {self._limits.max_redirects} redirects", status=response.status)
 
     async def _exchange(
-        self, origin: Origin, data: bytes, deadline: float, *, idempotent: bool, long_lived: bool
+        self,
+        origin: Origin,
+        data: bytes,
+        deadline: float,
+        connection: Connection | None,
+        *,
+        idempotent: bool,
+        long_lived: bool,
     ) -> Response:
+        """Send on `connection`, or on one that is to be made, and a second time where that is harmless."""
         pool = self.pool if origin is self._origin else self._pool(origin)
-        connection: Connection | None = None if long_lived else pool.take_idle()
         if connection is None:
             connection = await pool.acquire(deadline, long_lived=long_lived)
         used_before = connection.served > 0
