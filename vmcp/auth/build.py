@@ -43,8 +43,7 @@ def build_authenticator(settings: IncomingSettings, resolve: Overrides | None = 
     """Return the authenticator that `settings` ask for.
 
     Raises:
-        OSError: The CA bundle cannot be read.
-        ssl.SSLError: It holds no certificate.
+        OSError: The CA bundle cannot be read, or holds no certificate.
     """
     if settings.oidc is not None:
         source = settings.oidc

@@ -2,7 +2,7 @@
 
 They are rare and small, so they do not share the hot path's client; they share its rules: no redirects (a key set that
 moves is a change that an administrator makes), bounded answers, one deadline for the whole exchange, TLS 1.2 or newer
-with the system's trust plus an optional bundle, and `--resolve`.
+with the system's trust plus an optional bundle that is read again when its file changes, and `--resolve`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+
+from vmcp.http.tls import Trust
+from vmcp.http.types import ConnectError
+
+log = structlog.get_logger(__name__)
 
 MAX_ANSWER_BYTES = 1 << 20
 """Longest answer accepted. A key set of 100 RSA keys has about 100 KB."""
@@ -72,20 +77,6 @@ class Fetcher(Protocol):
         ...
 
 
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return a client context: system trust plus `ca_bundle`, TLS 1.2 or newer.
-
-    Raises:
-        OSError: The bundle cannot be read.
-        ssl.SSLError: It holds no certificate.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_bundle is not None:
-        context.load_verify_locations(cadata=Path(ca_bundle).read_text(encoding="ascii", errors="strict"))
-    return context
-
-
 class AiohttpFetcher:
     """`Fetcher` on aiohttp."""
 
@@ -101,10 +92,14 @@ class AiohttpFetcher:
                 that a name cannot lead there either.
 
         Raises:
-            OSError: The bundle cannot be read.
-            ssl.SSLError: It holds no certificate.
+            OSError: The bundle cannot be read, or holds no certificate.
         """
-        self._tls = tls_context(ca_bundle)
+        self._trust = Trust(ca_bundle)
+        try:
+            self._trust.context()
+        except ConnectError as error:
+            raise OSError(str(error)) from None
+        self._told = ""
         self._allow_private = allow_private
         self._resolve = dict(resolve or {})
         self._session: aiohttp.ClientSession | None = None
@@ -129,6 +124,7 @@ class AiohttpFetcher:
                 headers=list(headers),
                 data=body,
                 allow_redirects=False,
+                ssl=self._context(),
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
                 content = await _read_bounded(response)
@@ -143,10 +139,18 @@ class AiohttpFetcher:
         except ValueError:
             raise FetchError("the URL is not valid") from None
 
+    def _context(self) -> ssl.SSLContext:
+        """Return the trust as the file says it now; connections that were made under another are not used again."""
+        context = self._trust.context()
+        if self._trust.problem != self._told:
+            self._told = self._trust.problem
+            if self._told:
+                log.warning("the CA bundle is not read again", reason=self._told)
+        return context
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                ssl=self._tls,
                 resolver=_Resolver(self._resolve, allow_private=self._allow_private),
                 limit=8,
                 ttl_dns_cache=60,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,12 @@ from api.contract.dialect import dialect_errors
 from api.contract.errors import ConfigError, ConfigErrors
 from api.contract.loader import MAX_CONFIG_BYTES, parse_config
 from api.contract.validation import validate_config
-from vmcp.auth.fetch import tls_context
 from vmcp.authz.cedar import CedarAuthorizer, PolicyError
 from vmcp.config.resolve import resolve
 from vmcp.config.settings import Settings
 from vmcp.config.support import unsupported
+from vmcp.http.tls import BundlePathError, Trust
+from vmcp.http.types import ConnectError
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,12 @@ def _deep_checks(settings: Settings) -> Iterator[ConfigError]:
             yield ConfigError("incomingAuth.authz", str(error))
     oidc = settings.incoming.oidc
     if oidc is not None and oidc.ca_bundle is not None:
-        try:
-            tls_context(oidc.ca_bundle)
-        except OSError as error:
-            yield ConfigError("incomingAuth.oidc.caBundlePath", f"{oidc.ca_bundle} cannot be read: {error.strerror}")
-        except (ssl.SSLError, ValueError):
-            yield ConfigError("incomingAuth.oidc.caBundlePath", f"{oidc.ca_bundle} holds no PEM certificate")
+        # A path that breaks the rules was reported already.
+        with contextlib.suppress(BundlePathError):
+            try:
+                Trust(oidc.ca_bundle).context()
+            except ConnectError as error:
+                yield ConfigError("incomingAuth.oidc.caBundlePath", str(error))
 
 
 def _unique(errors: list[ConfigError]) -> list[ConfigError]:

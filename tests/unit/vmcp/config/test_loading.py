@@ -360,6 +360,15 @@ def test_the_digest_tells_versions_apart():
     assert load(text(), {}).digest == load(text(), {}).digest != load(text(name="other"), {}).digest
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_the_issuers_ca_bundle_must_hold_a_certificate(tmp_path, content):
+    bundle = tmp_path / "ca.crt"
+    if content is not None:
+        bundle.write_text(content)
+    (error,) = errors(incomingAuth={"type": "oidc", "oidc": {**OIDC, "caBundlePath": str(bundle)}})
+    assert error.startswith(f"incomingAuth.oidc.caBundlePath: the CA bundle {bundle} cannot be used: ")
+
+
 def test_the_session_secret_is_read_checked_and_known_to_the_redactor():
     secret = base64.b64encode(bytes(range(32))).decode()
     found = settings({"VMCP_SESSION_HMAC_SECRET": secret + "\n"})
