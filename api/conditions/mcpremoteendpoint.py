@@ -8,7 +8,7 @@ from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
 class MCPRemoteEndpointPhase(Word):
     """`status.phase` of an MCPRemoteEndpoint."""
 
-    PENDING = "Pending", "Something is only not there yet: the group is not Ready, a proxy's Deployment is not ready."
+    PENDING = "Pending", "Something is only not there yet: the group, a Secret's content, a proxy's Deployment."
     READY = "Ready", "Every check passed and status.url can be used."
     FAILED = "Failed", "A check is False for a reason that the user must mend."
     TERMINATING = "Terminating", "A deletion waits for the finalizer."
@@ -60,6 +60,10 @@ class MCPRemoteEndpointReason(Word):
     TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
     DEPLOYMENT_READY = "DeploymentReady", "The proxy's Deployment is ready."
     DEPLOYMENT_NOT_READY = "DeploymentNotReady", "The proxy's Deployment is not ready yet."
+    READ_FAILED = (
+        "ReadFailed",
+        "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
+    )
 
 
 _T, _R = MCPRemoteEndpointCondition, MCPRemoteEndpointReason
@@ -70,7 +74,13 @@ MCPREMOTEENDPOINT = KindVocabulary(
     types=_T,
     reasons=_R,
     rules=(
-        ConditionRule(_T.READY, (_R.ENDPOINT_READY,), (_R.DEPLOYMENT_NOT_READY, _R.BACKEND_UNAVAILABLE), mirrors=True),
+        ConditionRule(
+            _T.READY,
+            (_R.ENDPOINT_READY,),
+            (_R.DEPLOYMENT_NOT_READY, _R.BACKEND_UNAVAILABLE),
+            (_R.READ_FAILED,),
+            mirrors=True,
+        ),
         ConditionRule(
             _T.CONFIGURATION_VALID,
             (_R.CONFIGURATION_VALID,),
@@ -93,12 +103,14 @@ MCPREMOTEENDPOINT = KindVocabulary(
             _T.CA_BUNDLE_VALID,
             (_R.CA_BUNDLE_VALID,),
             (_R.CA_BUNDLE_NOT_FOUND, _R.CA_BUNDLE_KEY_NOT_FOUND, _R.CA_BUNDLE_INVALID),
+            (_R.READ_FAILED,),
             presence="only with caBundleRef",
         ),
         ConditionRule(
             _T.HEADER_SECRETS_VALID,
             (_R.HEADER_SECRETS_VALID,),
             (_R.HEADER_SECRET_NOT_FOUND,),
+            (_R.READ_FAILED,),
             presence="only with headers from Secrets",
         ),
         ConditionRule(

@@ -9,7 +9,7 @@ class MCPServerEntryPhase(Word):
     """`status.phase` of an MCPServerEntry."""
 
     VALID = "Valid", "Every check passed; the entry is a backend of the VirtualMCPServers of its group."
-    PENDING = "Pending", "Default of the schema until the first reconcile."
+    PENDING = "Pending", "Nothing failed, but something could not be read yet; also the schema's default."
     FAILED = "Failed", "At least one check did not pass."
 
 
@@ -60,6 +60,10 @@ class MCPServerEntryReason(Word):
     HEADERS_VALID = "HeadersValid", "Every header may be forwarded."
     RESTRICTED_HEADER = "RestrictedHeader", "A header is one that a gateway must set by itself; the message names each."
     HEADER_INVALID = "HeaderInvalid", "A header name or a plaintext value is not legal in HTTP; the message names each."
+    READ_FAILED = (
+        "ReadFailed",
+        "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
+    )
 
 
 _T, _R = MCPServerEntryCondition, MCPServerEntryReason
@@ -70,7 +74,7 @@ MCPSERVERENTRY = KindVocabulary(
     types=_T,
     reasons=_R,
     rules=(
-        ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID, _R.NAME_COLLISION)),
+        ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID, _R.NAME_COLLISION), (_R.READ_FAILED,)),
         ConditionRule(_T.REMOTE_URL_VALIDATED, (_R.REMOTE_URL_VALID,), (_R.REMOTE_URL_INVALID,)),
         ConditionRule(
             _T.GROUP_REF_VALIDATED, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)
@@ -84,11 +88,13 @@ MCPSERVERENTRY = KindVocabulary(
             _T.CA_BUNDLE_REF_VALIDATED,
             (_R.CA_BUNDLE_REF_NOT_CONFIGURED, _R.CA_BUNDLE_REF_VALID),
             (_R.CA_BUNDLE_REF_NOT_FOUND, _R.CA_BUNDLE_REF_INVALID),
+            (_R.READ_FAILED,),
         ),
         ConditionRule(
             _T.HEADER_SECRET_REFS_VALIDATED,
             (_R.HEADER_SECRETS_VALID,),
             (_R.HEADER_SECRET_NOT_FOUND,),
+            (_R.READ_FAILED,),
             presence="only with headers from Secrets",
         ),
         ConditionRule(

@@ -32,6 +32,7 @@ class ConditionRule:
         type: the condition type; for a family (`BackendAuthConfig-<name>`) its prefix.
         true: reasons with status True.
         false: reasons with status False.
+        unknown: reasons with status Unknown.
         presence: when the condition is there at all.
         family: the type is followed by an object's name (see `named_condition_type`).
         writer: who writes it: "operator" or "vmcp" (the running gateway).
@@ -41,6 +42,7 @@ class ConditionRule:
     type: Word
     true: tuple[Word, ...] = ()
     false: tuple[Word, ...] = ()
+    unknown: tuple[Word, ...] = ()
     presence: str = "always"
     family: bool = False
     writer: str = "operator"
@@ -49,7 +51,7 @@ class ConditionRule:
     @property
     def by_status(self) -> tuple[tuple[str, tuple[Word, ...]], ...]:
         """Each status with its reasons."""
-        return ("True", self.true), ("False", self.false)
+        return ("True", self.true), ("False", self.false), ("Unknown", self.unknown)
 
 
 @dataclass(frozen=True)

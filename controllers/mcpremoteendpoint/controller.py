@@ -11,12 +11,12 @@ from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
 from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.content import contents
-from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.groups import group_changed_for_members, group_state
+from controllers.shared.judging import Decision, RemoteReconciler
 from controllers.shared.memo import PerVersion
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
-from controllers.shared.remote import gather_material, older_namesake, secret_names
+from controllers.shared.remote import older_namesake
 from controllers.shared.resources import (
     AUTH_CONFIG,
     CONFIG_MAP,
@@ -29,8 +29,8 @@ from controllers.shared.resources import (
     TOOL_CONFIG,
     VMCP,
 )
-from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
-from runtime import Builder, Event, Key, Manager, Reader, Record, Result, Rule, parse_conditions
+from controllers.shared.verdicts import Unreadable, read_model
+from runtime import Builder, Event, Key, Manager, Reader, Record, Rule, parse_conditions
 from runtime.util.rbac import READ, WATCH
 
 NAME = "mcpremoteendpoint"
@@ -51,44 +51,25 @@ RULES = (
 )
 
 
-class EndpointReconciler:
-    """Keeps the status of endpoints of type direct. Never opens a connection to a remote server."""
+class EndpointReconciler(RemoteReconciler):
+    """Keeps the status of endpoints of type direct."""
 
     def __init__(self, manager: Manager) -> None:
-        self._reader = manager.reader
-        self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
-        self._patience = Patience()
-        self.status = StatusWriter(manager.client)
+        super().__init__(manager, ENDPOINT)
 
-    async def reconcile(self, request: Key) -> Result | None:
-        """Judge one endpoint and write its status if that changes it."""
-        record = self._reader.get(ENDPOINT, request)
-        if record is None:
-            self._patience.forget(request)
-            return None
-        snapshot, error = await self._observe(record)
-        decision = decide(snapshot)
-        if decision.wait is not None:
-            return Result(requeue_after=decision.wait)
-        if decision.status is not None:
-            self._patience.forget(request)
-            await self.status.write(record, decision.status)
-        if error is not None:
-            raise error
-        return None
-
-    async def _observe(self, record: Record) -> tuple[Snapshot, Exception | None]:
+    async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
+        """Look and decide."""
         endpoint = read_model(record, MCPRemoteEndpoint)
         now, previous = datetime.now(UTC), parse_conditions(record.path("status.conditions"))
         generation, deleting = record.meta.generation, record.meta.deleting
         if isinstance(endpoint, Unreadable):
-            return Snapshot(spec=endpoint, generation=generation, now=now, deleting=deleting, previous=previous), None
+            snapshot = Snapshot(spec=endpoint, generation=generation, now=now, deleting=deleting, previous=previous)
+            return decide(snapshot), None
         namespace, spec = record.meta.namespace, endpoint.spec
         group = group_state(self._reader, namespace, spec.group_ref.name)
-        waited = 0.0 if previous or group is GroupState.READY else self._patience.waited(record.key)
+        waited = self.waited(record, group, previous)
         bundle = spec.ca_bundle_ref.config_map_ref.name if spec.ca_bundle_ref is not None else ""
-        names = secret_names(spec.header_forward)
-        material = await gather_material(namespace, names, bundle, self._secrets, self._config_maps)
+        material = await self.material(record, spec.header_forward, bundle)
         tools = spec.tool_config_ref
         snapshot = Snapshot(
             spec=spec,
@@ -101,12 +82,13 @@ class EndpointReconciler:
             and self._reader.get(TOOL_CONFIG, Key(namespace, tools.name)) is not None,
             bundle=material.bundle,
             secrets=material.secrets,
+            unread=material.unread,
             older_namesake=older_namesake(self._reader, record, RIVALS),
             open_circuits=open_circuits(self._reader, record.key, spec.group_ref.name),
             previous=previous,
             waited=waited,
         )
-        return snapshot, material.error
+        return decide(snapshot), material.error
 
     def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
         ref = spec.external_auth_config_ref

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from api.conditions import MCPRemoteEndpointCondition as Type
@@ -13,15 +12,23 @@ from api.conditions import MCPRemoteEndpointReason as Reason
 from api.contract.strategies import NO_STRATEGY
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
-from controllers.shared.content import Content, Unknown
-from controllers.shared.groups import GroupState
-from controllers.shared.remote import Bundle, header_problems, judge_bundle, missing_secrets, must_wait
-from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json, fold
+from controllers.shared.judging import Decision, Observed, with_kept
+from controllers.shared.remote import (
+    Bundle,
+    header_problems,
+    judge_bundle,
+    judge_group,
+    missing_secrets,
+    must_wait,
+    unread_bundle,
+    unread_secrets,
+)
+from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
 
-PENDING_REASONS = frozenset((Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY))
+PENDING_REASONS = frozenset((Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY, Reason.READ_FAILED))
 """Something is only not there yet; every other failure is for the user to mend."""
 
 
@@ -39,58 +46,31 @@ class AuthConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Observed):
     """Everything that the decision depends on.
 
     Attributes:
         spec: of the endpoint.
-        generation: of that spec.
-        now: time of the decision.
         deleting: its deletion waits for somebody's finalizer.
-        group: the group that it names.
         auth_config: the auth config that it names; None when that is missing. Meaningless without a reference.
         tool_config_exists: whether the tool config that it names is there; meaningless without a reference.
-        bundle: the ConfigMap of the CA bundle; meaningless without a reference.
-        secrets: the Secrets of its headers by name.
         older_namesake: kind of an older workload of its name.
         open_circuits: names of the gateways that serve it, when all of them report its circuit open; else empty.
-        previous: conditions so far.
-        waited: seconds that it has waited for a verdict.
     """
 
     spec: MCPRemoteEndpointSpec | Unreadable
-    generation: int
-    now: datetime
     deleting: bool = False
-    group: GroupState = GroupState.MISSING
     auth_config: AuthConfig | None = None
     tool_config_exists: bool = False
-    bundle: Content = Unknown.MISSING
-    secrets: Mapping[str, Content] = field(default_factory=dict)
     older_namesake: str | None = None
     open_circuits: tuple[str, ...] = ()
-    previous: Conditions = ()
-    waited: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do.
-
-    Attributes:
-        status: fields of the status; None to leave it alone.
-        wait: seconds until the endpoint must be looked at again; None to wait for events.
-    """
-
-    status: Mapping[str, Any] | None = None
-    wait: float | None = None
 
 
 def decide(snapshot: Snapshot) -> Decision:
     """Decide on an endpoint.
 
-    A check whose material could not be read for a passing reason keeps its last verdict. When there is none for this
-    generation of the spec, nothing is said at all.
+    A check whose material could not be read for a passing reason keeps its last verdict. Where there never was one it
+    is Unknown, and so is Ready unless another check failed.
     """
     spec = snapshot.spec
     if isinstance(spec, Unreadable):
@@ -99,32 +79,32 @@ def decide(snapshot: Snapshot) -> Decision:
     wait = must_wait(snapshot.group, judged=bool(snapshot.previous), waited=snapshot.waited)
     if wait is not None:
         return Decision(wait=wait)
-    kept = {c.type: c for c in snapshot.previous if c.observed_generation == snapshot.generation}
-    verdicts: list[Verdict] = []
-    for type_, found in _checks(snapshot, spec):
-        last = kept.get(type_)
-        if found is not None:
-            verdicts.append(found)
-        elif last is not None:
-            verdicts.append(Verdict(type_, last.status == "True", last.reason, last.message))
-        else:
-            return Decision()
+    verdicts = with_kept(snapshot, _checks(snapshot, spec))
+    if verdicts is None:
+        return Decision()
     return Decision(_status(snapshot, verdicts, url=spec.remote_url))
 
 
-def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[tuple[Type, Verdict | None]]:
-    """Yield each check that applies, in the order in which they become the reason of Ready; None: could not be made."""
-    yield Type.CONFIGURATION_VALID, _check_configuration(snapshot, spec)
-    yield Type.GROUP_REF_VALID, _check_group(snapshot.group, spec.group_ref.name)
+def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:
+    """Yield each check that applies, in the order in which they become the reason of Ready."""
+    yield _check_configuration(snapshot, spec)
+    yield judge_group(
+        snapshot.group,
+        spec.group_ref.name,
+        Type.GROUP_REF_VALID,
+        valid=Reason.GROUP_REF_IS_VALID,
+        not_ready=Reason.GROUP_REF_NOT_READY,
+        not_found=Reason.GROUP_REF_NOT_FOUND,
+    )
     if spec.external_auth_config_ref is not None:
-        yield Type.AUTH_CONFIG_VALID, _check_auth_config(snapshot.auth_config, spec.external_auth_config_ref.name)
+        yield _check_auth_config(snapshot.auth_config, spec.external_auth_config_ref.name)
     if spec.ca_bundle_ref is not None:
         ref = spec.ca_bundle_ref.config_map_ref
-        yield Type.CA_BUNDLE_VALID, _check_bundle(snapshot.bundle, ref.name, ref.key)
+        yield _check_bundle(snapshot, ref.name, ref.key)
     if spec.header_forward is not None and spec.header_forward.add_headers_from_secret:
-        yield Type.HEADER_SECRETS_VALID, _check_secrets(missing_secrets(spec.header_forward, snapshot.secrets))
+        yield _check_secrets(snapshot, missing_secrets(spec.header_forward, snapshot.secrets))
     if spec.tool_config_ref is not None:
-        yield Type.TOOL_CONFIG_VALID, _check_tool_config(snapshot, spec.tool_config_ref.name)
+        yield _check_tool_config(snapshot, spec.tool_config_ref.name)
 
 
 def _check_configuration(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Verdict:
@@ -153,19 +133,6 @@ def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> 
         yield Reason.NAME_COLLISION, message
 
 
-def _check_group(group: GroupState, name: str) -> Verdict:
-    type_ = Type.GROUP_REF_VALID
-    match group:
-        case GroupState.READY:
-            return Verdict(type_, True, Reason.GROUP_REF_IS_VALID, f"MCPGroup '{name}' is valid and ready")
-        case GroupState.NOT_READY:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_READY, f"MCPGroup '{name}' is not ready")
-        case GroupState.DELETING:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, "Referenced MCPGroup is being deleted")
-        case GroupState.MISSING:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, f"MCPGroup '{name}' not found")
-
-
 def _check_auth_config(config: AuthConfig | None, name: str) -> Verdict:
     type_ = Type.AUTH_CONFIG_VALID
     if config is None:
@@ -176,11 +143,11 @@ def _check_auth_config(config: AuthConfig | None, name: str) -> Verdict:
     return Verdict(type_, True, Reason.AUTH_CONFIG_VALID, f"MCPExternalAuthConfig '{name}' is valid")
 
 
-def _check_bundle(content: Content, name: str, key: str) -> Verdict | None:
+def _check_bundle(snapshot: Snapshot, name: str, key: str) -> Verdict:
     type_ = Type.CA_BUNDLE_VALID
-    match judge_bundle(content, key):
+    match judge_bundle(snapshot.bundle, key):
         case Bundle.UNREAD:
-            return None
+            return Verdict(type_, None, Reason.READ_FAILED, unread_bundle(name, snapshot.unread))
         case Bundle.NO_CONFIG_MAP:
             return Verdict(type_, False, Reason.CA_BUNDLE_NOT_FOUND, f"ConfigMap '{name}' not found")
         case Bundle.NO_KEY:
@@ -192,9 +159,10 @@ def _check_bundle(content: Content, name: str, key: str) -> Verdict | None:
             return Verdict(type_, True, Reason.CA_BUNDLE_VALID, f"CA bundle '{name}' is valid")
 
 
-def _check_secrets(problems: list[str] | None) -> Verdict | None:
+def _check_secrets(snapshot: Snapshot, problems: list[str] | None) -> Verdict:
     if problems is None:
-        return None
+        message = unread_secrets(snapshot.secrets, snapshot.unread)
+        return Verdict(Type.HEADER_SECRETS_VALID, None, Reason.READ_FAILED, message)
     if problems:
         return Verdict(Type.HEADER_SECRETS_VALID, False, Reason.HEADER_SECRET_NOT_FOUND, "; ".join(problems))
     message = "All header Secrets and their keys exist"
@@ -209,7 +177,7 @@ def _check_tool_config(snapshot: Snapshot, name: str) -> Verdict:
 
 def _ready(snapshot: Snapshot, failed: Verdict | None) -> Verdict:
     if failed is not None:
-        return Verdict(Type.READY, False, failed.reason, failed.message)
+        return Verdict(Type.READY, failed.ok, failed.reason, failed.message)
     if snapshot.open_circuits:
         message = f"circuit open in {', '.join(snapshot.open_circuits)}"
         return Verdict(Type.READY, False, Reason.BACKEND_UNAVAILABLE, message)
@@ -226,7 +194,8 @@ def _phase(snapshot: Snapshot, failures: list[Verdict]) -> Phase:
 
 def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> Mapping[str, Any]:
     """Return the status. Its url is there while every check passes; an open circuit does not take it away."""
-    failures = [verdict for verdict in verdicts if not verdict.ok]
+    # What is known to be wrong comes before what is not known.
+    failures = sorted((verdict for verdict in verdicts if not verdict.ok), key=lambda verdict: verdict.ok is None)
     said = {verdict.type for verdict in verdicts} | {Type.READY}
     conditions = fold(
         snapshot.previous,

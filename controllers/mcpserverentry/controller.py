@@ -8,14 +8,14 @@ from api.v1beta1 import MCPServerEntry
 from controllers.mcpserverentry.decide import Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.content import contents
-from controllers.shared.groups import GroupState, Patience, group_changed_for_members, group_state
+from controllers.shared.groups import group_changed_for_members, group_state
+from controllers.shared.judging import Decision, RemoteReconciler
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
-from controllers.shared.remote import Material, gather_material, older_namesake, secret_names
+from controllers.shared.remote import older_namesake
 from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, SECRET
-from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
-from runtime import Builder, Key, Manager, Record, Result, Rule, parse_conditions
+from controllers.shared.verdicts import Unreadable, read_model
+from runtime import Builder, Key, Manager, Record, Rule, parse_conditions
 from runtime.util.rbac import READ, WATCH
 
 NAME = "mcpserverentry"
@@ -33,42 +33,26 @@ RULES = (
 )
 
 
-class EntryReconciler:
-    """Keeps the status of entries. Never opens a connection to a remote server."""
+class EntryReconciler(RemoteReconciler):
+    """Keeps the status of entries."""
 
     def __init__(self, manager: Manager) -> None:
-        self._reader = manager.reader
-        self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
-        self._patience = Patience()
-        self.status = StatusWriter(manager.client)
+        super().__init__(manager, ENTRY)
 
-    async def reconcile(self, request: Key) -> Result | None:
-        """Judge one entry and write its status if that changes it."""
-        record = self._reader.get(ENTRY, request)
-        if record is None or record.meta.deleting:
-            self._patience.forget(request)
-            return None
-        snapshot, error = await self._observe(record)
-        decision = decide(snapshot)
-        if decision.wait is not None:
-            return Result(requeue_after=decision.wait)
-        if decision.status is not None:
-            self._patience.forget(request)
-            await self.status.write(record, decision.status)
-        if error is not None:
-            raise error
-        return None
-
-    async def _observe(self, record: Record) -> tuple[Snapshot, Exception | None]:
+    async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
+        """Look and decide; an entry that is being deleted is left alone."""
+        if record.meta.deleting:
+            return Decision(), None
         entry = read_model(record, MCPServerEntry)
         now, previous = datetime.now(UTC), parse_conditions(record.path("status.conditions"))
         generation = record.meta.generation
         if isinstance(entry, Unreadable):
-            return Snapshot(spec=entry, generation=generation, now=now, previous=previous), None
+            return decide(Snapshot(spec=entry, generation=generation, now=now, previous=previous)), None
         namespace, spec = record.meta.namespace, entry.spec
         group = group_state(self._reader, namespace, spec.group_ref.name)
-        waited = 0.0 if previous or group is GroupState.READY else self._patience.waited(record.key)
-        material = await self._material(entry, namespace)
+        waited = self.waited(record, group, previous)
+        bundle = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
+        material = await self.material(record, spec.header_forward, bundle.name if bundle is not None else "")
         auth = spec.external_auth_config_ref
         snapshot = Snapshot(
             spec=spec,
@@ -78,24 +62,15 @@ class EntryReconciler:
             auth_config_exists=auth is not None and self._exists(namespace, auth.name),
             bundle=material.bundle,
             secrets=material.secrets,
+            unread=material.unread,
             older_endpoint=older_namesake(self._reader, record, (ENDPOINT,)) is not None,
             previous=previous,
             waited=waited,
         )
-        return snapshot, material.error
+        return decide(snapshot), material.error
 
     def _exists(self, namespace: str, name: str) -> bool:
         return bool(name) and self._reader.get(AUTH_CONFIG, Key(namespace, name)) is not None
-
-    async def _material(self, entry: MCPServerEntry, namespace: str) -> Material:
-        bundle = entry.spec.ca_bundle_ref.config_map_ref if entry.spec.ca_bundle_ref is not None else None
-        return await gather_material(
-            namespace,
-            secret_names(entry.spec.header_forward),
-            bundle.name if bundle is not None else "",
-            self._secrets,
-            self._config_maps,
-        )
 
 
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup

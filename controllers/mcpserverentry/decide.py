@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from api.conditions import MCPServerEntryCondition as Type
@@ -12,62 +11,43 @@ from api.conditions import MCPServerEntryPhase as Phase
 from api.conditions import MCPServerEntryReason as Reason
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPServerEntrySpec
-from controllers.shared.content import Content, Unknown
-from controllers.shared.groups import GroupState
-from controllers.shared.remote import Bundle, header_problems, judge_bundle, missing_secrets, must_wait
-from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json, fold
+from controllers.shared.judging import Decision, Observed, with_kept
+from controllers.shared.remote import (
+    Bundle,
+    header_problems,
+    judge_bundle,
+    judge_group,
+    missing_secrets,
+    must_wait,
+    unread_bundle,
+    unread_secrets,
+)
+from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold
 
 CA_KEY = "ca.crt"
 """Key of a CA bundle whose reference names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Observed):
     """Everything that the decision depends on.
 
     Attributes:
         spec: of the entry.
-        generation: of that spec.
-        now: time of the decision.
-        group: the group that it names.
         auth_config_exists: whether the MCPExternalAuthConfig that it names is there; meaningless without a reference.
-        bundle: the ConfigMap of the CA bundle; meaningless without a reference.
-        secrets: the Secrets of its headers by name.
         older_endpoint: an older MCPRemoteEndpoint has its name.
-        previous: conditions so far.
-        waited: seconds that it has waited for a verdict.
     """
 
     spec: MCPServerEntrySpec | Unreadable
-    generation: int
-    now: datetime
-    group: GroupState = GroupState.MISSING
     auth_config_exists: bool = False
-    bundle: Content = Unknown.MISSING
-    secrets: Mapping[str, Content] = field(default_factory=dict)
     older_endpoint: bool = False
-    previous: Conditions = ()
-    waited: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do.
-
-    Attributes:
-        status: fields of the status; None to leave it alone.
-        wait: seconds until the entry must be looked at again; None to wait for events.
-    """
-
-    status: Mapping[str, Any] | None = None
-    wait: float | None = None
 
 
 def decide(snapshot: Snapshot) -> Decision:
     """Decide on an entry.
 
-    A check whose material could not be read for a passing reason keeps its last verdict. When there is none for this
-    generation of the spec, nothing is said at all.
+    A check whose material could not be read for a passing reason keeps its last verdict. Where there never was one it
+    is Unknown, and so is the sum unless another check failed.
     """
     spec = snapshot.spec
     if isinstance(spec, Unreadable):
@@ -75,14 +55,11 @@ def decide(snapshot: Snapshot) -> Decision:
     wait = must_wait(snapshot.group, judged=bool(snapshot.previous), waited=snapshot.waited)
     if wait is not None:
         return Decision(wait=wait)
-    verdicts = list(_verdicts(snapshot, spec))
-    unread = _unread_checks(snapshot, spec)
-    kept = {c.type: c for c in snapshot.previous if c.observed_generation == snapshot.generation}
-    if any(type_ not in kept for type_ in unread):
+    verdicts = with_kept(snapshot, _verdicts(snapshot, spec), none={Reason.CA_BUNDLE_REF_NOT_CONFIGURED})
+    if verdicts is None:
         return Decision()
-    said = {verdict.type for verdict in verdicts} | unread
-    sound = all(verdict.ok for verdict in verdicts) and all(kept[type_].status == "True" for type_ in unread)
-    verdicts.append(_overall(snapshot, sound=sound))
+    said = {verdict.type for verdict in verdicts}
+    verdicts.append(_overall(snapshot, verdicts))
     return Decision(_status(snapshot, verdicts, drop=[type_ for type_ in _OPTIONAL if type_ not in said]))
 
 
@@ -90,32 +67,33 @@ _OPTIONAL = (Type.HEADERS_VALIDATED, Type.HEADER_SECRET_REFS_VALIDATED)
 
 
 def _verdicts(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Iterator[Verdict]:
-    """Yield the checks in the order of the reference, those that could not be made left out."""
+    """Yield the checks in the order of the reference."""
     yield _check_url(spec)
-    yield _check_group(snapshot.group, spec.group_ref.name)
+    yield judge_group(
+        snapshot.group,
+        spec.group_ref.name,
+        Type.GROUP_REF_VALIDATED,
+        valid=Reason.GROUP_REF_IS_VALID,
+        not_ready=Reason.GROUP_REF_NOT_READY,
+        not_found=Reason.GROUP_REF_NOT_FOUND,
+    )
     yield _check_auth_config(snapshot, spec)
-    if (bundle := _check_bundle(snapshot, spec)) is not None:
-        yield bundle
+    yield _check_bundle(snapshot, spec)
     forward = spec.header_forward
     if forward is None:
         return
     yield _check_headers(spec)
     if forward.add_headers_from_secret:
-        problems = missing_secrets(forward, snapshot.secrets)
-        if problems:
-            yield Verdict(Type.HEADER_SECRET_REFS_VALIDATED, False, Reason.HEADER_SECRET_NOT_FOUND, "; ".join(problems))
-        elif problems is not None:
-            message = "All header Secrets and their keys exist"
-            yield Verdict(Type.HEADER_SECRET_REFS_VALIDATED, True, Reason.HEADER_SECRETS_VALID, message)
+        yield _check_secrets(snapshot, missing_secrets(forward, snapshot.secrets))
 
 
-def _unread_checks(snapshot: Snapshot, spec: MCPServerEntrySpec) -> set[str]:
-    unread: set[str] = set()
-    if spec.ca_bundle_ref is not None and snapshot.bundle is Unknown.UNREAD:
-        unread.add(Type.CA_BUNDLE_REF_VALIDATED)
-    if Unknown.UNREAD in snapshot.secrets.values():
-        unread.add(Type.HEADER_SECRET_REFS_VALIDATED)
-    return unread
+def _check_secrets(snapshot: Snapshot, problems: list[str] | None) -> Verdict:
+    type_ = Type.HEADER_SECRET_REFS_VALIDATED
+    if problems is None:
+        return Verdict(type_, None, Reason.READ_FAILED, unread_secrets(snapshot.secrets, snapshot.unread))
+    if problems:
+        return Verdict(type_, False, Reason.HEADER_SECRET_NOT_FOUND, "; ".join(problems))
+    return Verdict(type_, True, Reason.HEADER_SECRETS_VALID, "All header Secrets and their keys exist")
 
 
 def _check_url(spec: MCPServerEntrySpec) -> Verdict:
@@ -123,19 +101,6 @@ def _check_url(spec: MCPServerEntrySpec) -> Verdict:
     if problem is not None:
         return Verdict(Type.REMOTE_URL_VALIDATED, False, Reason.REMOTE_URL_INVALID, problem)
     return Verdict(Type.REMOTE_URL_VALIDATED, True, Reason.REMOTE_URL_VALID, "Remote URL is valid")
-
-
-def _check_group(group: GroupState, name: str) -> Verdict:
-    type_ = Type.GROUP_REF_VALIDATED
-    match group:
-        case GroupState.READY:
-            return Verdict(type_, True, Reason.GROUP_REF_IS_VALID, f"MCPGroup '{name}' is valid and ready")
-        case GroupState.NOT_READY:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_READY, f"MCPGroup '{name}' is not ready")
-        case GroupState.DELETING:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, "Referenced MCPGroup is being deleted")
-        case GroupState.MISSING:
-            return Verdict(type_, False, Reason.GROUP_REF_NOT_FOUND, f"MCPGroup '{name}' not found")
 
 
 def _check_auth_config(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
@@ -147,7 +112,7 @@ def _check_auth_config(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
     return Verdict(type_, False, Reason.AUTH_CONFIG_NOT_FOUND, f"MCPExternalAuthConfig '{ref.name}' not found")
 
 
-def _check_bundle(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict | None:
+def _check_bundle(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
     type_ = Type.CA_BUNDLE_REF_VALIDATED
     ref = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
     if ref is None:
@@ -155,7 +120,7 @@ def _check_bundle(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict | Non
     key = ref.key or CA_KEY
     match judge_bundle(snapshot.bundle, key):
         case Bundle.UNREAD:
-            return None
+            return Verdict(type_, None, Reason.READ_FAILED, unread_bundle(ref.name, snapshot.unread))
         case Bundle.NO_CONFIG_MAP:
             message = f"ConfigMap '{ref.name}' of the CA bundle not found"
             return Verdict(type_, False, Reason.CA_BUNDLE_REF_NOT_FOUND, message)
@@ -180,12 +145,16 @@ def _check_headers(spec: MCPServerEntrySpec) -> Verdict:
     return Verdict(Type.HEADERS_VALIDATED, True, Reason.HEADERS_VALID, "All headers may be forwarded")
 
 
-def _overall(snapshot: Snapshot, *, sound: bool) -> Verdict:
+def _overall(snapshot: Snapshot, verdicts: list[Verdict]) -> Verdict:
     if snapshot.older_endpoint:
         message = "An older MCPRemoteEndpoint has the same name; this entry waits until it is gone"
         return Verdict(Type.VALID, False, Reason.NAME_COLLISION, message)
-    if sound:
+    outcomes = {verdict.ok for verdict in verdicts}
+    if outcomes == {True}:
         return Verdict(Type.VALID, True, Reason.CONFIG_VALID, "All referenced resources are valid")
+    if False not in outcomes:
+        unread = next(verdict for verdict in verdicts if verdict.ok is None)
+        return Verdict(Type.VALID, None, unread.reason, unread.message)
     message = "One or more referenced resources are missing or invalid"
     return Verdict(Type.VALID, False, Reason.CONFIG_INVALID, message)
 
@@ -203,6 +172,6 @@ def _status(snapshot: Snapshot, verdicts: list[Verdict], drop: tuple[Type, ...] 
     valid = next(verdict.ok for verdict in verdicts if verdict.type == Type.VALID)
     return {
         "observedGeneration": snapshot.generation,
-        "phase": str(Phase.VALID if valid else Phase.FAILED),
+        "phase": str({True: Phase.VALID, False: Phase.FAILED, None: Phase.PENDING}[valid]),
         "conditions": conditions_json(conditions),
     }

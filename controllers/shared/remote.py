@@ -12,7 +12,21 @@ from api.contract.headers import header_name_problem, is_header_value
 from controllers.shared.content import Content, Contents, Facts, Look, Unknown
 from controllers.shared.groups import GRACE, GroupState
 from controllers.shared.resources import MEMBER_KINDS
-from runtime import Key, Reader, Record, Resource
+from controllers.shared.verdicts import Verdict
+from runtime import ApiError, Key, Reader, Record, Resource
+
+
+def judge_group(state: GroupState, name: str, type_: str, *, valid: str, not_ready: str, not_found: str) -> Verdict:
+    """Say whether the group can be used; condition type and reasons are the kind's own words."""
+    match state:
+        case GroupState.READY:
+            return Verdict(type_, True, valid, f"MCPGroup '{name}' is valid and ready")
+        case GroupState.NOT_READY:
+            return Verdict(type_, False, not_ready, f"MCPGroup '{name}' is not ready")
+        case GroupState.DELETING:
+            return Verdict(type_, False, not_found, "Referenced MCPGroup is being deleted")
+        case GroupState.MISSING:
+            return Verdict(type_, False, not_found, f"MCPGroup '{name}' not found")
 
 
 class Bundle(Enum):
@@ -53,6 +67,17 @@ def missing_secrets(forward: HeaderForwardConfig, secrets: Mapping[str, Content]
         elif ref.key not in content.keys:
             problems.append(f'Secret "{ref.name}" has no key "{ref.key}" for header "{header.header_name}"')
     return problems
+
+
+def unread_secrets(secrets: Mapping[str, Content], why: str) -> str:
+    """Return the sentence about Secrets that could not be read."""
+    names = ", ".join(f'"{name}"' for name, content in sorted(secrets.items()) if content is Unknown.UNREAD)
+    return f"Secret {names} could not be read: {why}; trying again"
+
+
+def unread_bundle(name: str, why: str) -> str:
+    """Return the sentence about a CA bundle that could not be read."""
+    return f"ConfigMap '{name}' of the CA bundle could not be read: {why}; trying again"
 
 
 def header_problems(forward: HeaderForwardConfig) -> tuple[list[str], list[str]]:
@@ -111,6 +136,13 @@ class Material:
     secrets: Mapping[str, Content] = field(default_factory=dict)
     bundle: Content = Unknown.MISSING
     error: Exception | None = None
+
+    @property
+    def unread(self) -> str:
+        """Why something could not be read, in words that stay the same from one try to the next."""
+        if isinstance(self.error, ApiError):
+            return f"the API server answered {self.error.status} {self.error.reason}".rstrip()
+        return "the API server did not answer" if self.error is not None else ""
 
 
 async def gather_material(

@@ -18,16 +18,16 @@ Conditions = tuple[Condition, ...]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of one check; type and reason are words of `api.conditions`."""
+    """The outcome of one check; type and reason are words of `api.conditions`. `ok` is None for one not made yet."""
 
     type: str
-    ok: bool
+    ok: bool | None
     reason: str
     message: str
 
     def condition(self, generation: int, now: str = "") -> Condition:
         """Return the condition that says this; `now` counts as its transition unless it said so before."""
-        status: Literal["True", "False"] = "True" if self.ok else "False"
+        status: Literal["True", "False", "Unknown"] = "Unknown" if self.ok is None else "True" if self.ok else "False"
         return Condition(str(self.type), status, str(self.reason), self.message, generation, now)
 
 
@@ -41,6 +41,12 @@ def fold(
     for type_ in drop:
         conditions = remove_condition(conditions, str(type_))
     return conditions
+
+
+def standing(condition: Condition) -> Verdict:
+    """Return the verdict that a condition holds."""
+    ok = {"True": True, "False": False}.get(condition.status)
+    return Verdict(condition.type, ok, condition.reason, condition.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Reporter:
                     now=snapshot.now,
                 )
                 conditions = (*ready, *(c for c in conditions if c.type != T.READY))
-        leave = decision.health_is_reported and (verdict is None or verdict.ok)
+        leave = decision.health_is_reported and (verdict is None or verdict.ok is True)
         fields = dict(decision.fields)
         if leave:
             conditions = tuple(condition for condition in conditions if condition.type != T.READY)

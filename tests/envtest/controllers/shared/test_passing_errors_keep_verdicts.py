@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from hack.controlplane.handle import Handle
+from hack.controlplane.pytest_plugin import MakeUser
 from hack.controlplane.rest import Kube, KubeError
 from runtime.transport.config import load_endpoint
-from tests.envtest.controllers.kit import Cluster, encoded, header
+from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header
+from tests.envtest.controllers.lifecycles import shows
 from tests.support.operator import launch
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -49,25 +51,55 @@ class Sight:
 
 
 @pytest.fixture
-async def sight(admin: Kube, namespace: str, control_plane: Handle, make_user) -> AsyncIterator[Sight]:
+async def sight(
+    admin: Kube, namespace: str, control_plane: Handle, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Sight]:
+    """The operator tries again within two seconds here, not within a minute."""
+    monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 2.0)
     kubeconfig = await make_user("blind", rules=BLIND, namespace=namespace)
-    operator = await launch(await load_endpoint(str(kubeconfig)), namespace, only=["mcpgroup", "mcpserverentry"])
+    operator = await launch(
+        await load_endpoint(str(kubeconfig)), namespace, only=["mcpgroup", "mcpserverentry", "mcpremoteendpoint"]
+    )
     (role,) = await admin.list(RBAC, "Role", namespace=namespace)
     async with Kube(kubeconfig) as user:
         yield Sight(Cluster(admin, namespace, control_plane), user, role["metadata"]["name"])
     await operator.stop()
 
 
-async def test_without_any_verdict_nothing_is_said_and_with_sight_it_is_judged(sight: Sight) -> None:
+@shows(
+    "MCPServerEntry",
+    *(f"{t}=Unknown/ReadFailed" for t in ("Valid", "CABundleRefValidated", "HeaderSecretRefsValidated")),
+)
+@shows("MCPRemoteEndpoint", *(f"{t}=Unknown/ReadFailed" for t in ("Ready", "CABundleValid", "HeaderSecretsValid")))
+async def test_what_may_not_be_read_is_said_and_with_sight_it_is_judged(sight: Sight) -> None:
     cluster = sight.cluster
     await cluster.group()
     await cluster.secret("s", k="1")
-    await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-A", "s", "k")]})
-    await cluster.entry("plain")
-    await cluster.until("MCPServerEntry", "plain", phase="Valid")
-    assert "status" not in await cluster.get("MCPServerEntry", "e")
+    await cluster.config_map("c", **{"ca.crt": certificate()})
+    forward = {"addHeadersFromSecret": [header("X-A", "s", "k")]}
+    bundle = {"configMapRef": {"name": "c", "key": "ca.crt"}}
+    await cluster.entry(headerForward=forward, caBundleRef=bundle)
+    await cluster.endpoint(headerForward=forward, caBundleRef=bundle)
+    unknown = "Unknown/ReadFailed"
+    entry = await cluster.until(
+        "MCPServerEntry",
+        "e",
+        phase="Pending",
+        Valid=unknown,
+        HeaderSecretRefsValidated=unknown,
+        CABundleRefValidated=unknown,
+        GroupRefValidated="True/GroupRefIsValid",
+    )
+    why = "could not be read: the API server answered 403 Forbidden; trying again"
+    assert conditions_of(entry)["HeaderSecretRefsValidated"][1] == f'Secret "s" {why}'
+    assert conditions_of(entry)["CABundleRefValidated"][1] == f"ConfigMap 'c' of the CA bundle {why}"
+    endpoint = await cluster.until(
+        "MCPRemoteEndpoint", "d", phase="Pending", Ready=unknown, HeaderSecretsValid=unknown, CABundleValid=unknown
+    )
+    assert "url" not in endpoint["status"]
     await sight.allow(SEEING)
-    await cluster.until("MCPServerEntry", "e", phase="Valid", timeout=20.0)
+    await cluster.until("MCPServerEntry", "e", phase="Valid", Valid="True/ConfigValid", timeout=20.0)
+    await cluster.until("MCPRemoteEndpoint", "d", phase="Ready", Ready="True/EndpointReady", timeout=20.0)
 
 
 async def test_a_verdict_stays_while_the_secret_cannot_be_read_and_changes_when_it_can(sight: Sight) -> None:

@@ -135,7 +135,8 @@ def test_a_newcomer_waits_for_its_group() -> None:
     assert decide(replace(GOOD, group=GroupState.NOT_READY, previous=conditions(GOOD))).wait is None
 
 
-UNREAD = {"bundle": Unknown.UNREAD, "secrets": {"s": Unknown.UNREAD}}
+WHY = "the API server answered 403 Forbidden"
+UNREAD = {"bundle": Unknown.UNREAD, "secrets": {"s": Unknown.UNREAD}, "unread": WHY}
 
 
 def test_what_cannot_be_read_for_a_passing_reason_keeps_its_verdict() -> None:
@@ -144,8 +145,19 @@ def test_what_cannot_be_read_for_a_passing_reason_keeps_its_verdict() -> None:
         assert status_of(later) == status_of(before)
 
 
-def test_nothing_is_said_when_there_is_no_verdict_to_keep() -> None:
-    assert decide(replace(GOOD, **UNREAD)).status is None
+def test_what_was_never_read_is_unknown_and_says_why() -> None:
+    status = decide(replace(GOOD, **UNREAD)).status
+    assert status is not None
+    assert (status["phase"], status["url"]) == ("Pending", None)
+    found = {c.type: c for c in parse_conditions(status["conditions"])}
+    unread = {type_ for type_, c in found.items() if (c.status, c.reason) == ("Unknown", "ReadFailed")}
+    assert unread == {"CABundleValid", "HeaderSecretsValid", "Ready"}
+    assert WHY in found["Ready"].message
+    assert said(replace(GOOD, **UNREAD, group=GroupState.DELETING))["Ready"] == "False/GroupRefNotFound"
+    assert said(replace(GOOD, previous=conditions(replace(GOOD, **UNREAD)))) == said(GOOD)
+
+
+def test_a_verdict_about_an_older_spec_is_neither_kept_nor_taken_away() -> None:
     assert decide(replace(GOOD, **UNREAD, previous=conditions(GOOD), generation=4)).status is None
 
 
@@ -193,12 +205,13 @@ def test_whatever_is_seen_words_phase_url_and_ready_agree(first: Snapshot, secon
     ready = found.pop("Ready")
     for condition in found.values():
         rule = MCPREMOTEENDPOINT.rule(condition.type)
-        assert condition.reason in (rule.true if condition.status == "True" else rule.false)
-    failures = [c for c in found.values() if c.status == "False"]
+        assert condition.reason in dict(rule.by_status)[condition.status]
+    failures = [c for c in found.values() if c.status != "True"]
     assert (status["url"] is not None) == (status["phase"] == "Ready") == (not failures)
     assert (status["phase"] == "Failed") == any(c.reason not in PENDING_REASONS for c in failures)
     if failures:
-        assert ready.reason in {c.reason for c in failures}
+        assert (ready.status, ready.reason) in {(c.status, c.reason) for c in failures}
+        assert (ready.status == "Unknown") == all(c.status == "Unknown" for c in failures)
     elif isinstance(second.spec, MCPRemoteEndpointSpec):
         assert (ready.status == "True") == (not second.open_circuits)
 

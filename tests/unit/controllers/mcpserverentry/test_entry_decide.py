@@ -127,7 +127,8 @@ def test_an_entry_that_was_judged_before_does_not_wait() -> None:
     assert said(lost)["GroupRefValidated"] == "False/GroupRefNotFound"
 
 
-UNREAD = {"bundle": Unknown.UNREAD, "secrets": {"s": Unknown.UNREAD}}
+WHY = "the API server answered 403 Forbidden"
+UNREAD = {"bundle": Unknown.UNREAD, "secrets": {"s": Unknown.UNREAD}, "unread": WHY}
 
 
 def test_what_cannot_be_read_for_a_passing_reason_keeps_its_verdict() -> None:
@@ -141,9 +142,30 @@ def test_a_kept_verdict_does_not_hide_another_failure() -> None:
     assert said(lost)["Valid"] == "False/ConfigInvalid"
 
 
-def test_a_verdict_about_an_older_spec_is_not_kept() -> None:
+def test_a_verdict_about_an_older_spec_is_neither_kept_nor_taken_away() -> None:
     assert decide(replace(GOOD, **UNREAD, previous=conditions(GOOD), generation=4)).status is None
-    assert decide(replace(GOOD, **UNREAD)).status is None
+
+
+def test_what_was_never_read_is_unknown_and_says_why() -> None:
+    status = decide(replace(GOOD, **UNREAD)).status
+    assert status is not None
+    assert status["phase"] == "Pending"
+    found = {c.type: c for c in parse_conditions(status["conditions"])}
+    unread = {type_ for type_, c in found.items() if (c.status, c.reason) == ("Unknown", "ReadFailed")}
+    assert unread == {"CABundleRefValidated", "HeaderSecretRefsValidated", "Valid"}
+    assert found["HeaderSecretRefsValidated"].message == f'Secret "s" could not be read: {WHY}; trying again'
+    assert found["Valid"].message == found["CABundleRefValidated"].message
+    assert said(replace(GOOD, **UNREAD, group=GroupState.DELETING))["Valid"] == "False/ConfigInvalid"
+
+
+def test_a_bundle_that_is_new_in_the_spec_and_cannot_be_read_is_unknown() -> None:
+    before = conditions(replace(GOOD, spec=spec()))
+    asked = replace(GOOD, spec=spec(caBundleRef=BUNDLE), bundle=Unknown.UNREAD, previous=before, generation=4)
+    assert said(asked)["CABundleRefValidated"] == "Unknown/ReadFailed"
+
+
+def test_what_can_be_read_at_last_is_judged() -> None:
+    assert said(replace(GOOD, previous=conditions(replace(GOOD, **UNREAD)))) == said(GOOD)
 
 
 def test_conditions_that_no_longer_apply_are_removed() -> None:
@@ -210,12 +232,14 @@ def test_whatever_is_seen_the_words_are_those_of_the_vocabulary_and_the_phase_ag
     found = parse_conditions(status["conditions"])
     for condition in found:
         rule = MCPSERVERENTRY.rule(condition.type)
-        assert condition.reason in (rule.true if condition.status == "True" else rule.false)
+        assert condition.reason in dict(rule.by_status)[condition.status]
         assert condition.message
     verdicts = {c.type: c.status for c in found}
     others = [status for type_, status in verdicts.items() if type_ != "Valid"]
     sound = set(others) == {"True"} and not second.older_endpoint
     assert (verdicts["Valid"] == "True") == (status["phase"] == "Valid") == sound
+    assert (verdicts["Valid"] == "Unknown") == (status["phase"] == "Pending")
+    assert verdicts["Valid"] != "Unknown" or set(others) == {"True", "Unknown"}
     assert len(verdicts) == len(found)
 
 
