@@ -13,7 +13,7 @@ import pytest
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import Cluster
-from tests.envtest.controllers.lifecycles import MARK, Ledger, claims_of, follow
+from tests.envtest.controllers.lifecycles import MARK, Ledger, claims_of, follow, version_of
 
 MINE = ("mcpgroup", "mcpserverentry", "mcpexternalauthconfig", "mcpremoteendpoint")
 CLAIMS_FILE = "LIFECYCLE_CLAIMS"
@@ -44,7 +44,8 @@ async def lifecycles(request: pytest.FixtureRequest, admin: Kube, namespace: str
     """Check what the test claims with `shows` against what the server saw."""
     claims, failed = claims_of(request.node), request.session.testsfailed
     ledger = Ledger()
-    watches = [asyncio.create_task(follow(admin, namespace, kind, ledger)) for kind in {c.kind for c in claims}]
+    versions = {kind: await version_of(admin, namespace, kind) for kind in {claim.kind for claim in claims}}
+    watches = [asyncio.create_task(follow(admin, namespace, *place, ledger)) for place in versions.items()]
     try:
         yield ledger
         if request.session.testsfailed == failed:  # else the failure itself says more
@@ -52,4 +53,5 @@ async def lifecycles(request: pytest.FixtureRequest, admin: Kube, namespace: str
     finally:
         for watch in watches:
             watch.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        for outcome in await asyncio.gather(*watches, return_exceptions=True):
+            assert isinstance(outcome, asyncio.CancelledError), outcome

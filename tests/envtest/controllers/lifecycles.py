@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from hack.controlplane.rest import Kube
+from hack.controlplane.rest import Kube, KubeError
 
 API = "toolhive.stacklok.dev/v1beta1"
 MARK = "shows"
@@ -101,9 +101,21 @@ class Ledger:
             raise AssertionError(f"claimed, but did not appear and go away: {missing}") from None
 
 
-async def follow(admin: Kube, namespace: str, kind: str, ledger: Ledger) -> None:
-    """Write everything that happens to the objects of one kind into the ledger, until cancelled."""
-    while True:  # the server ends a watch after a while
-        async for event, found in admin.watch(API, kind, namespace=namespace):
-            if event in ("ADDED", "MODIFIED", "DELETED"):
+async def version_of(admin: Kube, namespace: str, kind: str) -> str:
+    """The version from which a watch misses nothing that happens from now on."""
+    found = await admin.request("GET", await admin.path(API, kind, namespace=namespace))
+    return str(found["metadata"]["resourceVersion"])
+
+
+async def follow(admin: Kube, namespace: str, kind: str, version: str, ledger: Ledger) -> None:
+    """Write everything that happens to the objects of one kind since a version into the ledger, until cancelled."""
+    while True:  # the server ends a watch after a while, and refuses one while it starts to serve a kind
+        try:
+            async for event, found in admin.watch(API, kind, namespace=namespace, resource_version=version):
+                assert event in ("ADDED", "MODIFIED", "DELETED"), found
+                version = found["metadata"]["resourceVersion"]
                 ledger.see(event, found)
+        except KubeError as error:
+            if error.status != 429:
+                raise
+            await asyncio.sleep(0.1)
