@@ -258,11 +258,13 @@ async def play(admin: Kube, namespace: str, proxy: FaultProxy, *, starts: int = 
     await at_once(admin.create({**body, "metadata": {**body["metadata"], "namespace": namespace}}) for body in world())
     await eventually(lambda: proxy.count(write) > 100, "the operator is at work", within=60)
     await users_act(admin, namespace)
-    await eventually(lambda: settled(admin, namespace), "every entry has its verdict", within=120 + 10 * starts, every=0.5)
+    await eventually(
+        lambda: settled(admin, namespace), "every entry has its verdict", within=120 + 10 * starts, every=0.5
+    )
 
 
 async def clean(admin: Kube, namespace: str) -> None:
-    """Delete what users made; the rest must go by itself: finalizers by the operator, owned objects by the collector."""
+    """Delete what users made; the operator lifts its finalizers, the collector takes owned objects."""
     calls = []
     for kind in MINE:
         for body in await admin.list(API, kind, namespace=namespace):
