@@ -121,7 +121,7 @@ async def measure(run: Run) -> None:
     options = Options(audit="Metadata", crds=(ROOT / "config" / "crd" / "bases",))
     with tempfile.TemporaryDirectory() as directory, ControlPlane(options) as plane:
         logs = Path(directory)
-        compile_ours(logs)
+        await compile_ours(logs)
         async with Kube(plane.handle.kubeconfig) as kube:
             bench = Bench(plane.handle, kube, logs, run.timeout)
             for part in run.parts:
