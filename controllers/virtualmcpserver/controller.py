@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from api.common.model import GROUP as API_GROUP
+from api.conditions import VirtualMCPServerCondition
 from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
@@ -44,6 +45,7 @@ from controllers.virtualmcpserver.objects import STOCK_KINDS, WATCHED_KINDS
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.publish import Publisher
 from controllers.virtualmcpserver.report import Reporter, status_view
+from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
 from runtime import Builder, Event, Key, Manager, Record, Result, Rule
 from runtime.util.rbac import READ, WATCH, Verb
 
@@ -129,6 +131,9 @@ class VirtualMCPServerReconciler:
             return None
         started = time.monotonic()
         snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
+        if error is not None and snapshot.policy_text is PolicyText.UNREAD and was_judged(snapshot):
+            # Without its policies no configuration can be written. What stands stays as it is until they can be read.
+            raise error
         decision = decide(snapshot)
         took = time.monotonic() - started
         verdict, due = await self._publisher.publish(snapshot, decision)
@@ -142,6 +147,11 @@ class VirtualMCPServerReconciler:
         self._observer.forget(key)
         self._publisher.forget(key)
         self._rest.pop(key, None)
+
+
+def was_judged(snapshot: Snapshot) -> bool:
+    """Whether the gateway's authentication has a verdict from before."""
+    return any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in snapshot.previous)
 
 
 def _next(decision: Decision, verdict: Verdict | None, due: float | None) -> Result | None:
