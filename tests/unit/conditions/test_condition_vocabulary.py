@@ -29,7 +29,7 @@ def test_every_word_is_legal_and_says_when_it_is_set(vocabulary: KindVocabulary)
 @pytest.mark.parametrize("vocabulary", [v for v in VOCABULARIES if v.controlled], ids=lambda v: v.kind)
 def test_every_type_and_reason_of_a_controlled_kind_has_its_place(vocabulary: KindVocabulary):
     assert {rule.type for rule in vocabulary.rules} == set(vocabulary.types)
-    placed = {word for rule in vocabulary.rules for word in (*rule.true, *rule.false)}
+    placed = {word for rule in vocabulary.rules for _, words in rule.by_status for word in words}
     assert placed == set(vocabulary.reasons)
 
 
