@@ -12,12 +12,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 _MAX_STATE = 512
 _MAX_BAGGAGE = 8192
-_VISIBLE = re.compile(r"^[\x20-\x7e]*$")
+_VISIBLE = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class TraceContext:
 def parse(fields: Mapping[str, str]) -> TraceContext | None:
     """Read a context from lower-case keys; None when there is none or it is malformed."""
     parent = fields.get("traceparent", "")
-    match = _TRACEPARENT.match(parent.strip()) if len(parent) < 256 else None
+    match = _TRACEPARENT.fullmatch(parent.strip()) if len(parent) < 256 else None
     if match is None:
         return None
     version, trace_id, span_id, flags, rest = match.groups()
@@ -77,4 +77,4 @@ def parse(fields: Mapping[str, str]) -> TraceContext | None:
 
 def _bounded(value: str, limit: int) -> str:
     """Drop what is too long or could break a header line: a trace is never worth a failed call."""
-    return value if len(value) <= limit and _VISIBLE.match(value) else ""
+    return value if len(value) <= limit and _VISIBLE.fullmatch(value) else ""

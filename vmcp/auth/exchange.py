@@ -50,7 +50,7 @@ DENIED_FOR = 5.0
 OUTAGE_PAUSE = 2.0
 """Seconds during which an unreachable endpoint is left alone: each caller would wait for three attempts otherwise."""
 
-_TOKEN = re.compile(r"^[\x21-\x7e]{1,16384}$")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 _OAUTH_ERRORS = frozenset(
     {
         "invalid_request",
@@ -279,7 +279,7 @@ def check_answer(body: bytes, audience: str, now: float) -> tuple[str, float]:
     except orjson.JSONDecodeError:
         raise AuthUnavailable(_METHOD, "the token endpoint's answer is not JSON") from None
     token = parsed.get("access_token") if isinstance(parsed, dict) else None
-    if not isinstance(token, str) or not _TOKEN.match(token):
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise AuthUnavailable(_METHOD, "the token endpoint's answer holds no usable access_token")
     kind = parsed.get("token_type", "Bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":

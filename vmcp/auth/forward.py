@@ -41,8 +41,8 @@ PROTOCOL = frozenset(
 CREDENTIALS = frozenset({"authorization", "cookie", "set-cookie"})
 """Credentials that the client holds for this gateway, not for a backend."""
 
-_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}$")
-_VALUE = re.compile(r"^[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]{0,8190}[\x21-\x7e\x80-\xff])?$")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
+_VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]{0,8190}[\x21-\x7e\x80-\xff])?")
 _BACKEND_OWNER = re.compile(r"[^A-Z0-9_]")
 
 
@@ -54,13 +54,13 @@ def owner(backend: str) -> str:
 def static_refusal(name: str, value: str | None = None) -> str | None:
     """Say why a static header may not be sent; None = it may. The value is never part of the answer."""
     lower = name.lower()
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         return "is not a header name"
     if lower in RESTRICTED:
         return "is a restricted header"
     if lower in PROTOCOL or lower.startswith("mcp-param-"):
         return "is a header that the gateway writes itself"
-    if value is not None and not _VALUE.match(value):
+    if value is not None and not _VALUE.fullmatch(value):
         return "has a value that no header may have (empty, too long, control characters or outer blanks)"
     return None
 
@@ -90,7 +90,7 @@ class Passthrough:
             name = self._names.get(raw)
             if name is not None and name not in found:
                 text = value.decode("latin-1").strip(" \t")
-                if _VALUE.match(text):
+                if _VALUE.fullmatch(text):
                     found[name] = text
         return tuple(found.items())
 

@@ -26,7 +26,7 @@ ALGORITHMS = frozenset(
 """Signatures with public keys. No `none`, no HMAC: a resource server holds no shared secret with the issuer."""
 
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
-_COMPACT = re.compile(rb"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")
+_COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class BadCredential(Exception):  # noqa: N818  said to the client as invalid_token or invalid_request
@@ -69,7 +69,7 @@ def bearer_token(headers: Headers) -> str:
         raise BadCredential("the Authorization header has no bearer token", "")
     if len(token) > MAX_TOKEN_BYTES:
         raise BadCredential(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-    if not _COMPACT.match(token):
+    if not _COMPACT.fullmatch(token):
         raise BadCredential("the token is not a signed JWT")
     return token.decode("ascii")
 
