@@ -270,7 +270,8 @@ def test_every_part_of_the_schema_is_generated():
     """So that the walk above cannot pass because a part of the model never occurs."""
     met: set[type[Section]] = set()
 
-    @settings(max_examples=300, database=None)
+    # Not random: what is judged is the generator, and with any seed a rare part may be missing.
+    @settings(max_examples=1000, database=None, derandomize=True)
     @given(CONFIGS)
     def collect(config: VmcpConfig):
         stack: list[Any] = [config]
