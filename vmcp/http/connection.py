@@ -299,15 +299,15 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _keep_alive(self) -> float:
-        """Return how long the server says it waits, a second less, never more than our own limit."""
+        """Return how long the server says it waits, a second less, never more than our own limits."""
         said = self._headers.get("keep-alive")
         if said is None:
-            return self._limits.idle_timeout
+            return min(self._limits.idle_timeout, self._limits.silent_idle_timeout)
         for part in said.split(","):
             name, _, value = part.partition("=")
             if name.strip().lower() == "timeout" and value.strip().isdigit():
                 return min(self._limits.idle_timeout, max(0.0, int(value.strip()[:6]) - 1.0))
-        return self._limits.idle_timeout
+        return min(self._limits.idle_timeout, self._limits.silent_idle_timeout)
 
     def _resolve(self, response: Response) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -97,6 +97,9 @@ class Limits:
         stream_buffer: Bytes of a stream that may wait for their reader; beyond, reading from the socket pauses.
         max_connections: For calls; long-lived streams are not counted, so that they cannot starve calls.
         idle_timeout: Seconds that an unused connection is kept; a shorter `Keep-Alive: timeout` of the server wins.
+        silent_idle_timeout: The same where the server does not say how long it waits. Less than the 5 s of the servers
+            that most MCP servers run in (uvicorn, Node): a request that meets the end of the server's patience is
+            lost, and a tool call must not be sent twice.
         max_redirects: Same-host redirects that are followed.
         connect_timeout: Seconds to connect, TLS included.
     """
@@ -106,5 +109,6 @@ class Limits:
     stream_buffer: int = 256 * 1024
     max_connections: int = 512
     idle_timeout: float = 30.0
+    silent_idle_timeout: float = 4.0
     max_redirects: int = 3
     connect_timeout: float = 10.0

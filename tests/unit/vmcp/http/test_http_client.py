@@ -119,6 +119,34 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
     assert scripted.connections == 3
 
 
+@pytest.mark.parametrize(
+    ("said", "idle", "connections"),
+    [
+        (b"", 3.9, 1),
+        (b"", 4.1, 2),
+        (b"keep-alive: timeout=5\r\n", 4.1, 2),
+        (b"keep-alive: timeout=75, max=100\r\n", 29.0, 1),
+        (b"keep-alive: timeout=75\r\n", 31.0, 2),
+        (b"keep-alive: max=100\r\n", 4.1, 2),
+    ],
+)
+async def test_a_connection_that_its_server_may_be_closing_is_not_used(
+    scripted, client_of, monkeypatch, said, idle, connections
+) -> None:
+    async def handler(peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\n" + said + b"content-length: 0\r\n\r\n")
+
+    now = [1000.0]
+    monkeypatch.setattr("vmcp.http.pool.monotonic", lambda: now[0])
+    client = client_of(await scripted.start(handler))
+    await client.send("POST", "/", [], b"x", timeout=5)
+    now[0] += idle
+    await client.send("POST", "/", [], b"x", timeout=5)
+    assert scripted.connections == connections
+
+
 async def test_a_call_that_may_have_been_executed_is_never_sent_twice(scripted, client_of) -> None:
     seen = []
 
