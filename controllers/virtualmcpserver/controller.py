@@ -52,9 +52,10 @@ from runtime.util.rbac import READ, WATCH, Verb
 NAME = "virtualmcpserver"
 POD_LABELS = {"app": "virtualmcpserver"}
 SHARE = 4.0
-"""A gateway rests this many times as long as its last decision took, so that a burst of changes in a large group does
-not become a reconcile per change, and decisions about it take at most a fifth of the process."""
+"""A gateway rests this many times as long as its last decision computed, so that a burst of changes in a large group
+does not become a reconcile per change, and decisions about it take at most a fifth of the process."""
 LONGEST_REST = 1.0
+"""Seconds."""
 
 _APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _GENERATED = (
@@ -129,13 +130,14 @@ class VirtualMCPServerReconciler:
         if isinstance(model, Unreadable):
             await self._reporter.unreadable(record, model, datetime.now(UTC))
             return None
-        started = time.monotonic()
         snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
         if error is not None and snapshot.policy_text is PolicyText.UNREAD and was_judged(snapshot):
             # Without its policies no configuration can be written. What stands stays as it is until they can be read.
             raise error
+        # Processor time: a server that answers slowly, or a busy machine, is no reason to rest.
+        began = time.thread_time()
         decision = decide(snapshot)
-        took = time.monotonic() - started
+        took = time.thread_time() - began
         verdict, due = await self._publisher.publish(snapshot, decision)
         self._rest[request] = time.monotonic() + min(took * SHARE, LONGEST_REST)
         await self._reporter.report(snapshot, decision, verdict)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import pytest
 
 from controllers.options import DefaultRedis
+from controllers.virtualmcpserver.observe import Observer
 from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.virtualmcpserver.conftest import Gateways
 from tests.support import secret_edges
@@ -77,6 +80,23 @@ async def test_every_secret_of_the_environment_rolls_the_pods_within_a_second(
     took = await _rolls(cluster, "every-edge", FIELDS)
     took |= await _rolls(cluster, "defaults", [secret_edges.DEFAULT_REDIS])
     assert {name: seconds for name, seconds in took.items() if seconds >= 1.0} == {}
+
+
+async def test_a_server_that_answers_slowly_does_not_make_a_gateway_rest(
+    cluster: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Observer.observe
+
+    async def slowly(self: Observer, *args: Any) -> Any:
+        found = await look(self, *args)
+        await asyncio.sleep(0.3)  # as long as a busy server takes for a Secret's content
+        return found
+
+    monkeypatch.setattr(Observer, "observe", slowly)
+    monkeypatch.setattr("controllers.virtualmcpserver.publish.SPACING", 0.0)
+    names = list(FIELDS)[:4]
+    took = await _rolls(cluster, "every-edge", names)
+    assert sorted(took.values())[1] < 1.0, took
 
 
 async def test_secrets_that_rotate_together_are_two_rollouts_at_most(cluster: Gateways) -> None:
