@@ -6,10 +6,12 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.e2e.vmcp.kit import Named
+
 STATE = "asked-once"
 
 
-class AskingBackend:
+class AskingBackend(Named):
     """`async with AskingBackend("name", tools=1001) as backend`."""
 
     def __init__(self, name: str, tools: int) -> None:
@@ -30,15 +32,6 @@ class AskingBackend:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._runner.cleanup()
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        url = f"http://{self.name}.example:{self.port}/mcp"
-        return {"name": self.name, "url": url, "transport": "streamable-http"}
-
-    @property
-    def resolve(self) -> str:
-        return f"{self.name}.example:{self.port}:127.0.0.1"
 
     async def _post(self, request: web.Request) -> web.Response:
         message = await request.json()

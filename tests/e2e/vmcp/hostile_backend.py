@@ -12,6 +12,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+from tests.e2e.vmcp.kit import Named
+
 MODERN = "2026-07-28"
 ELSEWHERE = "http://127.0.0.1:{port}/latest/meta-data"
 
@@ -174,7 +176,7 @@ def good(line: Line) -> dict[str, Any]:
     return {"content": content} | ({"resultType": "complete"} if MODERN in str(line.message) else {})
 
 
-class Hostile:
+class Hostile(Named):
     """`async with Hostile("name") as backend`.
 
     Characters: `plain` (only calls misbehave), `loop` (a cursor comes again), `endless` (cursors never end), `gigantic`
@@ -199,15 +201,6 @@ class Hostile:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        url = f"http://{self.name}.example:{self.port}/mcp"
-        return {"name": self.name, "url": url, "transport": "streamable-http"}
-
-    @property
-    def resolve(self) -> str:
-        return f"{self.name}.example:{self.port}:127.0.0.1"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

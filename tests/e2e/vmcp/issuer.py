@@ -63,6 +63,12 @@ class Issuer:
     async def __aexit__(self, *exc: object) -> None:
         await self._runner.cleanup()
 
+    @property
+    def incoming(self) -> dict[str, Any]:
+        """`incomingAuth` of a gateway that trusts this issuer, over plain HTTP on loopback."""
+        oidc = {"issuer": self.url, "clientId": "gw", "audience": "gateway"}
+        return {"type": "oidc", "oidc": {**oidc, "jwksAllowPrivateIp": True, "insecureAllowHttp": True}}
+
     def token(
         self, sub: str = "alice", *, key: Any = None, alg: str = "RS256", header: Any = None, **claims: Any
     ) -> str:

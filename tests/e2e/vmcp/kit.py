@@ -86,7 +86,25 @@ class Process:
         return self.output.read_text(errors="replace")
 
 
-class EchoBackend(Process):
+class Named:
+    """A backend under a name of its own, on a port of loopback."""
+
+    name: str
+    port: int
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Its entry in a configuration."""
+        url = f"http://{self.name}.example:{self.port}/mcp"
+        return {"name": self.name, "url": url, "transport": "streamable-http"}
+
+    @property
+    def resolve(self) -> str:
+        """The value of `--resolve` that leads its name here."""
+        return f"{self.name}.example:{self.port}:127.0.0.1"
+
+
+class EchoBackend(Named, Process):
     """`echo_backend.py` on a port of its own."""
 
     def __init__(self, name: str, port: int = 0) -> None:
@@ -105,18 +123,6 @@ class EchoBackend(Process):
             return False
         writer.close()
         return True
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "url": f"http://{self.name}.example:{self.port}/mcp",
-            "transport": "streamable-http",
-        }
-
-    @property
-    def resolve(self) -> str:
-        return f"{self.name}.example:{self.port}:127.0.0.1"
 
 
 def config(*backends: dict[str, Any], **changes: Any) -> dict[str, Any]:

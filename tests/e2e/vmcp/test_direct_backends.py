@@ -42,16 +42,7 @@ async def house(tmp_path) -> AsyncIterator[House]:
         }
         document = config(
             {**remote.entry, "url": remote.entry["url"] + "?tenant=hush", "type": "direct"},
-            incomingAuth={
-                "type": "oidc",
-                "oidc": {
-                    "issuer": issuer.url,
-                    "clientId": "gw",
-                    "audience": "gateway",
-                    "jwksAllowPrivateIp": True,
-                    "insecureAllowHttp": True,
-                },
-            },
+            incomingAuth=issuer.incoming,
             outgoingAuth={
                 "source": "inline",
                 "backends": {"remote": {"type": "token_exchange", "tokenExchange": exchange}},

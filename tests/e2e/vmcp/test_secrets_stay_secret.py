@@ -56,16 +56,7 @@ async def test_no_secret_appears_in_logs_audit_errors_metrics_status_or_answers(
             {**injected.entry, "type": "direct"},
             {**exchanged.entry, "type": "direct"},
             {**dead, "type": "direct"},
-            incomingAuth={
-                "type": "oidc",
-                "oidc": {
-                    "issuer": issuer.url,
-                    "clientId": "gw",
-                    "audience": "gateway",
-                    "jwksAllowPrivateIp": True,
-                    "insecureAllowHttp": True,
-                },
-            },
+            incomingAuth=issuer.incoming,
             outgoingAuth={
                 "source": "inline",
                 "backends": {

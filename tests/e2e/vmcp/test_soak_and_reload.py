@@ -120,16 +120,7 @@ async def house(directory: Any, *names: str) -> AsyncIterator[House]:
         }
         document = config(
             *(backend.entry for backend in backends.values()),
-            incomingAuth={
-                "type": "oidc",
-                "oidc": {
-                    "issuer": issuer.url,
-                    "clientId": "gw",
-                    "audience": "gateway",
-                    "jwksAllowPrivateIp": True,
-                    "insecureAllowHttp": True,
-                },
-            },
+            incomingAuth=issuer.incoming,
             outgoingAuth={"source": "inline", "backends": {names[0]: exchange}},
         )
         gateway = Gateway(
