@@ -280,11 +280,13 @@ def memory(bench: Bench, count: int) -> None:
 def neighbours(bench: Bench, pairs: int) -> None:
     """A dead and a 5 s slow backend beside a healthy one: alternating pairs, medians of the ratios.
 
+    A third gateway, again with the healthy backend alone, is measured like the other two. Its ratios are what this
+    machine does to two programs that are the same: a p99 of one window of two seconds can be twice that of the next.
     CPU per call is printed as well: what bad neighbours cost the loop shows there, whoever else uses the machine.
     """
     print(f"\n## Bad neighbours: p50 and p99 of a healthy backend, median of {pairs} alternating pairs\n")
-    print("| era | gateway | p50 ratio | p99 ratio | p99 ratios, sorted | CPU ratio | budget |")
-    print("|---|---|---|---|---|---|---|")
+    print("| era | gateway | beside | p50 ratio | p99 ratio | p99 ratios, sorted | CPU ratio | budget |")
+    print("|---|---|---|---|---|---|---|---|")
     dead = f"http://127.0.0.1:{harness.free_port()}/mcp"
     for era in ("modern", "legacy"):
         for gateway in [gateway for gateway in bench.gateways if gateway.kind in {"vmcp", "binary"}]:
@@ -292,39 +294,47 @@ def neighbours(bench: Bench, pairs: int) -> None:
             with (
                 harness.backends(era=era) as good,
                 harness.backends(era=era, delay="5s") as slow,
-                bench.serving(gateway, good, era) as (alone, first),
-                bench.serving(gateway, [*good, dead, *slow], era) as (beside, second),
+                bench.serving(gateway, good, era) as alone,
+                bench.serving(gateway, good, era) as control,
+                bench.serving(gateway, [*good, dead, *slow], era) as beside,
             ):
-                ratios = [
-                    # Who comes first alternates, too: what the machine does in between must not favour one of them.
-                    _pair(bench, gateway, era, (alone, first), (beside, second), turned=bool(number % 2))
-                    for number in range(pairs)
-                ]
-            p50, p99, cpu = (statistics.median(ratio[index] for ratio in ratios) for index in range(3))
-            spread = " ".join(f"{ratio:.2f}" for ratio in sorted(ratio[1] for ratio in ratios))
-            verdict = "" if gateway.kind == "binary" else "<= 1.10: " + ("holds" if max(p50, p99) <= 1.10 else "misses")
-            print(f"| {era} | {gateway.name} | {p50:.2f} | {p99:.2f} | {spread} | {cpu:.2f} | {verdict} |", flush=True)
+                ratios = [_pair(bench, gateway, era, (alone, control, beside)) for _ in range(pairs)]
+            for index, what in enumerate(("nothing (control)", "a dead and a slow one")):
+                of = [pair[index] for pair in ratios]
+                p50, p99, cpu = (statistics.median(ratio[figure] for ratio in of) for figure in range(3))
+                spread = " ".join(f"{ratio:.2f}" for ratio in sorted(ratio[1] for ratio in of))
+                verdict = "<= 1.10: " + ("holds" if max(p50, p99) <= 1.10 else "misses")
+                shown = verdict if index == 1 and gateway.kind != "binary" else ""
+                print(f"| {era} | {gateway.name} | {what} | {p50:.2f} | {p99:.2f} | {spread} | {cpu:.2f} | {shown} |")
+
+
+WINDOWS = 4
+"""Windows of each contestant in a pair; even, so that each is first as often as last."""
 
 
 def _pair(
-    bench: Bench,
-    gateway: Gateway,
-    era: str,
-    alone: tuple[str, subprocess.Popen[str] | None],
-    beside: tuple[str, subprocess.Popen[str] | None],
-    *,
-    turned: bool,
-) -> tuple[float, float, float]:
-    """Return what p50, p99 and CPU per call beside bad neighbours are of those alone."""
-    order = (beside, alone) if turned else (alone, beside)
-    samples = [bench.load(gateway, url, era, process, clients=8) for url, process in order]
-    two, one = samples if turned else reversed(samples)
-    if not (one.p50 and one.p99):
-        raise RuntimeError(f"{gateway.name}: {one.problem}")
-    return two.p50 / one.p50, two.p99 / one.p99, two.cpu / one.cpu
+    bench: Bench, gateway: Gateway, era: str, contestants: Sequence[tuple[str, subprocess.Popen[str] | None]]
+) -> list[tuple[float, float, float]]:
+    """Return what p50, p99 and CPU per call of each further contestant are of the first one's.
+
+    Each figure is the median of windows that alternate, in an order that turns: what the machine does in between must
+    not favour one of them.
+    """
+    samples: dict[str, list[harness.Sample]] = {url: [] for url, _ in contestants}
+    for window in range(WINDOWS):
+        for url, process in contestants[:: -1 if window % 2 else 1]:
+            sample = bench.load(gateway, url, era, process, clients=8)
+            if not (sample.p50 and sample.p99):
+                raise RuntimeError(f"{gateway.name}: {sample.problem}")
+            samples[url].append(sample)
+    first, *others = (
+        tuple(statistics.median(getattr(sample, name) for sample in found) for name in ("p50", "p99", "cpu"))
+        for found in samples.values()
+    )
+    return [(of[0] / first[0], of[1] / first[1], of[2] / first[2]) for of in others]
 
 
-LIMITS = {"core": 1200, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 300}
+LIMITS = {"core": 1200, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 600}
 """Seconds of each part; `--full` has four times as much."""
 
 
