@@ -99,6 +99,9 @@ class RemoteReconciler(ABC):
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
         """Look and decide; the error is a passing one that kept something from being read."""
 
+    def written(self, record: Record) -> None:  # noqa: B027  a hook, empty on purpose
+        """Called after each write of a status; `record` is the object from before."""
+
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one object and write its status if that changes it.
 
@@ -114,7 +117,8 @@ class RemoteReconciler(ABC):
             return Result(requeue_after=decision.wait)
         if decision.status is not None:
             self._patience.forget(request)
-            await self.status.write(record, decision.status)
+            if await self.status.write(record, decision.status) is not record:
+                self.written(record)
         if error is not None:
             raise error
         return None

@@ -74,6 +74,7 @@ class Recorder:
         action: str,
         note: str,
         related: Record | None = None,
+        minor: bool = False,
     ) -> None:
         """Say something about an object.
 
@@ -84,6 +85,7 @@ class Recorder:
             action: CamelCase, what was done; at most 128 characters.
             note: A sentence; cut at 1024 characters. Must not hold values of Secrets.
             related: A second object that it is about.
+            minor: Dropped when half of the queue is taken: thousands of these leave room for what matters more.
         """
         about = _reference(regarding)
         also = None if related is None else _reference(related)
@@ -98,7 +100,7 @@ class Recorder:
             note,
         )
         namespace = about["namespace"] or "default"
-        self._broadcaster.put(_Occurrence(key, self.controller, about, also, namespace, micro_time()))
+        self._broadcaster.put(_Occurrence(key, self.controller, about, also, namespace, micro_time()), minor=minor)
 
 
 class EventBroadcaster:
@@ -112,7 +114,7 @@ class EventBroadcaster:
     """
 
     def __init__(
-        self, client: EventWriter, instance: str, *, capacity: int = 1000, settings: SeriesSettings | None = None
+        self, client: EventWriter, instance: str, *, capacity: int = 4000, settings: SeriesSettings | None = None
     ) -> None:
         self._client = client
         self._instance = instance[:_MAX_WORD]
@@ -128,10 +130,13 @@ class EventBroadcaster:
         """A recorder in the name of `controller`, for example `mcpgroup-controller`."""
         return Recorder(controller, self)
 
-    def put(self, occurrence: _Occurrence) -> None:
+    def put(self, occurrence: _Occurrence, *, minor: bool = False) -> None:
         """Queue an event, or drop it: never waits."""
         if self._closed:
             EVENTS_DROPPED.labels("stopped").inc()
+            return
+        if minor and self._queue.qsize() * 2 >= self._queue.maxsize:
+            EVENTS_DROPPED.labels("minor").inc()
             return
         try:
             self._queue.put_nowait(occurrence)

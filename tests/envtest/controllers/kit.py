@@ -81,6 +81,15 @@ class Cluster:
         found = await self.admin.wait_for(API, kind, name, namespace=self.namespace, until=holds, timeout=timeout)
         return found or {}
 
+    async def event(self, name: str, type_: str, reason: str) -> Object:
+        """Wait for an event about the object of a name."""
+        watch = self.admin.watch("events.k8s.io/v1", "Event", namespace=self.namespace)
+        async for _, found in watch:
+            if (found["type"], found["reason"], found["regarding"]["name"]) == (type_, reason, name):
+                await watch.aclose()
+                return found
+        raise AssertionError("the watch ended")
+
     def requests(self) -> Iterator[Mapping[str, Any]]:
         """Requests of the operator in this namespace that are no watches, from the audit log."""
         for event in self.control_plane.audit_events(user=OPERATOR_USER):

@@ -182,7 +182,7 @@ async def test_a_held_config_is_written_once_and_then_left_alone(cluster: Cluste
     await cluster.create("MCPServer", "user", {"image": "i", "externalAuthConfigRef": {"name": "a"}})
     await cluster.delete(KIND, "a")
     await cluster.until(KIND, "a", DeletionBlocked="True/ReferencedByWorkloads")
-    await event(cluster, "Warning", "DeletionBlocked")
+    await cluster.event("a", "Warning", "DeletionBlocked")
     assert cluster.status_writes("mcpexternalauthconfigs") == ["a", "a"]
     await cluster.assert_idle()
 
@@ -194,13 +194,4 @@ async def test_events_tell_of_transitions(cluster: Cluster) -> None:
     await cluster.patch(KIND, "a", {"spec": {"type": "unauthenticated", "obo": None}})
     await cluster.until(KIND, "a", Valid="True/ValidationSucceeded")
     for type_, reason in (("Warning", "ConfigInvalid"), ("Normal", "ConfigValid")):
-        await event(cluster, type_, reason)
-
-
-async def event(cluster: Cluster, type_: str, reason: str) -> Object:
-    watch = cluster.admin.watch("events.k8s.io/v1", "Event", namespace=cluster.namespace)
-    async for _, found in watch:
-        if (found["type"], found["reason"], found["regarding"]["name"]) == (type_, reason, "a"):
-            await watch.aclose()
-            return found
-    raise AssertionError("the watch ended")
+        await cluster.event("a", type_, reason)

@@ -55,8 +55,8 @@ def dropped(cause: str) -> float:
     return REGISTRY.get_sample_value("runtime_events_dropped_total", {"cause": cause}) or 0.0
 
 
-def say(recorder, note: str = "it broke", about: Record | None = None, reason: str = "Broken") -> None:
-    recorder.event(about or thing(), type="Warning", reason=reason, action="Check", note=note)
+def say(recorder, note: str = "it broke", about: Record | None = None, reason: str = "Broken", **more: bool) -> None:
+    recorder.event(about or thing(), type="Warning", reason=reason, action="Check", note=note, **more)
 
 
 @virtual_time
@@ -137,6 +137,21 @@ async def test_a_full_queue_drops_and_counts_and_never_waits():
     assert dropped("queue_full") - before == 15
     await broadcaster.flush(1000)
     assert len(api.created) == 5
+
+
+@virtual_time
+async def test_a_flood_of_minor_events_leaves_half_of_the_queue_to_others():
+    api = Api()
+    api.delay = 10
+    broadcaster = EventBroadcaster(api, "pod-1", capacity=6)
+    before = dropped("minor"), dropped("queue_full")
+    for i in range(20):
+        say(broadcaster.recorder("c"), about=thing(f"m{i}", f"m{i}"), minor=True)
+    for i in range(3):
+        say(broadcaster.recorder("c"), about=thing(f"t{i}", f"u{i}"))
+    assert (dropped("minor") - before[0], dropped("queue_full") - before[1]) == (17, 0)
+    await broadcaster.flush(1000)
+    assert [event["regarding"]["name"] for event in api.created] == ["m0", "m1", "m2", "t0", "t1", "t2"]
 
 
 @virtual_time
