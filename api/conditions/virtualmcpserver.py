@@ -64,6 +64,7 @@ class VirtualMCPServerCondition(Word):
     CONFIG_PUBLISHED = "ConfigPublished", "Whether the gateway's configuration could be written."
     OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects could be written."
     DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
+    DISCOVERY_SUPPORTED = "DiscoverySupported", "Whether the gateway can find its members by itself."
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
     DEGRADED = "Degraded", "The gateway reports unhealthy backends."
@@ -326,6 +327,11 @@ VIRTUALMCPSERVER = KindVocabulary(
         ),
         ConditionRule(
             _T.DIALECT_VALIDATED, false=(_R.UNKNOWN_DIALECT,), presence="only while the annotation names no dialect"
+        ),
+        ConditionRule(
+            _T.DISCOVERY_SUPPORTED,
+            false=(_R.NOT_SUPPORTED,),
+            presence="only with outgoingAuth.source discovered, which is the default, in the native dialect",
         ),
         ConditionRule(_T.STATUS_TRUNCATED, (_R.STATUS_TOO_LARGE,), presence="only while something is cut"),
         ConditionRule(

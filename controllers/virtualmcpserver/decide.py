@@ -266,6 +266,11 @@ def _advice(snapshot: Snapshot, base: VmcpConfig) -> Iterator[Condition]:
     if snapshot.unknown_dialect:
         message = f'unknown dialect "{snapshot.unknown_dialect}"; using {snapshot.dialect}. Known: native, toolhive'
         yield Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message)
+    if snapshot.dialect is Dialect.NATIVE and not snapshot.inline:
+        message = (
+            "the gateway cannot find its members by itself yet and does not start; set outgoingAuth.source: inline"
+        )
+        yield Condition(str(T.DISCOVERY_SUPPORTED), "False", str(R.NOT_SUPPORTED), message)
 
 
 def _inclusion(skipped: list[Skipped]) -> Condition:

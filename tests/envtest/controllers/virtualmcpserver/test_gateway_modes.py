@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from api.contract import Dialect, load_config
-from tests.envtest.controllers.kit import Object, certificate, header
+from tests.envtest.controllers.kit import Object, certificate, conditions_of, header
+from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
 Start = Callable[..., Awaitable[Gateways]]
@@ -83,7 +84,7 @@ async def test_the_stock_gateway_gets_the_stock_role_and_a_document_that_its_par
     assert found["secrets"] == (["get", "list", "watch"], None)
     assert found["virtualmcpservers/status"] == (["update", "patch"], None)
     assert "mcpremoteendpoints" not in found
-    await cluster.until(KIND, "v", BackendsIncluded="False/MembersSkipped")
+    await cluster.until(KIND, "v", BackendsIncluded="False/MembersSkipped", DiscoverySupported="")
     await cluster.patch(KIND, "v", {"spec": {"outgoingAuth": {"source": "inline"}}})
     config = await cluster.config(until=lambda config: len(config.backends) == 2)
     document = await cluster.owned("v1", "ConfigMap", "v-vmcp-config")
@@ -104,3 +105,14 @@ async def test_a_member_that_leaves_the_group_leaves_the_configuration(start: St
     await cluster.patch("MCPRemoteEndpoint", "d", {"spec": {"groupRef": {"name": "other"}}})
     config = await cluster.config(until=lambda config: len(config.backends) == 1)
     assert config.backends[0].name == "e"
+
+
+@shows(KIND, "DiscoverySupported=False/NotSupported")
+async def test_our_gateway_says_that_it_cannot_find_members_by_itself_yet(cluster: Gateways) -> None:
+    await cluster.group()
+    await cluster.gateway(outgoingAuth={"source": "discovered"})
+    found = await cluster.until(KIND, "v", DiscoverySupported="False/NotSupported")
+    assert "outgoingAuth.source: inline" in conditions_of(found)["DiscoverySupported"][1]
+    await cluster.event("v", "Warning", "NotSupported")
+    await cluster.patch(KIND, "v", {"spec": {"outgoingAuth": {"source": "inline"}}})
+    await cluster.until(KIND, "v", DiscoverySupported="")
