@@ -21,10 +21,12 @@ from hack.bench.operator.contenders import ROOT, Contender, compile_ours, kopf_p
 from hack.bench.operator.costs import stale_reads, write_costs
 from hack.bench.operator.scenarios import Bench
 from hack.bench.operator.world import Size
+from hack.controlplane import crds
 from hack.controlplane.plane import ControlPlane, Options
 from hack.controlplane.rest import Kube
 
 STARTS = 3
+CRDS = ROOT / "config" / "crd" / "bases"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--seconds", type=float, default=20.0, help="length of idle and of churn (default: %(default)s)")
     flags.add_argument("--rate", type=float, default=50.0, help="changes per second in churn (default: %(default)s)")
     flags.add_argument("--peer", action="append", default=[], metavar="PATH", help="another operator binary")
+    flags.add_argument(
+        "--peer-crds",
+        type=Path,
+        metavar="DIR",
+        help="definitions of the peer; kinds that this operator does not have are installed for it",
+    )
     flags.add_argument("--only", default="", help="names of contenders, comma separated (default: all)")
     flags.add_argument(
         "--timeout", type=float, default=120.0, help="seconds before a contender is given up (default: %(default)s)"
@@ -66,6 +74,7 @@ class Run:
     seconds: float
     rate: float
     timeout: float
+    crds: tuple[Path, ...] = (CRDS,)
     verdicts: report.Verdicts = field(default_factory=report.Verdicts)
 
     def expected(self) -> list[tuple[str, float]]:
@@ -109,7 +118,23 @@ def read(arguments: argparse.Namespace) -> Run:
         seconds=arguments.seconds,
         rate=arguments.rate,
         timeout=arguments.timeout,
+        crds=(CRDS, *(unknown_kinds(arguments.peer_crds) if arguments.peer_crds else ())),
     )
+
+
+def unknown_kinds(directory: Path) -> list[Path]:
+    """Return the files with definitions of kinds that this operator does not have: a peer may need them to start.
+
+    Raises:
+        ValueError: there is none to choose from.
+    """
+    found = {
+        path: {body["metadata"]["name"] for body in crds.read([path])} for path in sorted(directory.glob("*.yaml"))
+    }
+    if not any(found.values()):
+        raise ValueError(f"no definitions in {directory}")
+    ours_ = {body["metadata"]["name"] for body in crds.read([CRDS])}
+    return [path for path, names in found.items() if names and names.isdisjoint(ours_)]
 
 
 async def measure(run: Run) -> None:
@@ -118,7 +143,7 @@ async def measure(run: Run) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     announce(run)
-    options = Options(audit="Metadata", crds=(ROOT / "config" / "crd" / "bases",))
+    options = Options(audit="Metadata", crds=run.crds)
     with tempfile.TemporaryDirectory() as directory, ControlPlane(options) as plane:
         logs = Path(directory)
         await compile_ours(logs)

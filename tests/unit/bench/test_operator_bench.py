@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from hack.bench.operator import plan
-from hack.bench.operator.__main__ import parser, read
+from hack.bench.operator.__main__ import CRDS, parser, read, unknown_kinds
 from hack.bench.operator.audit import AuditLog, by_verb, writes
 from hack.bench.operator.contenders import ours
 from hack.bench.operator.report import Verdicts
@@ -47,6 +47,16 @@ def test_writes_are_told_from_reads() -> None:
     requests = Counter({"patch pods": 2, "create pods": 1, "get pods": 5, "patch pods/status": 7})
     assert writes(requests, "pods") == 3
     assert by_verb(requests) == "create 1, get 5, patch 9"
+
+
+def test_only_definitions_of_unknown_kinds_are_taken_from_a_peer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no definitions"):
+        unknown_kinds(tmp_path)
+    known = min(CRDS.glob("*mcpgroups.yaml")).read_text()
+    (tmp_path / "known.yaml").write_text(known)
+    (tmp_path / "new.yaml").write_text(known.replace("mcpgroups", "mcpregistries"))
+    (tmp_path / "values.yaml").write_text("kind: Values\n")
+    assert unknown_kinds(tmp_path) == [tmp_path / "new.yaml"]
 
 
 @pytest.mark.parametrize("text", ["", "5", "x5", "5x", "0x5", "-1x5", "ax5"])
