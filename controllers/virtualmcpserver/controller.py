@@ -234,11 +234,9 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
         AUTHZ_CONFIG,
         COMPOSITE_TOOL,
         EMBEDDING_SERVER,
-        SECRET,
-        CONFIG_MAP,
     ):
         builder.watches(kind, reconciler.dependencies.users)
     for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
-        builder.owns(kind)
+        builder.owns(kind).watches(kind, reconciler.dependencies.users)
     builder.watches(POD, of_pod)
     complete(builder, reconciler, manager, VMCP, concurrency=4)

@@ -10,11 +10,13 @@ from typing import Any
 from api.common.model import GROUP as API_GROUP
 from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
+from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from controllers.virtualmcpserver.config import has_ca
 from controllers.virtualmcpserver.deployment import PORT, labels_of, pull_secrets
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.snapshot import Snapshot
+from runtime import Resource
 
 CONFIG_KEY = "config.yaml"
 PACKED_KEY = "config.yaml.gz"
@@ -35,6 +37,17 @@ class ConfigTooLargeError(ValueError):
 def config_map_name(name: str) -> str:
     """Return the name of a gateway's ConfigMap."""
     return f"{name}-vmcp-config"
+
+
+def generated(name: str) -> tuple[tuple[Resource, str], ...]:
+    """Return kind and name of every object that a gateway of that name needs."""
+    return (
+        (CONFIG_MAP, config_map_name(name)),
+        (SECRET, f"{name}-hmac-secret"),
+        (DEPLOYMENT, name),
+        (SERVICE, f"vmcp-{name}"),
+        *((kind, f"{name}-vmcp") for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)),
+    )
 
 
 def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], str, bool]:

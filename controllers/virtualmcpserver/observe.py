@@ -37,7 +37,7 @@ from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.environment import HMAC_KEY
 from controllers.virtualmcpserver.members import Member, read_member
-from controllers.virtualmcpserver.objects import config_map_name, hmac_problem
+from controllers.virtualmcpserver.objects import config_map_name, generated, hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
 from controllers.virtualmcpserver.snapshot import PodCounts, PolicyText, Snapshot
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
@@ -85,6 +85,8 @@ class Observer:
             pods=count_pods(self._reader.by_index(POD, POD_INDEX, record.meta.name, namespace=namespace)),
             config_exists=self._reader.get(CONFIG_MAP, Key(namespace, config_map_name(record.meta.name))) is not None,
         )
+        for kind, name in generated(record.meta.name):
+            self._note(snapshot, kind, name)  # one that belongs to somebody else wakes the gateway when it goes
         snapshot = self._with_references(snapshot)
         return await self._with_content(snapshot)
 

@@ -209,8 +209,15 @@ async def test_a_foreign_object_is_left_alone_and_named(cluster: Gateways) -> No
     await cluster.until(KIND, "v", phase="Failed", ObjectsApplied="False/ForeignObject")
     found = await cluster.owned("v1", "ConfigMap", "v-vmcp-config")
     assert found["data"] == {"mine": "yes"}
+    role = {"apiVersion": RBAC, "kind": "Role", "metadata": {"name": "w-vmcp", "namespace": cluster.namespace}}
+    await cluster.admin.create(role | {"rules": []})
+    await cluster.gateway("w")
+    await cluster.until(KIND, "w", phase="Failed", ObjectsApplied="False/ForeignObject")
+    await cluster.come_to_rest()
     await cluster.delete("ConfigMap", "v-vmcp-config")
-    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
+    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied", timeout=5)
+    await cluster.admin.delete(RBAC, "Role", "w-vmcp", namespace=cluster.namespace)
+    await cluster.until(KIND, "w", ObjectsApplied="True/ObjectsApplied", timeout=5)
 
 
 async def test_a_deleted_object_comes_back_and_all_go_with_the_gateway(cluster: Gateways) -> None:
