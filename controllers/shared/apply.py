@@ -92,6 +92,11 @@ class Applier:
         memory = self._memory.get((resource, _key_of(body)))
         return memory is not None and memory.intent == intent_hash(_owned(body, owner))
 
+    def stands(self, resource: Resource, key: Key) -> bool:
+        """Whether an object is as the last apply of this process left it."""
+        live, memory = self._client.cache.get(resource, key), self._memory.get((resource, key))
+        return live is not None and memory is not None and memory.seen == fingerprint(live)
+
     async def apply(self, resource: Resource, body: Json, owner: Record) -> Applied:
         """Make an object what it shall be.
 

@@ -143,6 +143,16 @@ def _audit(snapshot: Snapshot, base: VmcpConfig) -> dict[str, Any]:
 
 
 def _backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
+    if member.secret_headers:  # the names of their variables depend on all members
+        return _make_backend(snapshot, member, env_name)
+    place = (snapshot.dialect, snapshot.namespace, snapshot.spec.group_ref.name)
+    if place not in member.made:
+        member.made[place] = _make_backend(snapshot, member, env_name)
+    found: Backend = member.made[place]
+    return found
+
+
+def _make_backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
     volume = VolumeInput(VolumePurpose.BACKEND_CA, member.name)
     # Every value is a text already; validating thousands of backends for each change would be most of the work.
     return Backend.model_construct(

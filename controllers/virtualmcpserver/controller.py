@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -115,6 +116,7 @@ class VirtualMCPServerReconciler:
         self._publisher = Publisher(manager, recorder)
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
         self._rest: dict[Key, float] = {}
+        self._settled: dict[Key, Snapshot] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
         """Observe, decide, write the objects, write the status."""
@@ -134,6 +136,9 @@ class VirtualMCPServerReconciler:
         if error is not None and snapshot.policy_text is PolicyText.UNREAD and was_judged(snapshot):
             # Without its policies no configuration can be written. What stands stays as it is until they can be read.
             raise error
+        if error is None and self._is_settled(request, snapshot):
+            return None
+        self._settled.pop(request, None)
         # Processor time: a server that answers slowly, or a busy machine, is no reason to rest.
         began = time.thread_time()
         decision = decide(snapshot)
@@ -143,12 +148,24 @@ class VirtualMCPServerReconciler:
         await self._reporter.report(snapshot, decision, verdict)
         if error is not None:
             raise error
-        return _next(decision, verdict, due)
+        result = _next(decision, verdict, due)
+        if result is None:
+            self._settled[request] = snapshot
+        return result
+
+    def _is_settled(self, key: Key, snapshot: Snapshot) -> bool:
+        """Whether nothing differs from the last look, after which there was nothing left to do.
+
+        Most wake-ups are the echo of own writes, one for each object that was written.
+        """
+        before = self._settled.get(key)
+        return before is not None and replace(snapshot, now=before.now) == before and self._publisher.stands(key)
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
         self._publisher.forget(key)
         self._rest.pop(key, None)
+        self._settled.pop(key, None)
 
 
 def was_judged(snapshot: Snapshot) -> bool:

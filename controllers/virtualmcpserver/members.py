@@ -6,9 +6,10 @@ reason stand in the condition `BackendsIncluded`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -120,6 +121,9 @@ class Member:
     annotations: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     """Why the object itself cannot be used: unreadable or being deleted."""
+    made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What pure functions made of this member before, by what else they depend on. A group is decided on as a whole
+    whenever one of its members changes; the others need not be judged and written anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,14 @@ def judge_member(member: Member, dialect: Dialect, *, discovered: bool) -> Skipp
         dialect: of the gateway.
         discovered: the gateway lists members by itself.
     """
+    place = (dialect, discovered)
+    if place not in member.made:
+        member.made[place] = _judge(member, dialect, discovered=discovered)
+    found: Skipped | None = member.made[place]
+    return found
+
+
+def _judge(member: Member, dialect: Dialect, *, discovered: bool) -> Skipped | None:
     if member.problem:
         return Skipped(member.name, MemberSkipReason.NOT_VALID, member.problem)
     if dialect is Dialect.TOOLHIVE and discovered and member.type is MemberType.DIRECT:

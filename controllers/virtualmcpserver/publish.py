@@ -64,6 +64,15 @@ class Publisher:
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
+        self._done: dict[Key, tuple[Record, tuple[tuple[Resource, Key], ...]]] = {}
+
+    def stands(self, key: Key) -> bool:
+        """Whether the last `publish` of a gateway wrote everything, and nobody touched any of it since."""
+        done = self._done.get(key)
+        if done is None:
+            return False
+        secret, places = done
+        return self._reader.get(SECRET, secret.key) == secret and all(self._applier.stands(*place) for place in places)
 
     async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
         """Write the objects.
@@ -76,6 +85,7 @@ class Publisher:
             ApiError, TransportError: for a passing reason; try again.
         """
         intents = decision.intents
+        self._done.pop(snapshot.vmcp.key, None)
         if snapshot.hmac_problem:
             message = f"Secret {snapshot.name}-hmac-secret: {snapshot.hmac_problem}"
             self._warn(snapshot.vmcp, "HMACSecretValidationFailed", "ValidateSecret", message)
@@ -100,6 +110,9 @@ class Publisher:
                 raise
             self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
             return Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), due
+        if due is None and intents.identity:
+            bodies = (*intents.identity, intents.config_map, intents.deployment, intents.service)
+            self._done[owner.key] = secret, tuple(_place(body) for body in bodies)
         return Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, "every generated object is as it should be"), due
 
     def forget(self, key: Key) -> None:
@@ -107,6 +120,7 @@ class Publisher:
         self._waiting.pop(key, None)
         self._generation.pop(key, None)
         self._rolled.pop(key, None)
+        self._done.pop(key, None)
         self._applier.forget(key)
 
     async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...]) -> None:
@@ -189,3 +203,7 @@ class Publisher:
 
     def _warn(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Warning", reason=reason, action=action, note=note)
+
+
+def _place(body: Json) -> tuple[Resource, Key]:
+    return _BY_KIND[str(body["kind"])], Key(body["metadata"]["namespace"], body["metadata"]["name"])

@@ -7,6 +7,10 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from controllers.virtualmcpserver import controller
+from controllers.virtualmcpserver.observe import Observer
 from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.lifecycles import shows
@@ -357,3 +361,32 @@ async def test_conditions_that_another_operator_left_behind_are_removed_and_stra
         KIND, "v", phase="Pending", OIDCConfigRefValidated="", Mine="False/Stranger", Valid="True/ValidationSucceeded"
     )
     assert "oidcConfigHash" not in found["status"]
+
+
+async def test_the_echo_of_own_writes_decides_nothing(cluster: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write comes back as an event; once nothing is left to do, it costs a look and no decision."""
+    await _running(cluster)
+    await cluster.come_to_rest()
+    looks, decisions = 0, 0
+    observe, decided = Observer.observe, controller.decide
+
+    async def look(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await observe(*args)
+
+    def count(snapshot: Any) -> Any:
+        nonlocal decisions
+        decisions += 1
+        return decided(snapshot)
+
+    monkeypatch.setattr(Observer, "observe", look)
+    monkeypatch.setattr(controller, "decide", count)
+    await cluster.patch("MCPServerEntry", "e", {"spec": {"remoteUrl": "https://elsewhere.example.com"}})
+    await cluster.config(until=lambda config: config.backends[0].url == "https://elsewhere.example.com")
+    await cluster.come_to_rest()
+    assert (looks, decisions) == (2, 1)
+    await cluster.admin.delete("v1", "ConfigMap", "v-vmcp-config", namespace=cluster.namespace)
+    await cluster.config()
+    await cluster.come_to_rest()
+    assert decisions == 3  # one makes the ConfigMap, the other sees that it is there again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -342,3 +343,28 @@ def test_any_group_gives_a_decision_that_is_sound(members, dialect, source, grou
     assert len(volumes) == len(set(volumes))
     assert "none" not in json.dumps(pod), "nothing refers to what is missing"
     load_config(decision.intents.config_map["data"]["config.yaml"], dialect=dialect)
+
+
+def test_what_is_remembered_of_a_member_changes_no_decision() -> None:
+    """The same members, seen by other gateways and beside other members, are decided on like new ones."""
+
+    def members() -> list[Member]:
+        secret = (SecretHeader("X-Key", "s", "k"),)
+        return [
+            entry("a-b", secret_headers=secret),
+            entry("a.b", secret_headers=secret),  # collides with the one before
+            entry("c", plain_headers={"X-A": "1"}, ca_config_map="c", ca_key="ca.crt"),
+            Member(MemberType.DIRECT, "d", ("", ""), url="https://d.example.com", transport="sse"),
+            entry("failed", phase="Failed"),
+        ]
+
+    known = members()
+    material = {
+        "secrets": {"s": Facts(frozenset({"k"}))},
+        "config_maps": {"c": Facts(frozenset({"ca.crt"}), frozenset({"ca.crt"}))},
+    }
+    specs = [{}, {"groupRef": {"name": "other"}}, {"outgoingAuth": {"source": "discovered"}}]
+    for spec, dialect, chosen in itertools.product(specs, Dialect, [slice(1), slice(None), slice(1, None)]):
+        seen = decide(make(spec, *known[chosen], dialect=dialect, **material))
+        assert seen == decide(make(spec, *members()[chosen], dialect=dialect, **material))
+    assert all(member.made for member in known)
