@@ -92,6 +92,8 @@ class ApiServer:
             policy = directory / "audit-policy.yaml"
             policy.write_text(AUDIT_POLICY.format(level=audit), encoding="utf-8")
             command += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
+            # Left at 0 it begins a new file after 100 MB, and whoever counts requests loses the old one.
+            command += [f"--audit-log-maxsize={1 << 20}"]
         self.process = ManagedProcess(APISERVER, [*command, *extra], directory / "logs" / "kube-apiserver.log")
         self._tls = ssl.create_default_context(cafile=str(authority.certificate_file))
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hack.controlplane import Kube, KubectlError, KubeError
+from hack.controlplane import Kube, KubectlError, KubeError, Options
 
 WIDGET = ("test.example.com/v1", "Widget")
 
@@ -109,6 +109,18 @@ async def test_the_audit_log_tells_who_asked_for_what(admin, namespace, make_use
         if "objectRef" in event
     ]
     assert asked == [("list", "configmaps")]
+
+
+async def test_the_audit_log_is_never_cut(make_control_plane):
+    """By default kube-apiserver begins another file after 100 MB, and what is in the old one is no longer counted."""
+    plane = make_control_plane(Options(audit="Metadata"))
+    padding, count = "x" * 900_000, 130
+    async with Kube(plane.handle.kubeconfig) as client:
+        for _ in range(count):
+            await client.text(f"/version?{padding}")
+    assert plane.handle.audit_log.stat().st_size > 110e6
+    asked = [event for event in plane.handle.audit_events() if event["requestURI"].startswith("/version?x")]
+    assert len(asked) == count
 
 
 def test_kubectl_answers_and_its_errors_name_the_command(kubectl, namespace):
