@@ -196,7 +196,7 @@ class Bench:
         except TimeoutError:
             raise TimeoutError(
                 f"not settled after {self.timeout:.0f} s: {len(seen.valid)} of {size.total} Valid, "
-                f"{len(seen.configured)} configured"
+                f"{len(seen.configured)} configured{await complaints(self.kube, namespace)}"
             ) from None
         finally:
             figures.requests, figures.config_writes = (
@@ -285,6 +285,14 @@ class Bench:
             await waiting
         finally:
             waiting.cancel()
+
+
+async def complaints(kube: Kube, namespace: str) -> str:
+    """Return the words with which gateways say that their configuration cannot be written; "" for none."""
+    found = await kube.list(API, "VirtualMCPServer", namespace=namespace)
+    conditions = [item for gateway in found for item in gateway.get("status", {}).get("conditions") or ()]
+    said = {item["reason"] for item in conditions if item["type"] == "ConfigPublished" and item["status"] == "False"}
+    return f", ConfigPublished says {' and '.join(sorted(said))}" if said else ""
 
 
 def explain(error: Exception) -> str:
