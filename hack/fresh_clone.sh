@@ -22,7 +22,7 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 if [[ ${#commands[@]} -eq 0 ]]; then
-  mapfile -t commands < <(sed -n '/<!-- fresh-clone -->/,/^```$/{/^make /{s/ *#.*//;s/^make run$/make run ONCE=1/;p}}' "$source/README.md")
+  mapfile -t commands < <(sed -n '/<!-- fresh-clone -->/,/^$/{/^make /{s/ *#.*//;s/^make run$/make run ONCE=1/;p}}' "$source/README.md")
 fi
 [[ ${#commands[@]} -gt 0 ]] || { echo "error: no commands found in README.md" >&2; exit 1; }
 
