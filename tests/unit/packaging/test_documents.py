@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def test_the_readme_names_the_commands_that_a_fresh_clone_runs():
     assert targets == ["run", "test"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:.*##", makefile, re.MULTILINE) for target in targets)
+    listed = subprocess.run([ROOT / "hack/fresh_clone.sh", "--list"], capture_output=True, text=True, check=True)
+    assert listed.stdout.splitlines() == ["make run ONCE=1", "make test"]
 
 
 @pytest.mark.parametrize(
