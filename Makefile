@@ -18,6 +18,7 @@ GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
 TYPED_HACK := -p hack.controlplane -p hack.run -p hack.demo -p hack.bench.operator \
   $(patsubst hack/%.py,-m hack.%,$(filter-out hack/__init__.py,$(wildcard hack/*.py)))
 
+PATIENCE ?= 2m
 IMG ?= mcp-operator:latest
 VMCP_IMG ?= mcp-vmcp:latest
 CONTAINER_TOOL ?= docker
@@ -50,7 +51,8 @@ install: ## install the CRDs into the cluster of your kubeconfig
 
 .PHONY: uninstall
 uninstall: ## remove the CRDs, and with them every object of these kinds
-	$(KUBECTL) delete --ignore-not-found -k config/crd
+	@$(KUBECTL) delete --ignore-not-found --timeout=$(PATIENCE) -k config/crd || \
+	{ echo "error: some objects have finalizers that nobody removed within $(PATIENCE): docs/operations.md, Upgrading and removing" >&2; exit 1; }
 
 .PHONY: docker-build
 docker-build: ## build the images IMG and VMCP_IMG
@@ -62,7 +64,7 @@ deploy: ## deploy CRDs and operator, with IMG and VMCP_IMG, into the cluster of 
 	@hack/deploy.sh "$(IMG)" "$(VMCP_IMG)" | $(KUBECTL) apply --server-side --force-conflicts -f -
 
 .PHONY: undeploy
-undeploy: ## remove what `deploy` made
+undeploy: uninstall ## remove what `deploy` made: first the CRDs, while the operator can still let go of their objects
 	@hack/deploy.sh "$(IMG)" "$(VMCP_IMG)" | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: kind-e2e
