@@ -18,6 +18,7 @@ GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
 TYPED_HACK := -p hack.controlplane -p hack.run -p hack.demo -p hack.bench.operator \
   $(patsubst hack/%.py,-m hack.%,$(filter-out hack/__init__.py,$(wildcard hack/*.py)))
 
+# How long `uninstall` waits for finalizers.
 PATIENCE ?= 2m
 IMG ?= mcp-operator:latest
 VMCP_IMG ?= mcp-vmcp:latest

@@ -9,6 +9,7 @@ from typing import Any
 from api.contract import Dialect, VmcpConfig
 from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
+from controllers.virtualmcpserver.names import identity_name
 from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime import Record
 
@@ -132,7 +133,7 @@ def _template(
         metadata["annotations"] = annotations
     pod: Json = {
         "terminationGracePeriodSeconds": 30,
-        "serviceAccountName": snapshot.spec.service_account or f"{snapshot.name}-vmcp",
+        "serviceAccountName": snapshot.spec.service_account or identity_name(snapshot.name),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 1000,

@@ -27,6 +27,7 @@ from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.auth import Resolution, reference_of
 from controllers.virtualmcpserver.config import has_ca, header_input
 from controllers.virtualmcpserver.members import Member, Skipped
+from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
 
@@ -115,7 +116,7 @@ def pod_env(
     headers = [source for source in sources if source.input.purpose is SecretPurpose.HEADER_FORWARD]
     env += [_secret(names(s.input), s.secret, s.key) for s in sources if s not in headers]
     env += _header_env(snapshot, backends, headers, names)
-    env.append(_secret(SESSION_HMAC_ENV, f"{snapshot.name}-hmac-secret", HMAC_KEY))
+    env.append(_secret(SESSION_HMAC_ENV, hmac_secret_name(snapshot.name), HMAC_KEY))
     redis = redis_password(snapshot, config)
     env += [_secret(REDIS_PASSWORD_ENV, *redis)] if redis else []
     env += _telemetry_env(snapshot)
@@ -216,7 +217,7 @@ def referenced_secrets(env: list[Json]) -> list[str]:
 
 def rotation_hash(snapshot: Snapshot, env: list[Json]) -> str:
     """Return a hash of the identity and version of every Secret in the environment, never of its content."""
-    own = f"{snapshot.name}-hmac-secret"
+    own = hmac_secret_name(snapshot.name)
     parts = [f"{name}={snapshot.secret_versions.get(name, '')}" for name in referenced_secrets(env) if name != own]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
 

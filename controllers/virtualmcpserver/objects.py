@@ -10,13 +10,12 @@ from typing import Any
 from api.common.model import GROUP as API_GROUP
 from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
-from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from controllers.virtualmcpserver.config import has_ca
 from controllers.virtualmcpserver.deployment import PORT, labels_of, pull_secrets
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
+from controllers.virtualmcpserver.names import config_map_name, hmac_secret_name, identity_name, service_name
 from controllers.virtualmcpserver.snapshot import Snapshot
-from runtime import Resource
 
 CONFIG_KEY = "config.yaml"
 PACKED_KEY = "config.yaml.gz"
@@ -32,22 +31,6 @@ _PASSING = re.compile(rb"^ +workload_status: .*\n", re.MULTILINE)
 
 class ConfigTooLargeError(ValueError):
     """The configuration does not fit into a ConfigMap."""
-
-
-def config_map_name(name: str) -> str:
-    """Return the name of a gateway's ConfigMap."""
-    return f"{name}-vmcp-config"
-
-
-def generated(name: str) -> tuple[tuple[Resource, str], ...]:
-    """Return kind and name of every object that a gateway of that name needs."""
-    return (
-        (CONFIG_MAP, config_map_name(name)),
-        (SECRET, f"{name}-hmac-secret"),
-        (DEPLOYMENT, name),
-        (SERVICE, f"vmcp-{name}"),
-        *((kind, f"{name}-vmcp") for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)),
-    )
 
 
 def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], str, bool]:
@@ -94,7 +77,7 @@ def desired_config_map(snapshot: Snapshot, data: dict[str, Any], checksum: str) 
 def desired_service(snapshot: Snapshot) -> Json:
     """Return the Service."""
     labels = labels_of(snapshot.name)
-    body = _body(snapshot, "v1", "Service", f"vmcp-{snapshot.name}", labels)
+    body = _body(snapshot, "v1", "Service", service_name(snapshot.name), labels)
     body["spec"] = {
         "type": snapshot.spec.service_type,
         "sessionAffinity": snapshot.spec.session_affinity,
@@ -117,7 +100,7 @@ def desired_hmac_secret(snapshot: Snapshot, value: bytes) -> Json:
         "app.kubernetes.io/component": "session-security",
         "app.kubernetes.io/managed-by": "toolhive-operator",
     }
-    body = _body(snapshot, "v1", "Secret", f"{snapshot.name}-hmac-secret", labels)
+    body = _body(snapshot, "v1", "Secret", hmac_secret_name(snapshot.name), labels)
     body["metadata"]["annotations"] = {
         "toolhive.stacklok.dev/purpose": "hmac-secret-for-session-token-binding",
     }
@@ -145,7 +128,7 @@ def desired_identity(
     """Return ServiceAccount, Role and RoleBinding; nothing when the user names a ServiceAccount."""
     if snapshot.spec.service_account:
         return []
-    name = f"{snapshot.name}-vmcp"
+    name = identity_name(snapshot.name)
     account = _body(snapshot, "v1", "ServiceAccount", name, {})
     pulls = pull_secrets(snapshot)
     if pulls:

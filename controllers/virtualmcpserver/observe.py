@@ -37,7 +37,8 @@ from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.environment import HMAC_KEY
 from controllers.virtualmcpserver.members import Member, read_member
-from controllers.virtualmcpserver.objects import config_map_name, generated, hmac_problem
+from controllers.virtualmcpserver.names import config_map_name, generated, hmac_secret_name
+from controllers.virtualmcpserver.objects import hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
 from controllers.virtualmcpserver.snapshot import PodCounts, PolicyText, Snapshot
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
@@ -199,7 +200,7 @@ class Observer:
 
     async def _hmac_problem(self, snapshot: Snapshot) -> tuple[str, Exception | None]:
         """Check an existing session Secret, once per version; its value is not kept."""
-        key = Key(snapshot.namespace, f"{snapshot.name}-hmac-secret")
+        key = Key(snapshot.namespace, hmac_secret_name(snapshot.name))
         record = self._reader.get(SECRET, key)
         if record is None:
             self._hmac.pop(key, None)

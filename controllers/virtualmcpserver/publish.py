@@ -16,6 +16,7 @@ from controllers.shared.verdicts import Verdict
 from controllers.virtualmcpserver.decide import Decision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.environment import Json
+from controllers.virtualmcpserver.names import generated, hmac_secret_name, identity_name
 from controllers.virtualmcpserver.objects import desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime import AlreadyExistsError, ApiError, Key, Manager, NotFoundError, Record, Recorder, Resource
@@ -64,15 +65,20 @@ class Publisher:
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
-        self._done: dict[Key, tuple[Record, tuple[tuple[Resource, Key], ...]]] = {}
+        self._done: dict[Key, Record] = {}  # with the session Secret, which is made once and not applied
 
     def stands(self, key: Key) -> bool:
         """Whether the last `publish` of a gateway wrote everything, and nobody touched any of it since."""
-        done = self._done.get(key)
-        if done is None:
-            return False
-        secret, places = done
-        return self._reader.get(SECRET, secret.key) == secret and all(self._applier.stands(*place) for place in places)
+        secret = self._done.get(key)
+        return (
+            secret is not None
+            and self._reader.get(SECRET, secret.key) == secret
+            and all(
+                self._applier.stands(kind, Key(key.namespace, name))
+                for kind, name in generated(key.name)
+                if kind != SECRET
+            )
+        )
 
     async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
         """Write the objects.
@@ -111,8 +117,7 @@ class Publisher:
             self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
             return Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), due
         if due is None and intents.identity:
-            bodies = (*intents.identity, intents.config_map, intents.deployment, intents.service)
-            self._done[owner.key] = secret, tuple(_place(body) for body in bodies)
+            self._done[owner.key] = secret
         return Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, "every generated object is as it should be"), due
 
     def forget(self, key: Key) -> None:
@@ -130,7 +135,7 @@ class Publisher:
             return
         # The user names an account: what was made for the gateway before is not needed any more.
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
-            key = Key(snapshot.namespace, f"{snapshot.name}-vmcp")
+            key = Key(snapshot.namespace, identity_name(snapshot.name))
             live = self._reader.get(resource, key)
             if live is not None and is_controlled_by(live.meta, snapshot.vmcp):
                 await self._delete(resource, live)
@@ -143,7 +148,7 @@ class Publisher:
 
     async def _hmac_secret(self, snapshot: Snapshot) -> Record:
         """Make the session Secret once and return it; its value is never read back or changed."""
-        key = Key(snapshot.namespace, f"{snapshot.name}-hmac-secret")
+        key = Key(snapshot.namespace, hmac_secret_name(snapshot.name))
         live = self._reader.get(SECRET, key)
         if live is None:
             body = desired_hmac_secret(snapshot, secrets.token_bytes(32))
@@ -203,7 +208,3 @@ class Publisher:
 
     def _warn(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Warning", reason=reason, action=action, note=note)
-
-
-def _place(body: Json) -> tuple[Resource, Key]:
-    return _BY_KIND[str(body["kind"])], Key(body["metadata"]["namespace"], body["metadata"]["name"])

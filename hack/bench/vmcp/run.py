@@ -305,7 +305,10 @@ def neighbours(bench: Bench, pairs: int) -> None:
                 spread = " ".join(f"{ratio:.2f}" for ratio in sorted(ratio[1] for ratio in of))
                 verdict = "<= 1.10: " + ("holds" if max(p50, p99) <= 1.10 else "misses")
                 shown = verdict if index == 1 and gateway.kind != "binary" else ""
-                print(f"| {era} | {gateway.name} | {what} | {p50:.2f} | {p99:.2f} | {spread} | {cpu:.2f} | {shown} |")
+                print(
+                    f"| {era} | {gateway.name} | {what} | {p50:.2f} | {p99:.2f} | {spread} | {cpu:.2f} | {shown} |",
+                    flush=True,
+                )
 
 
 WINDOWS = 4
