@@ -26,10 +26,10 @@ from vmcp.front.app import App
 from vmcp.front.base import Front
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.modern import ModernFront
-from vmcp.front.protocol import sweep
 from vmcp.front.service import Service
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.settings import FrontSettings
+from vmcp.http.server.protocol import sweep
 from vmcp.limits.bucket import MemoryRateLimiter
 from vmcp.limits.interface import RateLimiter
 from vmcp.observe.metrics import BackendSample, Metrics

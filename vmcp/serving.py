@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 import structlog
 import uvicorn
 
-from vmcp.front.protocol import GuardedProtocol
+from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.server import Server
 
 log = structlog.get_logger(__name__)

@@ -21,8 +21,7 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from vmcp.http.tls import Trust
-from vmcp.http.types import ConnectError
+from vmcp.http.client import ConnectError, Trust
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
 from vmcp.backend.interface import Reply
 from vmcp.backend.model import Era
-from vmcp.http.types import Response
+from vmcp.http.client import Response
 from vmcp.wire.jsonrpc import JsonRpcError, Message, RpcError, parse
 
 _PASSING = frozenset({408, 425, 429})

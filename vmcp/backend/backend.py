@@ -33,9 +33,7 @@ from vmcp.backend.session import Session
 from vmcp.backend.settings import BackendSettings, HeaderList
 from vmcp.backend.shelf import differences
 from vmcp.backend.wire import Wire
-from vmcp.http.client import Client, parse_origin
-from vmcp.http.tls import Trust
-from vmcp.http.types import Limits
+from vmcp.http.client import Client, Limits, Trust, parse_origin
 
 log = structlog.get_logger(__name__)
 

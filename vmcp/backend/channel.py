@@ -13,7 +13,7 @@ from vmcp.backend.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
-from vmcp.http.types import Response
+from vmcp.http.client import Response
 from vmcp.wire.jsonrpc import Message, RequestId
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
 

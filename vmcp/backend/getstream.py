@@ -13,7 +13,7 @@ from vmcp.backend.errors import BackendError
 from vmcp.backend.inbox import Inbox
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import Wire
-from vmcp.http.types import Response
+from vmcp.http.client import Response
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from vmcp.backend.modern import ModernCaller
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
-from vmcp.http.types import Response
+from vmcp.http.client import Response
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, dumps, fields
 from vmcp.wire.protocol import ACKNOWLEDGED, H_METHOD, H_VERSION, LISTEN, META_SUBSCRIPTION, MODERN

@@ -23,7 +23,7 @@ from vmcp.backend.model import Era
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
-from vmcp.http.types import Response
+from vmcp.http.client import Response
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
 from vmcp.wire.protocol import H_METHOD, H_NAME, H_VERSION, INPUT_METHODS, MODERN, NAME_OF, TOOLS_CALL, encode_value

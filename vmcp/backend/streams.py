@@ -6,8 +6,7 @@ from collections import deque
 
 from vmcp.backend.errors import BackendProtocolError
 from vmcp.backend.wire import Wire
-from vmcp.http.stream import Stream
-from vmcp.http.types import HttpError
+from vmcp.http.client import HttpError, Stream
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.sse import Event, SseError, SseParser
 

@@ -19,10 +19,10 @@ from vmcp.backend.errors import (
     BackendUnavailable,
 )
 from vmcp.backend.settings import BackendSettings, HeaderList
-from vmcp.http.client import HttpClient
-from vmcp.http.types import (
+from vmcp.http.client import (
     BadRequest,
     BadResponse,
+    HttpClient,
     HttpError,
     HttpTimeout,
     Response,

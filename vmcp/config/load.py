@@ -18,8 +18,7 @@ from vmcp.authz.cedar import CedarAuthorizer, PolicyError
 from vmcp.config.resolve import resolve
 from vmcp.config.settings import Settings
 from vmcp.config.support import unsupported
-from vmcp.http.tls import BundlePathError, Trust
-from vmcp.http.types import ConnectError
+from vmcp.http.client import BundlePathError, ConnectError, Trust
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ import contextlib
 import structlog
 
 from vmcp.front.base import Arrival, Front
-from vmcp.front.cycle import AnswerError
 from vmcp.front.envelope import is_modern
 from vmcp.front.guard import check_addressee, check_depth, check_post
-from vmcp.front.http import (
+from vmcp.front.legacy import LegacyFront
+from vmcp.front.modern import ModernFront
+from vmcp.front.service import Service
+from vmcp.http.server.asgi import (
     Disconnected,
-    HttpError,
     Receive,
+    Refusal,
     Scope,
     Send,
     answer_error,
@@ -21,9 +23,7 @@ from vmcp.front.http import (
     read_headers,
     text,
 )
-from vmcp.front.legacy import LegacyFront
-from vmcp.front.modern import ModernFront
-from vmcp.front.service import Service
+from vmcp.http.server.cycle import AnswerError
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_REQUEST, MODERN
 
@@ -54,7 +54,7 @@ class App:
             # A bug of ours ends this request and nothing else; the client learns no more than that.
             log.exception("a request failed unexpectedly")
             with contextlib.suppress(AnswerError):  # an answer that was begun cannot be taken back
-                await answer_error(send, HttpError(500, INTERNAL_ERROR, "internal error"))
+                await answer_error(send, Refusal(500, INTERNAL_ERROR, "internal error"))
 
     async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
         modern = False
@@ -84,8 +84,8 @@ class App:
                     await self._legacy.delete(arrival, send)
             else:
                 allow = b"POST" if modern else b"GET, POST, DELETE"
-                raise HttpError(405, INVALID_REQUEST, "method not allowed", headers=[(b"allow", allow)])
-        except HttpError as err:
+                raise Refusal(405, INVALID_REQUEST, "method not allowed", headers=[(b"allow", allow)])
+        except Refusal as err:
             if err.id is None and message is not None and isinstance(message.id, str | int | float):
                 err.id = message.id
             name = str(message.method) if message is not None and isinstance(message.method, str) else scope["method"]
@@ -97,11 +97,11 @@ def _parsed(body: bytes) -> Message | None:
     """Return the message; None for an array, which one old version allows.
 
     Raises:
-        HttpError: 400, neither.
+        Refusal: 400, neither.
     """
     try:
         return parse(body)
     except JsonRpcError as err:
         if err.code == INVALID_REQUEST and body.lstrip()[:1] == b"[":
             return None
-        raise HttpError(400, err.code, str(err), id=err.id) from err
+        raise Refusal(400, err.code, str(err), id=err.id) from err

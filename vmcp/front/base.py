@@ -16,8 +16,8 @@ from vmcp.core.gateway import Gateway
 from vmcp.core.types import Outcome
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
-from vmcp.front.http import HttpError, RawHeaders, Scope, text
 from vmcp.front.settings import FrontSettings
+from vmcp.http.server.asgi import RawHeaders, Refusal, Scope, text
 from vmcp.observe.metrics import Metrics
 from vmcp.trace import TraceContext
 from vmcp.trace import parse as parse_trace
@@ -81,7 +81,7 @@ class Front:
         """Return who asks.
 
         Raises:
-            HttpError: 401 or 503, with the headers that the client needs.
+            Refusal: 401 or 503, with the headers that the client needs.
         """
         try:
             return await self.gateway.plan.authenticator.authenticate(raw)
@@ -94,7 +94,7 @@ class Front:
             if err.retry_after is not None:
                 headers.append((b"retry-after", str(err.retry_after).encode()))
             message = "authentication is required" if err.status == 401 else "authentication is not possible now"
-            raise HttpError(err.status, err.status, message, headers=headers) from err
+            raise Refusal(err.status, err.status, message, headers=headers) from err
 
     def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:
         """Return the client's headers that backends get."""
@@ -188,7 +188,7 @@ class Front:
         return "\n\n".join(f"## {name}\n{text}" for name, text in said.items())
 
 
-def rejected(err: HttpError) -> Outcome:
+def rejected(err: Refusal) -> Outcome:
     """Return the outcome of a request that was refused before it was understood."""
     return Outcome(error=err.error, verdict=Verdict.FAILURE if err.status < 500 else Verdict.ERROR)
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 from vmcp.backend.mirrored import mirrored_headers
 from vmcp.core.requests import Target
 from vmcp.core.snapshot import Route
-from vmcp.front.http import HttpError, RawHeaders, text
+from vmcp.http.server.asgi import RawHeaders, Refusal, text
 from vmcp.wire.jsonrpc import Message, RpcError, dumps, known_id
 from vmcp.wire.protocol import (
     HEADER_MISMATCH,
@@ -90,27 +90,27 @@ def read_envelope(headers: dict[bytes, bytes], message: Message) -> Params:
     """Return the params of a request whose envelope is whole.
 
     Raises:
-        HttpError: See the module.
+        Refusal: See the module.
     """
     request_id = known_id(message)
     try:
         params = _params.decode(message.params if message.params is not UNSET else b"{}")
     except msgspec.ValidationError as err:
-        raise HttpError(400, INVALID_PARAMS, f"invalid params: {err}", id=request_id) from err
+        raise Refusal(400, INVALID_PARAMS, f"invalid params: {err}", id=request_id) from err
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
-        raise HttpError(400, INVALID_PARAMS, "invalid params", id=request_id) from err
+        raise Refusal(400, INVALID_PARAMS, "invalid params", id=request_id) from err
     meta = params.meta
     if meta is UNSET or meta.version is UNSET or meta.capabilities is UNSET:
-        raise HttpError(
+        raise Refusal(
             400,
             INVALID_PARAMS,
             "invalid params: _meta must hold io.modelcontextprotocol/protocolVersion and .../clientCapabilities",
             id=request_id,
         )
     if bytes(meta.capabilities)[:1] != b"{":
-        raise HttpError(400, INVALID_PARAMS, "invalid params: clientCapabilities must be an object", id=request_id)
+        raise Refusal(400, INVALID_PARAMS, "invalid params: clientCapabilities must be an object", id=request_id)
     if meta.log_level is not UNSET and meta.log_level not in LOG_LEVELS:
-        raise HttpError(400, INVALID_PARAMS, "invalid params: unknown logLevel", id=request_id)
+        raise Refusal(400, INVALID_PARAMS, "invalid params: unknown logLevel", id=request_id)
     _check_headers(headers, message, params, meta.version)
     return params
 
@@ -136,17 +136,17 @@ def _check_headers(headers: dict[bytes, bytes], message: Message, params: Params
         raise _mismatch("mcp-name", raw, name, request_id)
 
 
-def unsupported(requested: str, request_id: str | float | None) -> HttpError:
+def unsupported(requested: str, request_id: str | float | None) -> Refusal:
     """Return the error for a version that is not spoken here."""
-    err = HttpError(400, UNSUPPORTED_VERSION, _UNSUPPORTED, id=request_id)
+    err = Refusal(400, UNSUPPORTED_VERSION, _UNSUPPORTED, id=request_id)
     data = {"supported": list(SUPPORTED_VERSIONS), "requested": requested}
     err.error = RpcError(UNSUPPORTED_VERSION, _UNSUPPORTED, Raw(dumps(data)))
     return err
 
 
-def _mismatch(header: str, found: str | None, expected: str, request_id: str | float | None) -> HttpError:
+def _mismatch(header: str, found: str | None, expected: str, request_id: str | float | None) -> Refusal:
     said = "is missing" if found is None else "differs from the body"
-    err = HttpError(400, HEADER_MISMATCH, f"header {header} {said}", id=request_id)
+    err = Refusal(400, HEADER_MISMATCH, f"header {header} {said}", id=request_id)
     data = {"header": header, "headerValue": found, "bodyValue": expected}
     err.error = RpcError(HEADER_MISMATCH, err.error.message, Raw(dumps(data)))
     return err

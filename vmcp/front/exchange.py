@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
-from vmcp.front.http import JSON, Receive, Send
+from vmcp.http.server.asgi import JSON, Receive, Send
 from vmcp.wire.sse import comment, encode
 
 SSE_HEADERS: Final = (

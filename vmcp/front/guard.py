@@ -14,8 +14,8 @@ from itertools import accumulate
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmcp.front.http import HttpError
 from vmcp.front.settings import FrontSettings
+from vmcp.http.server.asgi import Refusal
 
 MAX_BRACKETS: Final = 400_000
 """Opening and closing brackets of one body: counting more would hold up everybody else."""
@@ -29,12 +29,12 @@ def check_addressee(headers: dict[bytes, bytes], settings: FrontSettings) -> Non
     """Refuse a foreign Host or Origin.
 
     Raises:
-        HttpError: 403.
+        Refusal: 403.
     """
     if settings.loopback_only:
         host = headers.get(b"host", b"").decode("latin-1").strip()
         if _hostname(host) not in _LOOPBACK:
-            raise HttpError(403, -32600, "the Host header names another host")
+            raise Refusal(403, -32600, "the Host header names another host")
     origin = headers.get(b"origin")
     if origin is not None:
         _check_origin(origin.decode("latin-1").strip(), headers, settings)
@@ -53,7 +53,7 @@ def _check_origin(origin: str, headers: dict[bytes, bytes], settings: FrontSetti
             return
     elif _is_address(name) and parts.netloc == headers.get(b"host", b"").decode("latin-1").strip():
         return
-    raise HttpError(403, -32600, "the Origin header names a page that is not allowed here")
+    raise Refusal(403, -32600, "the Origin header names a page that is not allowed here")
 
 
 def _is_address(name: str) -> bool:
@@ -74,28 +74,28 @@ def check_post(headers: dict[bytes, bytes]) -> None:
     """Refuse a POST whose body is no JSON, or whose sender cannot read both forms of answer.
 
     Raises:
-        HttpError: 415 or 406.
+        Refusal: 415 or 406.
     """
     kind = headers.get(b"content-type", b"")
     if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
-        raise HttpError(415, -32600, "content-type must be application/json")
+        raise Refusal(415, -32600, "content-type must be application/json")
     accept = headers.get(b"accept", b"").lower()
     if b"application/json" in accept and b"text/event-stream" in accept:
         return
     if b"*/*" not in accept:
-        raise HttpError(406, -32600, "accept must list application/json and text/event-stream")
+        raise Refusal(406, -32600, "accept must list application/json and text/event-stream")
 
 
 def check_depth(body: bytes, limit: int) -> None:
     """Refuse JSON that is nested too deep: whoever decodes it further on may not survive it.
 
     Raises:
-        HttpError: 400.
+        Refusal: 400.
     """
     if body.count(b"[") + body.count(b"{") <= limit:
         return
     brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
     if len(brackets) > MAX_BRACKETS:
-        raise HttpError(400, -32600, "the JSON holds too many arrays and objects")
+        raise Refusal(400, -32600, "the JSON holds too many arrays and objects")
     if any(depth > limit for depth in accumulate(map(_STEP.__getitem__, brackets))):
-        raise HttpError(400, -32600, f"the JSON is nested deeper than {limit} levels")
+        raise Refusal(400, -32600, f"the JSON is nested deeper than {limit} levels")

@@ -18,10 +18,10 @@ from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
 from vmcp.front.exchange import EventWriter, Exchange
-from vmcp.front.http import HttpError, Receive, Send, answer, text
 from vmcp.front.legacy_call import PRIMED, LegacyCall, legacy_answer
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.streams import Stream
+from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
 from vmcp.wire.jsonrpc import (
     JsonRpcError,
     Message,
@@ -68,7 +68,7 @@ class LegacyFront:
         """Answer a POST; `message` is the parsed body, None where it is not a single message.
 
         Raises:
-            HttpError: See there.
+            Refusal: See there.
         """
         self._check_version(arrival)
         assert arrival.principal is not None
@@ -91,30 +91,30 @@ class LegacyFront:
         version = text(arrival.headers, b"mcp-protocol-version")
         if version is not None and version not in LEGACY_VERSIONS:
             supported = ", ".join(LEGACY_VERSIONS)
-            raise HttpError(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
+            raise Refusal(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
 
     def _session(self, arrival: Arrival, request_id: Any = None) -> LegacySession:
         """Return the session that a request names.
 
         Raises:
-            HttpError: 400 without an id, 404 for an id that is not (or no longer) this caller's.
+            Refusal: 400 without an id, 404 for an id that is not (or no longer) this caller's.
         """
         session_id = text(arrival.headers, b"mcp-session-id")
         assert arrival.principal is not None
         if not session_id:
-            raise HttpError(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
+            raise Refusal(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
         session = self.store.find(session_id, arrival.principal)
         if session is None:
-            raise HttpError(404, SESSION_NOT_FOUND, "session not found", id=request_id)
+            raise Refusal(404, SESSION_NOT_FOUND, "session not found", id=request_id)
         return session
 
     async def _initialize(self, arrival: Arrival, message: Message, send: Send) -> None:
         if b"mcp-session-id" in arrival.headers:
-            raise HttpError(400, INVALID_REQUEST, "the session is already initialized", id=known_id(message))
+            raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=known_id(message))
         params = fields(decode_params(message.params))
         asked = loads_str(params.get("protocolVersion"))
         if asked is None:
-            raise HttpError(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=known_id(message))
+            raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=known_id(message))
         capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
         info = params.get("clientInfo")
         version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
@@ -151,7 +151,7 @@ class LegacyFront:
     ) -> None:
         request_id = known_id(message)
         if session.active >= self._front.settings.max_inflight:
-            raise HttpError(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
+            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
         exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
         call = LegacyCall(session, exchange)
         method = str(message.method)
@@ -257,19 +257,19 @@ class LegacyFront:
         """Answer an array of messages, each as if it had come alone; what belongs to no answer takes the own stream.
 
         Raises:
-            HttpError: 400 where the session's version has no batches.
+            Refusal: 400 where the session's version has no batches.
         """
         if session.version != BATCHING:
-            raise HttpError(400, INVALID_REQUEST, "JSON-RPC batches are not supported in this protocol version")
+            raise Refusal(400, INVALID_REQUEST, "JSON-RPC batches are not supported in this protocol version")
         try:
             raws = msgspec.json.decode(body, type=list[Raw])
             messages = [parse(raw) for raw in raws]
         except (msgspec.DecodeError, JsonRpcError) as err:
-            raise HttpError(400, INVALID_REQUEST, "the batch holds something that is no message") from err
+            raise Refusal(400, INVALID_REQUEST, "the batch holds something that is no message") from err
         if not messages or len(messages) > self._front.settings.max_batch:
-            raise HttpError(400, INVALID_REQUEST, "the batch is empty or too long")
+            raise Refusal(400, INVALID_REQUEST, "the batch is empty or too long")
         if any(message.method == INITIALIZE for message in messages):
-            raise HttpError(400, INVALID_REQUEST, "initialize must not be part of a batch")
+            raise Refusal(400, INVALID_REQUEST, "initialize must not be part of a batch")
         answers = [
             answer
             for answer in await asyncio.gather(*(self._of_batch(arrival, session, message) for message in messages))
@@ -297,10 +297,10 @@ class LegacyFront:
         """Open the session's own stream, or take up the stream that `Last-Event-ID` names.
 
         Raises:
-            HttpError: See there.
+            Refusal: See there.
         """
         if b"text/event-stream" not in arrival.headers.get(b"accept", b"").lower():
-            raise HttpError(406, INVALID_REQUEST, "accept must list text/event-stream")
+            raise Refusal(406, INVALID_REQUEST, "accept must list text/event-stream")
         self._check_version(arrival)
         session = self._session(arrival)
         stream, after = session.streams.own, None
@@ -336,7 +336,7 @@ class LegacyFront:
         """End a session.
 
         Raises:
-            HttpError: See there.
+            Refusal: See there.
         """
         self._check_version(arrival)
         session = self._session(arrival)
@@ -345,7 +345,7 @@ class LegacyFront:
         self._front.record(arrival, Era.LEGACY, "DELETE", Outcome(), 200, session_id=session.id, kind=kind)
         await answer(send, 200, b"", ())
 
-    def reject(self, arrival: Arrival, err: HttpError, method: str) -> None:
+    def reject(self, arrival: Arrival, err: Refusal, method: str) -> None:
         """Record a request that was refused."""
         self._front.record(arrival, Era.LEGACY, method, rejected(err), err.status)
 

@@ -23,8 +23,8 @@ from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, 
 from vmcp.front.convert import UNCACHED, error_to_modern, to_modern
 from vmcp.front.envelope import Meta, Params, check_mirrored, read_envelope
 from vmcp.front.exchange import EventWriter, Exchange
-from vmcp.front.http import HttpError, Receive, Send, answer
 from vmcp.front.listen import Listener, read_filter
+from vmcp.http.server.asgi import Receive, Refusal, Send, answer
 from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.wire.jsonrpc import Message, RequestId, RpcError, dumps, error_response, known_id, notification, response
 from vmcp.wire.protocol import (
@@ -80,10 +80,10 @@ class ModernFront:
         """Answer a POST; `message` is None where the body is not a single message.
 
         Raises:
-            HttpError: See there.
+            Refusal: See there.
         """
         if message is None or message.is_response:
-            raise HttpError(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
+            raise Refusal(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
         if message.is_notification:
             # There is nothing a notification of this era could do; refusing it would help nobody.
             self._front.record(arrival, Era.MODERN, str(message.method), Outcome(), 202)
@@ -195,9 +195,9 @@ class ModernFront:
         request_id = known_id(message)
         wanted = read_filter(decode_params(message.params))
         if wanted is None or request_id is None:
-            raise HttpError(400, INVALID_PARAMS, "invalid params: 'notifications' must be an object", id=request_id)
+            raise Refusal(400, INVALID_PARAMS, "invalid params: 'notifications' must be an object", id=request_id)
         if len(self._listeners) >= self._front.settings.max_listens:
-            raise HttpError(503, INTERNAL_ERROR, "too many listen streams", id=request_id)
+            raise Refusal(503, INTERNAL_ERROR, "too many listen streams", id=request_id)
         assert params.meta is not UNSET
         listener = Listener(self._front.gateway, self._caller(arrival, params.meta), request_id, wanted)
         self._listeners.add(listener)
@@ -219,7 +219,7 @@ class ModernFront:
             await writer.finish()
             await listener.close()
 
-    def reject(self, arrival: Arrival, err: HttpError, method: str) -> None:
+    def reject(self, arrival: Arrival, err: Refusal, method: str) -> None:
         """Record a request that was refused."""
         self._front.record(arrival, Era.MODERN, method, rejected(err), err.status, request_id=err.id)
 

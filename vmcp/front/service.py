@@ -15,8 +15,8 @@ import orjson
 
 from vmcp.backend.interface import Backend, Circuit, Health
 from vmcp.core.gateway import Gateway
-from vmcp.front.http import JSON, Send, answer
 from vmcp.front.settings import FrontSettings
+from vmcp.http.server.asgi import JSON, Send, answer
 
 READY_WAIT = 5.0
 """Seconds after the start that readiness waits for backends that were never heard."""

@@ -1,1 +1,1 @@
-"""The HTTP/1.1 client towards backends: pools, TLS, limits and timeouts behind one method."""
+"""HTTP/1.1 at both ends of the gateway: `server` faces clients, `client` faces backends. Neither knows the other."""

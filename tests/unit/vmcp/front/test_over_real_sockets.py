@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import vmcp.front.protocol as guarded
+import vmcp.http.server.protocol as guarded
 from vmcp.backend.interface import Reply
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import NoAuthSettings, Settings

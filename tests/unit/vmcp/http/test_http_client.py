@@ -10,17 +10,18 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from vmcp.http.client import Client, parse_origin
-from vmcp.http.pool import Origin
-from vmcp.http.types import (
+from vmcp.http.client import (
     BadRequest,
     BadResponse,
+    Client,
     ConnectError,
     ConnectionLost,
     HttpError,
     HttpTimeout,
     Limits,
+    Origin,
     ResponseTooLarge,
+    parse_origin,
 )
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -139,7 +140,7 @@ async def test_a_connection_that_its_server_may_be_closing_is_not_used(
             await peer.send(b"HTTP/1.1 200 OK\r\n" + said + b"content-length: 0\r\n\r\n")
 
     now = [1000.0]
-    monkeypatch.setattr("vmcp.http.pool.monotonic", lambda: now[0])
+    monkeypatch.setattr("vmcp.http.client.pool.monotonic", lambda: now[0])
     client = client_of(await scripted.start(handler))
     await client.send("POST", "/", [], b"x", timeout=5)
     now[0] += idle

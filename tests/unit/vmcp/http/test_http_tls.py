@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from vmcp.http.client import Client
-from vmcp.http.pool import Origin
-from vmcp.http.tls import BundlePathError, Trust, check_bundle_path, system_context
-from vmcp.http.types import ConnectError
+from vmcp.http.client import BundlePathError, Client, ConnectError, Origin, Trust
+from vmcp.http.client.tls import check_bundle_path, system_context
 
 
 def server_context(ca: trustme.CA, host: str = "remote.example") -> ssl.SSLContext:

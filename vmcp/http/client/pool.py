@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from vmcp.http.connection import Connection
-from vmcp.http.tls import Trust
-from vmcp.http.types import ConnectError, HttpTimeout, Limits
+from vmcp.http.client.connection import Connection
+from vmcp.http.client.errors import ConnectError, HttpTimeout
+from vmcp.http.client.tls import Trust
+from vmcp.http.client.types import Limits
 
 _LOOK_AFTER = 0.001
 """Seconds of idleness after which a connection is looked at before use: a poll(2) costs about a microsecond."""

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from vmcp.http.types import HttpError, HttpTimeout
+from vmcp.http.client.errors import HttpError, HttpTimeout
 
-if TYPE_CHECKING:
-    from vmcp.http.connection import Connection
+
+class Source(Protocol):
+    """What a stream needs of the connection that feeds it."""
+
+    def pause_reading(self) -> None:
+        """Let the sender wait."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Take bytes again."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
 
 
 class Stream:
@@ -30,8 +43,8 @@ class Stream:
         "_waiter",
     )
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, high_water: int) -> None:
-        self._connection: Connection | None = connection
+    def __init__(self, connection: Source, loop: asyncio.AbstractEventLoop, high_water: int) -> None:
+        self._connection: Source | None = connection
         self._loop = loop
         self._high = high_water
         self._chunks: deque[bytes] = deque()

@@ -22,7 +22,7 @@ _SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-
 """Headers that must not come twice: readers would disagree about which one counts."""
 
 
-class HttpError(Exception):
+class Refusal(Exception):  # noqa: N818  what it is, not what went wrong
     """A request that ends before it is understood.
 
     Attributes:
@@ -56,7 +56,7 @@ def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
     """Return the headers by lower-case name. Repeated ones are joined by commas, as RFC 9110 (5.3) reads them.
 
     Raises:
-        HttpError: A header that must be single came twice.
+        Refusal: A header that must be single came twice.
     """
     headers = dict(raw)
     if len(headers) != len(raw):
@@ -65,7 +65,7 @@ def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
             if name in headers:
                 if name in _SINGLE:
                     code = -32020 if name.startswith(b"mcp-") else -32600
-                    raise HttpError(400, code, f"header {name.decode('latin-1')} came twice")
+                    raise Refusal(400, code, f"header {name.decode('latin-1')} came twice")
                 headers[name] += b", " + value
             else:
                 headers[name] = value
@@ -82,7 +82,7 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
     """Return the whole body.
 
     Raises:
-        HttpError: It is longer than `limit` bytes (413), or its announced length is no number (400).
+        Refusal: It is longer than `limit` bytes (413), or its announced length is no number (400).
         Disconnected: The client went away.
     """
     if _announced(headers) > limit:
@@ -119,7 +119,7 @@ def _announced(headers: dict[bytes, bytes]) -> int:
     if announced is None:
         return 0
     if not announced.strip().isdigit():
-        raise HttpError(400, -32600, "content-length is not a number")
+        raise Refusal(400, -32600, "content-length is not a number")
     return int(announced)
 
 
@@ -138,8 +138,8 @@ async def _discard(receive: Receive) -> None:
                 left -= len(message.get("body", b""))
 
 
-def _too_large(limit: int) -> HttpError:
-    return HttpError(413, -32600, f"the body is longer than {limit} bytes", headers=[(b"connection", b"close")])
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, -32600, f"the body is longer than {limit} bytes", headers=[(b"connection", b"close")])
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:
@@ -149,7 +149,7 @@ async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[b
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer_error(send: Send, err: HttpError, *, null_id: bool = False) -> None:
+async def answer_error(send: Send, err: Refusal, *, null_id: bool = False) -> None:
     """Send a JSON-RPC error; `null_id` writes an unknown id as null, as the legacy era has it."""
     body = error_response(err.id, err.error, omit_id=not null_id)
     await answer(send, err.status, body, (JSON, *err.headers))

@@ -18,7 +18,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from vmcp.front.cycle import Cycle
+from vmcp.http.server.cycle import Cycle
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all headers."""
@@ -151,11 +151,11 @@ class GuardedProtocol(asyncio.Protocol):
     # --- for cycles ---
 
     def may_write(self) -> asyncio.Future[None] | None:
-        """See `vmcp.front.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.Connection`."""
         return None if self._drained is None else asyncio.shield(self._drained)
 
     def may_read(self, *, more: bool) -> None:
-        """See `vmcp.front.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.Connection`."""
         if more is self._reading or self.transport.is_closing():
             return
         self._reading = more
@@ -165,7 +165,7 @@ class GuardedProtocol(asyncio.Protocol):
             self.transport.pause_reading()
 
     def answered(self) -> None:
-        """See `vmcp.front.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.Connection`."""
         if self.transport.is_closing():
             return
         if self._waiting:

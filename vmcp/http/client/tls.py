@@ -10,7 +10,7 @@ import contextlib
 import ssl
 from pathlib import Path, PurePosixPath
 
-from vmcp.http.types import ConnectError
+from vmcp.http.client.errors import ConnectError
 
 _system: ssl.SSLContext | None = None
 _LOOK_EVERY = 1.0

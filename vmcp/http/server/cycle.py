@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from vmcp.front.http import JSON, Scope
+from vmcp.http.server.asgi import JSON, Scope
 
 log = structlog.get_logger(__name__)
 

@@ -11,10 +11,11 @@ from time import monotonic
 from typing import Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
-from vmcp.http.connection import Connection
-from vmcp.http.pool import Origin, Pool
-from vmcp.http.tls import Trust
-from vmcp.http.types import BadRequest, BadResponse, ConnectionLost, Headers, Limits, Response
+from vmcp.http.client.connection import Connection
+from vmcp.http.client.errors import BadRequest, BadResponse, ConnectionLost
+from vmcp.http.client.pool import Origin, Pool
+from vmcp.http.client.tls import Trust
+from vmcp.http.client.types import Headers, Limits, Response
 from vmcp.wire.protocol import HeaderError, check_header, is_token
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

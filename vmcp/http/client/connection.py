@@ -13,8 +13,9 @@ from typing import cast
 
 import httptools
 
-from vmcp.http.stream import Stream
-from vmcp.http.types import BadResponse, ConnectionLost, HttpError, HttpTimeout, Limits, Response, ResponseTooLarge
+from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
+from vmcp.http.client.stream import Stream
+from vmcp.http.client.types import Limits, Response
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256

@@ -1,0 +1,39 @@
+"""The HTTP/1.1 client of a backend: pools, TLS, limits and deadlines behind one method.
+
+From the bottom: `errors`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
+"""
+
+from vmcp.http.client.client import Client, HttpClient, parse_origin
+from vmcp.http.client.errors import (
+    BadRequest,
+    BadResponse,
+    ConnectError,
+    ConnectionLost,
+    HttpError,
+    HttpTimeout,
+    ResponseTooLarge,
+)
+from vmcp.http.client.pool import Origin
+from vmcp.http.client.stream import Stream
+from vmcp.http.client.tls import BundlePathError, Trust
+from vmcp.http.client.types import Headers, Limits, Response
+
+__all__ = [
+    "BadRequest",
+    "BadResponse",
+    "BundlePathError",
+    "Client",
+    "ConnectError",
+    "ConnectionLost",
+    "Headers",
+    "HttpClient",
+    "HttpError",
+    "HttpTimeout",
+    "Limits",
+    "Origin",
+    "Response",
+    "ResponseTooLarge",
+    "Stream",
+    "Trust",
+    "parse_origin",
+]
