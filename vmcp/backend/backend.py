@@ -11,7 +11,6 @@ import structlog
 from vmcp.auth.interface import OutgoingAuth, Principal
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.breaker import Breaker
-from vmcp.backend.classify import classify
 from vmcp.backend.errors import BackendTimeout
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.health import HealthKeeper
@@ -24,9 +23,10 @@ from vmcp.backend.interface import (
     Kind,
     SessionSpec,
 )
-from vmcp.backend.mirrored import mirror_of
 from vmcp.backend.model import Era
-from vmcp.backend.modern import ModernCaller
+from vmcp.backend.modern.calls import ModernCaller
+from vmcp.backend.modern.discover import classify
+from vmcp.backend.modern.mirrored import mirror_of
 from vmcp.backend.monitor import Monitor
 from vmcp.backend.personal import PersonalCatalogues
 from vmcp.backend.session import Session

@@ -9,12 +9,12 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from vmcp.backend.classify import ttl_of
 from vmcp.backend.errors import BackendProtocolError
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Item, Kind, Reply
-from vmcp.backend.mirrored import InvalidMirrorError, mirror_of
 from vmcp.backend.model import Era
+from vmcp.backend.modern.discover import ttl_of
+from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
 from vmcp.wire.protocol import METHOD_NOT_FOUND, PROMPTS_LIST, RESOURCES_LIST, TEMPLATES_LIST, TOOLS_LIST
 

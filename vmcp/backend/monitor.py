@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.classify import classify
 from vmcp.backend.errors import BackendAuthFailed, BackendError
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
-from vmcp.backend.listen import Listener
 from vmcp.backend.model import Era
+from vmcp.backend.modern.discover import classify
+from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.shelf import KINDS, fetch_catalogue, fresh_for, kinds_of
 from vmcp.wire.protocol import PING

@@ -14,9 +14,9 @@ from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable, CircuitOpen
 from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
-from vmcp.backend.legacy import LegacyOptions, LegacySession
-from vmcp.backend.listen import Listener
+from vmcp.backend.legacy.session import LegacyOptions, LegacySession
 from vmcp.backend.model import Era
+from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.settings import HeaderList
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, loads_str
 from vmcp.wire.protocol import (

@@ -10,6 +10,9 @@ from vmcp.http.client import HttpError, Stream
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.sse import Event, SseError, SseParser
 
+OPEN_TIMEOUT = 3600.0
+"""Seconds for the head of a standing stream: a server may hold it back until it has something to say."""
+
 LINGER = 1.0
 """Seconds that the end of a stream may take after its last message, before its connection is given up."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vmcp.backend.interface import Item, Kind
-from vmcp.backend.mirrored import InvalidMirrorError, Mirror, mirror_of
+from vmcp.backend.modern.mirrored import InvalidMirrorError, Mirror, mirror_of
 from vmcp.core.items import KEY_FIELD, member, replace_members
 from vmcp.core.naming import Claim, Naming, name_prompts, name_tools
 from vmcp.core.rules import AggregationRules, Override

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.backend.mirrored import mirrored_headers
+from vmcp.backend.modern.mirrored import mirrored_headers
 from vmcp.core.requests import Target
 from vmcp.core.snapshot import Route
 from vmcp.http.server.asgi import RawHeaders, Refusal, text

@@ -25,7 +25,7 @@ from vmcp.backend.interface import (
     SessionSpec,
 )
 from vmcp.backend.meta import legacy_params, modern_params
-from vmcp.backend.mirrored import InvalidMirrorError, mirror_of, mirrored_headers
+from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of, mirrored_headers
 from vmcp.trace import TraceContext
 
 MODERN = "2026-07-28"

@@ -8,17 +8,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.channel import StreamableChannel
 from vmcp.backend.errors import BackendError
-from vmcp.backend.inbox import Inbox
-from vmcp.backend.streams import MessageStream
+from vmcp.backend.legacy.inbox import Inbox
+from vmcp.backend.legacy.streamable import StreamableChannel
+from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import Wire
 from vmcp.http.client import Response
 
 log = structlog.get_logger(__name__)
-
-OPEN_TIMEOUT = 3600.0
-"""Seconds for the head of the stream: a server may hold it back until it has something to say."""
 
 _PASSING = frozenset({408, 425, 429})
 

@@ -15,12 +15,11 @@ from msgspec import UNSET, Raw
 from vmcp.auth.interface import Principal
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
-from vmcp.backend.getstream import OPEN_TIMEOUT
 from vmcp.backend.interface import Call
 from vmcp.backend.meta import modern_params
-from vmcp.backend.modern import ModernCaller
+from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
-from vmcp.backend.streams import MessageStream
+from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import Response
 from vmcp.wire import jsonrpc

@@ -18,8 +18,8 @@ from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
 from vmcp.backend.handshake import WrongEra
 from vmcp.backend.interface import Call, InputRequired, Reply, RpcFault
 from vmcp.backend.meta import modern_params
-from vmcp.backend.mirrored import Mirror, mirrored_headers
 from vmcp.backend.model import Era
+from vmcp.backend.modern.mirrored import Mirror, mirrored_headers
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire

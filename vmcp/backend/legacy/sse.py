@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import SessionLost, message_of
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
-from vmcp.backend.inbox import ActiveCall, Inbox
+from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire

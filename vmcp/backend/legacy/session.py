@@ -14,15 +14,15 @@ import structlog
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import SessionLost, reply_of
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.channel import StreamableChannel
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
-from vmcp.backend.getstream import GetStream
 from vmcp.backend.handshake import Handshake, WrongEra, initialize_params, read_initialize
-from vmcp.backend.inbox import ActiveCall, Inbox
 from vmcp.backend.interface import Call, Reply, SessionSpec
+from vmcp.backend.legacy.getstream import GetStream
+from vmcp.backend.legacy.inbox import ActiveCall, Inbox
+from vmcp.backend.legacy.sse import SseChannel
+from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
 from vmcp.backend.model import Era
-from vmcp.backend.sse_channel import SseChannel
 from vmcp.backend.wire import Wire
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import dumps, fields, loads_str

@@ -17,7 +17,7 @@ from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Call
 from vmcp.backend.meta import modern_params
 from vmcp.backend.model import Era
-from vmcp.backend.modern import ModernCaller, supported_versions
+from vmcp.backend.modern.calls import ModernCaller, supported_versions
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.wire import POST_HEADERS
 from vmcp.wire import jsonrpc
