@@ -23,6 +23,7 @@ from vmcp.wire.protocol import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
     PING,
+    RESOURCE_UPDATED,
     RESOURCES_SUBSCRIBE,
     RESOURCES_UNSUBSCRIBE,
     SET_LEVEL,
@@ -240,13 +241,13 @@ class Session:
         return listener
 
     def _updated(self, method: str, params: bytes) -> None:
-        if self._spec.events is not None:
+        if self._spec.events is not None and method == RESOURCE_UPDATED:
             self._spec.events.notification(self._backend.name, method, params)
 
     def _after_gap(self) -> None:
         """Nothing is replayed, so each resource may have changed meanwhile."""
         for uri in sorted(self._uris):
-            self._updated("notifications/resources/updated", dumps({"uri": uri}))
+            self._updated(RESOURCE_UPDATED, dumps({"uri": uri}))
 
 
 async def ask_once(session: Session, method: str, params: bytes, timeout: float, *, headers: HeaderList = ()) -> Reply:

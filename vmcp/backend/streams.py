@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
-from vmcp.backend.errors import BackendProtocolError
+from vmcp.backend.allowance import LINE
+from vmcp.backend.errors import BackendProtocolError, BackendTimeout
 from vmcp.backend.wire import Wire
 from vmcp.http.client import HttpError, Stream
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
@@ -56,6 +58,7 @@ class MessageStream:
                 if chunk is None:
                     return None
                 self._events.extend(self._parser.feed(chunk))
+                await self.pay((chunk.count(b"\n") + chunk.count(b"\r")) * LINE)
             except HttpError as err:
                 raise self._wire.translate(err) from err
             except SseError as err:
@@ -80,10 +83,28 @@ class MessageStream:
             if not event.data or event.event not in {"message", ""}:
                 continue
             try:
-                return parse(event.data)
+                message = parse(event.data)
             except JsonRpcError as err:
                 self._stream.close()
                 raise BackendProtocolError(self._wire.name, f"an event of the stream is no message: {err}") from err
+            if not message.is_response:
+                await self.pay(1)
+            return message
+
+    async def pay(self, messages: float) -> None:
+        """Charge the backend for what it sent unasked; wait when it sends more than it may.
+
+        Raises:
+            BackendTimeout: The deadline passed meanwhile.
+        """
+        wait = self._wire.allowance.spend(messages)
+        if not wait:
+            return
+        await asyncio.sleep(wait)
+        deadline = self.deadline
+        if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+            self._stream.close()
+            raise BackendTimeout(self._wire.name, "sent too much else before the answer")
 
     def close(self) -> None:
         """Give up the rest. Ends the connection, which a modern server takes as a cancellation."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from vmcp.auth.interface import AuthUnavailable, OutgoingAuth, Principal
+from vmcp.backend.allowance import Allowance
 from vmcp.backend.errors import (
     BackendAuthFailed,
     BackendError,
@@ -52,12 +53,14 @@ class Wire:
         name: The backend's.
         url: As configured.
         target: Path and query of the MCP endpoint.
+        allowance: What the backend's streams may still cost.
     """
 
     def __init__(self, settings: BackendSettings, client: HttpClient, auth: OutgoingAuth, target: str) -> None:
         self.name = settings.name
         self.url = settings.url
         self.target = target
+        self.allowance = Allowance(settings.name)
         self._client = client
         self._auth = auth
         self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))

@@ -75,7 +75,7 @@ class GetStream:
             while (message := await stream.message()) is not None:
                 self._backoff.reset()
                 if not message.is_response:
-                    self._inbox.take(message, None)
+                    await self._inbox.take(message, None)
         except BackendError as err:
             log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
         finally:

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 from msgspec import UNSET
 
-from vmcp.backend.errors import BackendError
+from vmcp.backend.errors import BackendError, BackendTimeout
 from vmcp.backend.interface import Call, RpcFault, SessionEvents
 from vmcp.backend.meta import replace_token
 from vmcp.wire import jsonrpc
@@ -35,7 +35,9 @@ log = structlog.get_logger(__name__)
 
 _SEVERITY = {level: number for number, level in enumerate(LOG_LEVELS)}
 MAX_QUESTIONS = 64
-"""Requests of one backend that may be open at a time in one session."""
+"""Questions of one backend that clients may be thinking about at a time, in one session."""
+MAX_ANSWERS = 16
+"""Answers of one session that may be on their way to the backend; while there are so many, nothing is read from it."""
 
 
 class HasDeadline(Protocol):
@@ -68,6 +70,11 @@ class ActiveCall:
         """Let `waits` enforce the deadline from now on."""
         self.waits = waits
         waits.deadline = None if self._questions else self.deadline
+
+    @property
+    def paused(self) -> bool:
+        """The clock stands still."""
+        return self._questions > 0
 
     def pause(self) -> None:
         """Stop the clock: the client is being asked."""
@@ -114,16 +121,25 @@ class Inbox:
         self._post = post
         self._listener = on_notification
         self._tasks: dict[RequestId, asyncio.Task[None]] = {}
+        self._thinking: set[RequestId] = set()
+        self._moved = asyncio.Event()
 
     def end(self, id_: RequestId) -> None:
         """A call is over: nobody needs the answers to its questions any more."""
         for task in tuple(self.active.pop(id_).tasks):
             task.cancel()
 
-    def take(self, message: Message, owner: ActiveCall | None) -> None:
-        """Take a message that is no response; `owner` is the call on whose stream it came."""
+    async def take(self, message: Message, owner: ActiveCall | None) -> None:
+        """Take a message that is no response; `owner` is the call on whose stream it came.
+
+        Returns when there is room for the next one: a backend that asks faster than it takes answers is read slowly.
+
+        Raises:
+            BackendTimeout: The owner's deadline passed meanwhile.
+        """
         if message.is_request:
             self._question(message, owner)
+            await self._room(owner)
         elif message.is_notification:
             self._notification(message, owner)
 
@@ -165,10 +181,26 @@ class Inbox:
             log.info("a question with the id of an open one was dropped", backend=self._backend)
             return
         task = self._tasks[id_] = asyncio.get_running_loop().create_task(self._reply(id_, message, owner))
-        task.add_done_callback(lambda _: self._tasks.pop(id_, None))
+        task.add_done_callback(lambda _: self._over(id_))
         if owner is not None:
             owner.tasks.add(task)
             task.add_done_callback(owner.tasks.discard)
+
+    def _over(self, id_: RequestId) -> None:
+        self._tasks.pop(id_, None)
+        self._moved.set()
+
+    async def _room(self, owner: ActiveCall | None) -> None:
+        """Wait until few enough answers are on their way; questions that people think about do not count."""
+        while len(self._tasks) - len(self._thinking) > MAX_ANSWERS:
+            loop = asyncio.get_running_loop()
+            self._moved.clear()
+            try:
+                async with asyncio.timeout_at(None if owner is None or owner.paused else owner.deadline):
+                    await self._moved.wait()
+            except TimeoutError:
+                if owner is not None and not owner.paused and loop.time() >= owner.deadline:
+                    raise BackendTimeout(self._backend, "asks faster than it takes answers") from None
 
     def _withdrawn(self, params: bytes) -> None:
         """The backend no longer wants an answer."""
@@ -181,7 +213,7 @@ class Inbox:
         assert isinstance(message.method, str)
         params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
         try:
-            body = jsonrpc.response(id_, await self._ask(message.method, params, owner))
+            body = jsonrpc.response(id_, await self._ask(id_, message.method, params, owner))
         except RpcFault as fault:
             body = jsonrpc.error_response(id_, fault.error)
         except Exception:
@@ -192,13 +224,22 @@ class Inbox:
         except BackendError as err:
             log.info("an answer did not reach the backend", backend=self._backend, category=err.category)
 
-    async def _ask(self, method: str, params: bytes, owner: ActiveCall | None) -> bytes:
+    async def _ask(self, id_: RequestId, method: str, params: bytes, owner: ActiveCall | None) -> bytes:
         if method == PING:
             return jsonrpc.EMPTY
         if method not in SERVER_REQUESTS:
             raise RpcFault(RpcError(METHOD_NOT_FOUND, f"no such method: {method[:64]}"))
-        if len(self._tasks) > MAX_QUESTIONS:
+        if len(self._thinking) >= MAX_QUESTIONS:
             raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions at a time"))
+        self._thinking.add(id_)
+        self._moved.set()
+        try:
+            return await self._put(method, params, owner)
+        finally:
+            self._thinking.discard(id_)
+
+    async def _put(self, method: str, params: bytes, owner: ActiveCall | None) -> bytes:
+        """Put a question to the client that it is meant for."""
         if owner is not None and owner.call.bridge is not None:
             owner.pause()
             try:

@@ -165,7 +165,7 @@ class SseChannel:
         try:
             while (event := await stream.event()) is not None:
                 if event.event == "message" and event.data:
-                    self._take(parse(event.data))
+                    await self._take(stream, parse(event.data))
         except BackendError as err:
             error = err
         except JsonRpcError as err:
@@ -178,9 +178,10 @@ class SseChannel:
                     waiter.future.set_exception(error)
             self._on_lost()
 
-    def _take(self, message: Message) -> None:
+    async def _take(self, stream: MessageStream, message: Message) -> None:
         if not message.is_response:
-            self._inbox().take(message, None)
+            await stream.pay(1)
+            await self._inbox().take(message, None)
             return
         waiter = None if not isinstance(message.id, int) else self._waiting.get(message.id)
         if waiter is not None and not waiter.future.done():

@@ -120,6 +120,7 @@ class StreamableChannel:
             try:
                 found = await self._until_response(stream, id_, active)
             except BackendTimeout:
+                stream.close()
                 raise
             except BackendError:
                 if (stream.last_id or last_id) is None:
@@ -142,7 +143,7 @@ class StreamableChannel:
                     stream.finish()
                     return message
                 continue
-            self._inbox().take(message, active)
+            await self._inbox().take(message, active)
         return None
 
     async def _resume(self, last_id: str, retry: float | None, active: ActiveCall) -> Response:

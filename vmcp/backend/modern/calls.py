@@ -16,8 +16,8 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.answers import message_of, reply_of
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
 from vmcp.backend.handshake import WrongEra
-from vmcp.backend.interface import Call, InputRequired, Reply, RpcFault
-from vmcp.backend.meta import modern_params
+from vmcp.backend.interface import Call, InputRequired, NotificationSink, Reply, RpcFault
+from vmcp.backend.meta import modern_params, progress_token
 from vmcp.backend.model import Era
 from vmcp.backend.modern.mirrored import Mirror, mirrored_headers
 from vmcp.backend.settings import HeaderList
@@ -26,7 +26,18 @@ from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import Response
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
-from vmcp.wire.protocol import H_METHOD, H_NAME, H_VERSION, INPUT_METHODS, MODERN, NAME_OF, TOOLS_CALL, encode_value
+from vmcp.wire.protocol import (
+    H_METHOD,
+    H_NAME,
+    H_VERSION,
+    INPUT_METHODS,
+    MESSAGE,
+    MODERN,
+    NAME_OF,
+    PROGRESS,
+    TOOLS_CALL,
+    encode_value,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -203,12 +214,29 @@ class ModernCaller:
                     if message.id == id_ or message.id is None:
                         stream.finish()
                         return message
-                elif message.is_notification and call.sink is not None and isinstance(message.method, str):
-                    call.sink(message.method, jsonrpc.EMPTY if message.params is UNSET else bytes(message.params))
+                elif message.is_notification and call.sink is not None:
+                    _pass_on(message, call, call.sink)
         except asyncio.CancelledError:
             stream.close()
             raise
         raise BackendUnavailable(self._wire.name, "the stream ended without the answer")
+
+
+def _pass_on(message: Message, call: Call, sink: NotificationSink) -> None:
+    """Pass on what may come on a request's own stream: log messages, and progress under the request's own token."""
+    params = jsonrpc.EMPTY if message.params is UNSET else bytes(message.params)
+    if message.method == PROGRESS:
+        wanted, said = progress_token(call.params), fields(params).get("progressToken")
+        if wanted is None or said is None or not _equal(wanted, bytes(said)):
+            return
+    elif message.method != MESSAGE:
+        return
+    sink(message.method, params)
+
+
+def _equal(one: bytes, other: bytes) -> bool:
+    """Whether two raw JSON values are the same, however they are spelled."""
+    return one == other or bool(msgspec.json.decode(one) == msgspec.json.decode(other))
 
 
 async def _answers(backend: str, call: Call, asked: InputRequired) -> bytes:

@@ -1,0 +1,190 @@
+"""What a backend's own stream may cost: questions, pings, line ends, notifications, and whose they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.unit.vmcp.backend.conftest import until
+from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
+from vmcp.backend.errors import BackendTimeout
+from vmcp.backend.interface import Call, SessionSpec
+from vmcp.backend.legacy.inbox import MAX_ANSWERS, MAX_QUESTIONS
+from vmcp.wire.protocol import MESSAGE, PROGRESS
+
+
+def call(timeout: float = 5.0, **members) -> Call:
+    return Call(method="tools/call", params=b'{"name":"echo","arguments":{}}', timeout=timeout, **members)
+
+
+def ping(number: int) -> str:
+    return json.dumps({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping", "params": {"pad": "x" * 100}})
+
+
+async def test_a_backend_that_takes_no_answers_is_no_longer_read(server, backend_of) -> None:
+    """Nothing is kept of a flood beyond a handful of answers that wait to be taken."""
+    sent = 0
+    silent = asyncio.Event()
+
+    async def flood(request) -> None:
+        nonlocal sent
+        await request.peer.stream()
+        while True:
+            await asyncio.wait_for(request.peer.event(ping(sent)), 10)
+            sent += 1
+
+    async def deaf(request) -> None:
+        await silent.wait()
+
+    server.on["tools/call"] = flood
+    server.on[""] = deaf
+    session = backend_of(server.url).open(SessionSpec())
+    before = len(asyncio.all_tasks())
+    running = asyncio.create_task(session.call(call()))
+    await until(lambda: len(server.posts("")) >= MAX_ANSWERS)
+    seen = -1
+    while sent != seen:  # the sockets between us fill up, then nothing moves
+        seen = sent
+        await asyncio.sleep(0.1)
+    assert len(asyncio.all_tasks()) - before < 4 * MAX_ANSWERS
+    assert len(server.posts("")) <= MAX_ANSWERS + 1
+    running.cancel()
+    silent.set()
+    await session.close()
+    server.failures.clear()  # its writer was stopped in the middle of a flood
+
+
+async def test_a_call_whose_backend_only_asks_ends_at_its_deadline(server, backend_of) -> None:
+    async def flood(request) -> None:
+        await request.peer.stream()
+        for number in range(4 * MAX_ANSWERS):
+            await request.peer.event(ping(number))
+        await request.peer.gone()
+
+    async def deaf(request) -> None:
+        await request.peer.gone()
+
+    server.on["tools/call"] = flood
+    server.on[""] = deaf
+    session = backend_of(server.url).open(SessionSpec())
+    with pytest.raises(BackendTimeout, match="faster than it takes answers"):
+        await session.call(call(0.5))
+    await session.close()
+
+
+async def test_questions_beyond_what_people_can_think_about_are_refused_and_the_call_goes_on(
+    server, backend_of
+) -> None:
+    answers: list[dict] = []
+
+    async def asks(request) -> None:
+        await request.peer.stream()
+        for number in range(MAX_QUESTIONS + 40):
+            question = {"jsonrpc": "2.0", "id": number, "method": "elicitation/create", "params": {}}
+            await request.peer.event(question)
+        await until(lambda: len(answers) == 40)
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"content": []}})
+        await request.peer.end()
+
+    async def answered(request) -> None:
+        answers.append(request.message)
+        await request.peer.accept()
+
+    async def thinking(method: str, params: bytes) -> bytes:
+        await asyncio.sleep(3600)
+        return b"{}"
+
+    server.on["tools/call"] = asks
+    server.on[""] = answered
+    session = backend_of(server.url).open(SessionSpec())
+    reply = await session.call(call(bridge=thinking))
+    assert reply.result == b'{"content": []}'
+    assert {answer["error"]["message"] for answer in answers} == {"too many questions at a time"}
+    await session.close()
+
+
+def test_a_flood_waits_and_a_quiet_backend_does_not() -> None:
+    now = 0.0
+    allowance = Allowance("b", clock=lambda: now)
+    assert all(allowance.spend(1) == 0.0 for _ in range(int(BURST)))
+    assert allowance.spend(MESSAGES_PER_SECOND) == pytest.approx(1.0)
+    now = 1.0
+    assert allowance.spend(1) == pytest.approx(1 / MESSAGES_PER_SECOND)
+    now = 1000.0
+    assert allowance.spend(BURST) == 0.0, "a quiet time fills the bucket, and no further"
+    assert allowance.spend(1) > 0.0
+
+
+def test_line_ends_cost_as_well() -> None:
+    allowance = Allowance("b", clock=lambda: 0.0)
+    assert allowance.spend((1 << 20) * LINE) > 1.0
+
+
+async def test_a_flood_of_log_messages_does_not_starve_the_others(server, backend_of) -> None:
+    """One backend's stream gets its share and no more, so others are served all the while."""
+    taken = 0
+
+    async def flood(request) -> None:
+        await request.peer.stream()
+        note = json.dumps({"jsonrpc": "2.0", "method": MESSAGE, "params": {"level": "error", "data": "x"}})
+        frame = f"data: {note}\n\n" * 500
+        while True:
+            await asyncio.wait_for(request.peer.raw(f"{len(frame):x}\r\n{frame}\r\n".encode()), 10)
+
+    def sink(method: str, params: bytes) -> None:
+        nonlocal taken
+        taken += 1
+
+    server.on["tools/call"] = flood
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    running = asyncio.create_task(session.call(call(30.0, sink=sink, log_level="debug")))
+    await until(lambda: taken > BURST)
+    await asyncio.sleep(0.3)
+    assert taken <= BURST + 1 + (loop.time() - began) * MESSAGES_PER_SECOND
+    running.cancel()
+    await session.close()
+    server.failures.clear()
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "reaches"),
+    [
+        (PROGRESS, {"progressToken": 7, "progress": 1}, True),
+        (PROGRESS, {"progressToken": "other", "progress": 1}, False),
+        (PROGRESS, {"progress": 1}, False),
+        (MESSAGE, {"level": "info", "data": "x"}, True),
+        ("notifications/tools/list_changed", {}, False),
+        ("notifications/resources/updated", {"uri": "a://b"}, False),
+        ("notifications/elicitation/complete", {"elicitationId": "e"}, False),
+        ("notifications/invented", {}, False),
+    ],
+)
+async def test_only_log_messages_and_own_progress_of_a_modern_backend_reach_the_client(
+    server, backend_of, method, params, reaches
+) -> None:
+    server.be_modern()
+
+    async def says(request) -> None:
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "method": method, "params": params})
+        done = {"content": [], "resultType": "complete"}
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": done})
+        await request.peer.end()
+
+    server.on["tools/call"] = says
+    heard: list[str] = []
+    session = backend_of(server.url).open(SessionSpec())
+    wanted = Call(
+        method="tools/call",
+        params=b'{"name":"echo","_meta":{"progressToken": 7}}',
+        timeout=5.0,
+        sink=lambda name, _params: heard.append(name),
+    )
+    assert (await session.call(wanted)).error is None
+    assert heard == ([method] if reaches else [])
+    await session.close()
