@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextvars
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -98,7 +99,9 @@ class Contents:
         """Read the object, or wait for the read of this version that is under way."""
         running = self._reading.get(key)
         if running is None or running[:2] != (record.meta.uid, record.version):
-            task = asyncio.create_task(self._read(key), name=f"read {self._resource} {key}")
+            # Several reconciles wait for it, so that it belongs to none of them.
+            context = contextvars.Context()
+            task = asyncio.create_task(self._read(key), name=f"read {self._resource} {key}", context=context)
             running = (record.meta.uid, record.version, task)
             self._reading[key] = running
             task.add_done_callback(lambda done: self._finished(key, done))

@@ -8,6 +8,7 @@ has nothing to say costs nothing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import time
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ MAX_NOTE = 1024
 _MAX_WORD = 128
 _TRIES = 4
 _FIRST_RETRY = 0.5
+_TERMINATING = "NamespaceTerminating"
 
 
 class EventWriter(Protocol):
@@ -144,7 +146,8 @@ class EventBroadcaster:
             EVENTS_DROPPED.labels("queue_full").inc()
             return
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work(), name="event-writer")
+            # In a context of its own: it writes for all, not for the reconcile that spoke first.
+            self._worker = asyncio.create_task(self._work(), name="event-writer", context=contextvars.Context())
 
     async def flush(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds, then stop for good."""
@@ -169,13 +172,17 @@ class EventBroadcaster:
                 await self._write(occurrence)
             except (ApiError, TransportError) as error:
                 self._book.forget(occurrence.key)
-                EVENTS_DROPPED.labels("refused").inc()
-                log.warning("event not written", reason=occurrence.key.reason, error=str(error))
+                if isinstance(error, ApiError) and error.has_cause(_TERMINATING):
+                    EVENTS_DROPPED.labels("terminating").inc()
+                    log.debug("event not written: its namespace is being deleted", **_names(occurrence))
+                else:
+                    EVENTS_DROPPED.labels("refused").inc()
+                    log.warning("event not written", **_names(occurrence), error=str(error))
             except Exception:
                 # A bug here must not silence all later events.
                 self._book.forget(occurrence.key)
                 EVENTS_DROPPED.labels("bug").inc()
-                log.exception("event not written", reason=occurrence.key.reason)
+                log.exception("event not written", **_names(occurrence))
             finally:
                 self._queue.task_done()
 
@@ -252,9 +259,27 @@ class EventBroadcaster:
             try:
                 await self._patch(series, micro_time())
             except (ApiError, TransportError) as error:
-                log.debug("last count of an event series not written", reason=key.reason, error=str(error))
+                log.debug(
+                    "last count of an event series not written",
+                    reason=key.reason,
+                    namespace=series.namespace,
+                    name=series.name,
+                    error=str(error),
+                )
         if len(self._book):
             self._schedule_sweep()
+
+
+def _names(occurrence: _Occurrence) -> dict[str, str]:
+    """Return what a log line says of an event: whom it is about, and why."""
+    about = occurrence.regarding
+    return {
+        "controller": occurrence.controller,
+        "kind": about["kind"],
+        "namespace": about["namespace"],
+        "name": about["name"],
+        "reason": occurrence.key.reason,
+    }
 
 
 def _reference(record: Record) -> dict[str, str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
+from runtime.control.scope import ReconcileScope, current_scope
 from runtime.events.recorder import EventBroadcaster
 from runtime.observe.metrics import REGISTRY
 from runtime.wire.decode import decode_record
 from runtime.wire.errors import ForbiddenError, NotFoundError, TransportError
-from runtime.wire.gvk import Resource
+from runtime.wire.gvk import Key, Resource
 from runtime.wire.record import Record
+from tests.support.fake_collection import refusal
 from tests.support.virtual_time import settle, virtual_time
 
 THING = Resource("example.com", "v1", "Thing", "things")
@@ -226,3 +229,61 @@ async def test_flush_is_bounded_and_nothing_is_accepted_after_it():
     before = dropped("stopped")
     say(broadcaster.recorder("c"))
     assert dropped("stopped") - before == 1
+
+
+@virtual_time
+async def test_what_is_written_belongs_to_no_reconcile_not_even_to_the_one_that_spoke_first():
+    class Listening(Api):
+        scopes: ClassVar[list[Any]] = []
+
+        async def create(self, resource, body):
+            self.scopes.append(current_scope.get())
+            return await super().create(resource, body)
+
+    api = Listening()
+    broadcaster = EventBroadcaster(api, "pod-1")
+    recorder = broadcaster.recorder("c")
+
+    async def reconcile(name: str) -> None:
+        current_scope.set(ReconcileScope("c", THING, Key("ns", name)))
+        say(recorder, about=thing(name, uid=name))
+
+    for name in ("a", "b"):
+        await asyncio.create_task(reconcile(name))
+    await broadcaster.flush(1)
+    assert api.scopes == [None, None]
+
+
+@virtual_time
+async def test_the_log_names_the_object_of_an_event_that_could_not_be_written():
+    api = Api()
+    api.error = ForbiddenError(403, reason="Forbidden", message="no")
+    broadcaster = EventBroadcaster(api, "pod-1")
+    with capture_logs() as logs:
+        say(broadcaster.recorder("thing-controller"))
+        await broadcaster.flush(1)
+    assert [
+        {key: line[key] for key in ("log_level", "controller", "kind", "namespace", "name", "reason")} for line in logs
+    ] == [
+        {
+            "log_level": "warning",
+            "controller": "thing-controller",
+            "kind": "Thing",
+            "namespace": "ns",
+            "name": "t",
+            "reason": "Broken",
+        }
+    ]
+
+
+@virtual_time
+async def test_what_cannot_be_said_in_a_namespace_that_is_being_deleted_is_no_warning():
+    api = Api()
+    api.error = refusal(403, "Forbidden", cause="NamespaceTerminating")
+    broadcaster = EventBroadcaster(api, "pod-1")
+    before = dropped("terminating")
+    with capture_logs() as logs:
+        say(broadcaster.recorder("c"))
+        await broadcaster.flush(1)
+    assert [line["log_level"] for line in logs] == ["debug"]
+    assert dropped("terminating") == before + 1
