@@ -24,7 +24,7 @@ rules:
 class Etcd:
     """etcd without fsync: its data lives as long as the run."""
 
-    def __init__(self, binaries: Binaries, directory: Path) -> None:
+    def __init__(self, binaries: Binaries, directory: Path, *, progress_notifications: bool) -> None:
         self.port, peer = free_port(), free_port()
         self.url, peer_url = f"http://{LOOPBACK}:{self.port}", f"http://{LOOPBACK}:{peer}"
         command = [
@@ -40,6 +40,9 @@ class Etcd:
             f"--quota-backend-bytes={8 << 30}",
             "--log-level=warn",
         ]
+        if progress_notifications:
+            # As kubeadm starts it: without, the API server sends quiet kinds no bookmark for more than a minute.
+            command.append("--watch-progress-notify-interval=5s")
         self.process = ManagedProcess(ETCD, command, directory / "logs" / "etcd.log")
 
     def ready(self) -> bool:

@@ -44,6 +44,8 @@ class Options:
     crds: tuple[Path, ...] = ()
     """Files and directories with definitions. They are installed before kube-controller-manager starts, because its
     garbage collector looks for new kinds only every 30 seconds."""
+    progress_notifications: bool = True
+    """Whether etcd tells the API server of progress where nothing happens, as in most clusters but not in all."""
     apiserver_arguments: tuple[str, ...] = ()
     """More command line arguments of kube-apiserver."""
     start_timeout: float = field(
@@ -132,7 +134,9 @@ class ControlPlane:
     def _start(self, binaries: Binaries) -> None:
         directory = self.directory
         authority = Authority.create(directory / "pki")
-        self.etcd = self._up(lambda: Etcd(binaries, directory))
+        self.etcd = self._up(
+            lambda: Etcd(binaries, directory, progress_notifications=self.options.progress_notifications)
+        )
         self.apiserver = self._up(
             lambda: ApiServer(
                 binaries,

@@ -20,6 +20,8 @@ from runtime._kit.backoff import Backoff
 from runtime._kit.slices import TimeSlice
 from runtime.cache.source import Source
 from runtime.cache.states import (
+    Checked,
+    Checking,
     Ended,
     Failed,
     Listed,
@@ -151,7 +153,8 @@ class Reflector:
         state = start(streaming=self._memory.allowed(self._kind), version="0")
         cause = "start"
         while True:
-            (self.stats.watches if isinstance(state, Watching) else self.stats.lists)[cause] += 1
+            if not isinstance(state, Checking):
+                (self.stats.watches if isinstance(state, Watching) else self.stats.lists)[cause] += 1
             outcome = await self._perform(state)
             step = advance(state, outcome, self._settings, streaming=self._memory.allowed(self._kind))
             if step.unsupported:
@@ -184,7 +187,7 @@ class Reflector:
         return asyncio.get_running_loop().time() - self._opened > 2 * self._settings.short_watch
 
     async def _perform(self, state: State) -> Outcome:
-        if not isinstance(state, Watching):
+        if isinstance(state, (Streaming, Listing)):
             self._fetched = asyncio.get_running_loop().time()
         try:
             match state:
@@ -199,6 +202,8 @@ class Reflector:
                     return await self._follow(query, _Follow(None, collecting=True))
                 case Watching(version=version):
                     return await self._follow({"resourceVersion": version}, _Follow(version, collecting=False))
+                case Checking(version=version):
+                    return await self._check(version)
         except Exception as error:
             # A bug in here or in a transform: keep the cache alive, and say it loudly.
             log.exception("reflector failed", informer=self.name)
@@ -232,6 +237,16 @@ class Reflector:
         await self._replace(records, meta.resource_version)
         return Listed(meta.resource_version)
 
+    async def _check(self, version: str) -> Outcome:
+        """Ask for the present version with the smallest answer that has it."""
+        try:
+            page = await self._source.fetch({"limit": "1"}, self._settings.list_timeout)
+            self._alive()
+            meta, _ = decode_list(page)
+        except (ApiError, TransportError, DecodeError, UnexpectedKindError) as error:
+            return Failed(error, version)
+        return Checked(meta.resource_version)
+
     async def _follow(self, query: Mapping[str, str], follow: _Follow) -> Outcome:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -250,6 +265,8 @@ class Reflector:
                             return WentBack(follow.version or "")
                         await turn.over()
         except StalledError:
+            if self._opened is not None:  # it was open all that time, so what failed before is over
+                self._failures = 0
             return Silent(follow.version, follow.events)
         except (ApiError, TransportError, DecodeError) as error:
             # An unreadable line is not skipped: it may be the only news of a change. The next watch brings it again.

@@ -10,6 +10,12 @@
             +---------+   last page     |          |    start again
             | Listing |---------------->|          |
             +---------+                 +----------+
+                                          |      ^
+                      silent, once opened |      | the server is at our version or beyond (else: start again)
+                        again, once more  v      |
+                                        +----------+
+                                        | Checking |
+                                        +----------+
 ```
 
 No IO and no clock in here: the table of transitions is tested without a server. The rules are client-go's
@@ -21,7 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runtime._kit.backoff import BackoffSettings
-from runtime.wire.decode import DecodeError, UnexpectedKindError
+from runtime.wire.decode import DecodeError, UnexpectedKindError, parse_version
 from runtime.wire.errors import (
     TOO_LARGE_RESOURCE_VERSION,
     ApiError,
@@ -40,9 +46,11 @@ class ReflectorSettings:
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
     """Pauses after failures."""
     silence: float = 75.0
-    """Without a byte for this long, a watch counts as dead. The server sends a bookmark about every 60 s."""
-    fresh: float = 67.0
-    """Without progress for this long the informer reports itself as not fresh; below `silence`, above the bookmarks."""
+    """Without a byte for this long, a watch counts as dead and is opened again. Servers send a bookmark about every
+    60 s; of a kind in which nothing happens only if etcd notifies them of progress, which is an option of etcd."""
+    fresh: float = 90.0
+    """Without a sign of life for this long the informer reports itself as not fresh. Above `silence`, with time to open
+    a watch: silence alone is no problem, only when nothing came of opening it again."""
     end_bookmark: float = 10.0
     """Silence in the initial stream after which the server counts as one that sends no end bookmark."""
     streaming: bool = True
@@ -90,7 +98,24 @@ class Watching:
     """Silent watches in a row."""
 
 
-State = Streaming | Listing | Watching
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """Asking a silent server for its version: ours may be in its future."""
+
+    version: str
+    """Ours."""
+    silences: int
+    """Silent watches in a row."""
+
+
+State = Streaming | Listing | Watching | Checking
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The server's own version."""
+
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +161,7 @@ class WentBack:
     version: str
 
 
-Outcome = Listed | Ended | Failed | Silent | WentBack
+Outcome = Listed | Checked | Ended | Failed | Silent | WentBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +181,13 @@ class Step:
     @property
     def relists(self) -> bool:
         """Whether the whole state is fetched again."""
-        return not isinstance(self.state, Watching)
+        return isinstance(self.state, (Streaming, Listing))
 
 
 STREAM_FAILURES = 3
 """Failures of the initial stream after which this round is done by a list."""
+CHECK_EVERY = 8
+"""Of the silent watches in a row the second leads to a check, and then every one of this number."""
 
 
 def start(*, streaming: bool, version: str = "") -> State:
@@ -200,11 +227,15 @@ def advance(state: State, outcome: Outcome, settings: ReflectorSettings, *, stre
                 return Step(Watching(version), "short_watch", pause=True)
             return Step(Watching(version), "ended")
         case Silent(version=str(version), events=events):
-            before = state.silences if isinstance(state, Watching) else 0
-            if before and not events:
+            silences = state.silences + 1 if isinstance(state, Watching) and not events else 1
+            if silences % CHECK_EVERY == 2:
                 # Beyond client-go: a watch from a version in the server's future is accepted and silent for ever.
-                return Step(start(streaming=streaming), "silent_again")
-            return Step(Watching(version, silences=1), "silent")
+                return Step(Checking(version, silences), "silent_again")
+            return Step(Watching(version, silences), "silent")
+        case Checked(version=version) if isinstance(state, Checking):
+            if parse_version(version) < parse_version(state.version):
+                return Step(start(streaming=streaming), "version_regression")
+            return Step(Watching(state.version, state.silences), "checked")
         case Failed(version=str(version), error=error):
             return _watch_failed(version, error, streaming=streaming)
         case _:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,29 @@ async def test_a_restarted_server_is_followed_again_without_a_restart_of_ours(
         assert world.cache.problems() == []
         # A new server has no history for its watch cache to resume from: one new list each.
         assert world.proxy.count(streams("widgets")) <= 3
+
+
+async def test_a_kind_in_which_nothing_happens_is_no_problem_where_etcd_notifies_of_no_progress(
+    make_control_plane: Callable[[Options], ControlPlane], scale: Any
+) -> None:
+    plane = make_control_plane(Options(progress_notifications=False))
+    plane.handle.install_crds(Path(__file__).parents[1] / "support" / "crds")
+    # Bookmarks are a minute apart at best, so that the short run is silent, too; the long one has the real times.
+    settings = scale(replace(QUICK, silence=0.4, fresh=3.0), replace(QUICK, silence=75.0, fresh=90.0))
+    async with rig(plane.handle, "default", settings=settings, existing=["a"]) as world:
+        await world.synced()
+        problems: list[str] = []
+
+        def watched() -> bool:
+            problems.extend(world.cache.problems())
+            return asyncio.get_running_loop().time() > end
+
+        end = asyncio.get_running_loop().time() + scale(4.0, 240.0)
+        await eventually(watched, "the time is over", within=300)
+        assert problems == []
+        assert sum(world.informer.stats().lists.values()) == 1
+        await world.make("b")
+        await world.in_step()
 
 
 async def test_a_kind_that_is_deleted_and_made_again_is_followed_with_its_new_objects(

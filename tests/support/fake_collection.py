@@ -48,6 +48,7 @@ class FakeCollection:
         self.streams = True
         self.end_bookmark = True
         self.empty_watches = False
+        self.watch_hangs = False
         self._streams: list[asyncio.Queue[bytes | Exception | None]] = []
         self._frozen = False
 
@@ -130,6 +131,9 @@ class FakeCollection:
         fault = self.watch_faults.popleft() if self.watch_faults else None
         if fault is not None:
             raise fault
+        if self.watch_hangs:
+            await asyncio.sleep(silence())
+            raise StalledError("silence, while connecting")
         if initial and not self.streams:
             raise refusal(422, "Invalid")
         queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()

@@ -7,7 +7,10 @@ import itertools
 import pytest
 
 from runtime.cache.states import (
+    CHECK_EVERY,
     STREAM_FAILURES,
+    Checked,
+    Checking,
     Ended,
     Failed,
     Listed,
@@ -62,7 +65,18 @@ def step(state: object, outcome: object, *, streaming: bool = True) -> Step:
         (Watching("5"), Failed(FUTURE, "6"), Step(Streaming(""), "version_too_large", pause=True, wait=1.0)),
         (Watching("5"), Failed(BUG, None), Step(Streaming(""), "internal", pause=True)),
         (Watching("5"), Silent("5", 0), Step(Watching("5", silences=1), "silent")),
-        (Watching("5", silences=1), Silent("5", 0), Step(Streaming(""), "silent_again")),
+        (Watching("5", silences=1), Silent("5", 0), Step(Checking("5", 2), "silent_again")),
+        (Watching("5", silences=2), Silent("5", 0), Step(Watching("5", silences=3), "silent")),
+        (
+            Watching("5", silences=CHECK_EVERY + 1),
+            Silent("5", 0),
+            Step(Checking("5", CHECK_EVERY + 2), "silent_again"),
+        ),
+        (Checking("5", 2), Checked("5"), Step(Watching("5", silences=2), "checked")),
+        (Checking("5", 2), Checked("9"), Step(Watching("5", silences=2), "checked")),
+        (Checking("5", 2), Checked("4"), Step(Streaming(""), "version_regression")),
+        (Checking("5", 2), Failed(LOST, "5"), Step(Watching("5"), "connection", pause=True)),
+        (Checking("5", 2), Failed(MISSING, "5"), Step(Streaming(""), "404", pause=True)),
         (Watching("5", silences=1), Silent("6", 1), Step(Watching("6", silences=1), "silent")),
         (Watching("5"), WentBack("6"), Step(Streaming(""), "version_regression")),
         # A stream that had its end bookmark is a watch.
