@@ -172,12 +172,15 @@ async def _why(kube: Kube) -> str:
 async def running_gateway(pod: Pod, remotes: list[Remote], directory: Path) -> AsyncIterator[str]:
     """Serve the pod's configuration; yield the gateway's URL."""
     port = free()
-    command = ["/usr/bin/env", "-i", f"PATH={os.environ['PATH']}", *(f"{k}={v}" for k, v in pod.environ.items())]
-    command += [sys.executable, "-m", "vmcp", "serve", f"--config={pod.config}", f"--root={pod.root}"]
-    command += [f"--host={LOOPBACK}", f"--port={port}"]
-    for remote in remotes:
-        command += ["--resolve", remote.resolve]
-    say("==> serving it: python -m vmcp " + " ".join(command[command.index("serve") :]))
+    serve = pod.serve(port=port, resolve=(remote.resolve for remote in remotes))
+    command = [
+        "/usr/bin/env",
+        "-i",
+        f"PATH={os.environ['PATH']}",
+        *(f"{k}={v}" for k, v in pod.environ.items()),
+        *serve,
+    ]
+    say("==> serving it: python -m vmcp " + " ".join(serve[3:]))
     process = ManagedProcess("vmcp", command, directory / "vmcp.log")
     process.start()
     try:

@@ -15,7 +15,10 @@ from runtime import Record
 
 CONTAINER = "vmcp"
 PORT = 4483
-CONFIG_PATH = "/etc/vmcp-config/config.yaml"
+CONFIG_KEY = "config.yaml"
+"""Key of the configuration in the ConfigMap, and so its file name in the pod."""
+CONFIG_DIRECTORY = "/etc/vmcp-config"
+CONFIG_PATH = f"{CONFIG_DIRECTORY}/{CONFIG_KEY}"
 CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
 ROTATION = "toolhive.stacklok.dev/secrets-hash"
 SESSION_SECRET = "toolhive.stacklok.dev/session-secret-hash"  # noqa: S105  an annotation's name

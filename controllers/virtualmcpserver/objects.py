@@ -11,14 +11,12 @@ from api.common.model import GROUP as API_GROUP
 from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
 from controllers.virtualmcpserver.config import has_ca
-from controllers.virtualmcpserver.deployment import PORT, labels_of, pull_secrets
+from controllers.virtualmcpserver.deployment import CONFIG_KEY, PORT, labels_of, pull_secrets
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.names import config_map_name, hmac_secret_name, identity_name, service_name
 from controllers.virtualmcpserver.snapshot import Snapshot
 
-CONFIG_KEY = "config.yaml"
-PACKED_KEY = "config.yaml.gz"
 CONTENT_CHECKSUM = "toolhive.stacklok.dev/content-checksum"
 MAX_PLAIN = 900 * 1024
 """Bytes of YAML beyond which the native dialect packs; a ConfigMap holds 1 MiB with everything around it."""
@@ -36,6 +34,9 @@ class ConfigTooLargeError(ValueError):
 def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], str, bool]:
     """Return the data of the ConfigMap, its checksum, and whether it is packed.
 
+    Packed or not, it stands under `CONFIG_KEY`: that is the one file that the pod's command line names, and the
+    gateway tells by the content which of the two it is.
+
     Raises:
         ConfigTooLargeError: it does not fit.
         ConfigErrors: the dialect cannot say it.
@@ -51,7 +52,7 @@ def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any],
     packed = pack_config(document)
     if len(packed) > MAX_PACKED:
         raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed")
-    return {"binaryData": {PACKED_KEY: base64.b64encode(packed).decode()}}, checksum, True
+    return {"binaryData": {CONFIG_KEY: base64.b64encode(packed).decode()}}, checksum, True
 
 
 def content_checksum(document: bytes) -> str:

@@ -8,11 +8,19 @@ has not: the address to listen on, and where absolute paths begin.
 from __future__ import annotations
 
 import base64
+import gzip
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hack.controlplane import Kube, Object
+from hack.controlplane.process import LOOPBACK
+
+CONFIG_FILE = "config.yaml"
+"""The one file that the command line of every gateway names: the key in its ConfigMap (ToolHive's contract)."""
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,24 @@ class Pod:
     root: Path
     config: Path
 
+    def serve(self, *, port: int, resolve: Iterable[str] = ()) -> list[str]:
+        """Return the container's command line for this machine, interpreter first; to be run with `environ` alone.
+
+        Args:
+            port: on loopback; 0 for any.
+            resolve: values of `--resolve`.
+        """
+        here = {"--config": str(self.config), "--host": LOOPBACK, "--port": str(port)}
+        kept = [
+            f"{name}={here.get(name, value)}" if mark else name
+            for name, mark, value in (word.partition("=") for word in self.arguments)
+        ]
+        return [sys.executable, "-m", "vmcp", *kept, f"--root={self.root}", *(f"--resolve={one}" for one in resolve)]
+
+    def validate(self) -> list[str]:
+        """Return the command line that only checks the configuration, with what the container has."""
+        return [sys.executable, "-m", "vmcp", "validate", f"--config={self.config}", f"--root={self.root}"]
+
 
 async def materialize(kube: Kube, namespace: str, deployment: Object, root: Path) -> Pod:
     """Write the pod's files below `root` and return how to start it.
@@ -45,8 +71,7 @@ async def materialize(kube: Kube, namespace: str, deployment: Object, root: Path
     volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
     for mount in container.get("volumeMounts", ()):
         directory = root / mount["mountPath"].lstrip("/")
-        for name, data in (await _files(kube, namespace, volumes[mount["name"]])).items():
-            _write(directory / name, data)
+        _mount(directory, await _files(kube, namespace, volumes[mount["name"]]))
     environ = {item["name"]: await _value(kube, namespace, item) for item in container.get("env", ())}
     arguments = tuple(container.get("args", ()))
     path = next((value.partition("=")[2] for value in arguments if value.startswith("--config=")), "")
@@ -64,15 +89,33 @@ async def _files(kube: Kube, namespace: str, volume: Object) -> dict[str, bytes]
     found = await kube.find("v1", "ConfigMap", source["name"], namespace=namespace)
     if found is None:
         raise LookupError(f"ConfigMap {source['name']} is not there")
-    files = {key: value.encode() for key, value in (found.get("data") or {}).items()}
-    files |= {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
-    items = source.get("items") or [{"key": key, "path": key} for key in files]
-    return {item["path"]: files[item["key"]] for item in items}
+    return mounted(found, source.get("items") or ())
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+def mounted(config_map: Mapping[str, Any], items: Iterable[Object] = ()) -> dict[str, bytes]:
+    """Return the files that a mounted ConfigMap shows, by name; all keys where `items` names none."""
+    files = {key: value.encode() for key, value in (config_map.get("data") or {}).items()}
+    files |= {key: base64.b64decode(value) for key, value in (config_map.get("binaryData") or {}).items()}
+    chosen = list(items) or [{"key": key, "path": key} for key in files]
+    return {item["path"]: files[item["key"]] for item in chosen}
+
+
+def configuration(config_map: Mapping[str, Any]) -> bytes:
+    """Return the YAML that a gateway reads from its mounted ConfigMap; empty when the file is not there."""
+    data = mounted(config_map).get(CONFIG_FILE, b"")
+    return gzip.decompress(data) if data.startswith(_GZIP) else data
+
+
+def _mount(directory: Path, files: dict[str, bytes]) -> None:
+    """Show exactly these files, each replaced at once: a running gateway looks at them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        fresh = directory / f".{name}.new"
+        fresh.write_bytes(data)
+        fresh.replace(directory / name)
+    for old in directory.iterdir():
+        if old.is_file() and old.name not in files:
+            old.unlink()
 
 
 async def _value(kube: Kube, namespace: str, item: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import yaml
 from hack.controlplane import Handle, Kube, ManagedProcess, Object, free_port
 from hack.controlplane.handle import run
 from hack.controlplane.process import LOOPBACK
+from hack.demo.pod import configuration
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 30.0
@@ -77,6 +78,6 @@ def configurations(config_maps: list[Object]) -> dict[str, Any]:
     found = {}
     for body in config_maps:
         name = (body["metadata"].get("labels") or {}).get(label)
-        if name and "config.yaml" in (body.get("data") or {}):
-            found[name] = body["data"]["config.yaml"]
+        if name and (text := configuration(body).decode()):
+            found[name] = text
     return found

@@ -18,13 +18,15 @@ ROOT = Path(__file__).parents[2]
 class Program:
     """Runs `python ARGUMENTS` in the repository; an async context manager that kills what is left.
 
+    Its environment is that of the tests with `environ` on top, or without `inherit` nothing but `environ`.
+
     Attributes:
         lines: What it wrote to stderr: JSON lines parsed, others as {"msg": line}.
     """
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environ: Mapping[str, str] | None = None, inherit: bool = True) -> None:
         self.arguments: Sequence[str] = (sys.executable, *arguments)
-        self.environ = {**os.environ, **(environ or {})}
+        self.environ = {**(os.environ if inherit else {}), **(environ or {})}
         self.lines: list[dict[str, Any]] = []
         self.raw: list[str] = []
         self.ended_at: float | None = None

@@ -31,11 +31,13 @@ class Contender:
         name: as printed; also the API user, so that the audit log tells who asked for what.
         command: its command line; `{namespace}`, `{metrics}` and `{health}` are filled in.
         environment: more environment variables.
+        feeds_our_gateway: its gateways run this project's gateway, which must accept what it generates.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    feeds_our_gateway: bool = False
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
     metrics: str = ""
@@ -153,6 +155,7 @@ def ours(dialect: str, profiles: Path | None = None) -> Contender:
             "--metrics-bind-address=127.0.0.1:{metrics}",
             "--health-probe-bind-address=127.0.0.1:{health}",
         ),
+        feeds_our_gateway=True,
     )
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import statistics
+import tempfile
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -18,11 +21,12 @@ from pathlib import Path
 import aiohttp
 
 from hack.bench.operator.audit import AuditLog
-from hack.bench.operator.contenders import Contender
+from hack.bench.operator.contenders import ROOT, Contender
 from hack.bench.operator.world import API, IN_FLIGHT, STATUS, Observer, Size, create_all, entries, entry, tear_down
 from hack.bench.operator.world import set_up as make_world
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube, KubeError
+from hack.demo.pod import materialize
 
 QUIET = 3.0
 """Seconds without a request after which a contender has come to rest."""
@@ -193,6 +197,8 @@ class Bench:
             figures.memory, figures.cpu = contender.memory(), contender.cpu() - cpu
             # Before the first one there is no count.
             figures.reconciles = await contender.reconciles(ENTRIES) - (0.0 if math.isnan(before) else before)
+            if contender.feeds_our_gateway:
+                await self._consume(namespace)
         except TimeoutError:
             raise TimeoutError(
                 f"not settled after {self.timeout:.0f} s: {len(seen.valid)} of {size.total} Valid, "
@@ -203,6 +209,24 @@ class Bench:
                 self.audit.requests(contender.name, mark),
                 seen.config_writes - configs,
             )
+
+    async def _consume(self, namespace: str) -> None:
+        """Feed one gateway what was written for it, as its pod would see it; after the clock has stopped.
+
+        Raises:
+            RuntimeError: the gateway refuses it.
+        """
+        deployment = await self.kube.find("apps/v1", "Deployment", "bench-0", namespace=namespace)
+        if deployment is None:
+            raise RuntimeError("there is no Deployment bench-0")
+        with tempfile.TemporaryDirectory(prefix="bench-pod-") as root:
+            pod = await materialize(self.kube, namespace, deployment, Path(root))
+            process = await asyncio.create_subprocess_exec(
+                *pod.validate(), env={"PATH": os.environ["PATH"], **pod.environ}, cwd=ROOT, stdout=PIPE, stderr=STDOUT
+            )
+            said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"the gateway refuses its configuration: {said.decode(errors='replace')[-500:]}")
 
     async def _restart(self, contender: Contender, namespace: str, seen: Observer, cold: Figures) -> None:
         """Stop and start it over settled objects; the clock stops when a change made meanwhile is in the config."""

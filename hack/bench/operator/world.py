@@ -7,10 +7,8 @@ configuration of its group's gateway names it.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
 import time
-from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from hack.controlplane.rest import Kube, KubeError
+from hack.demo.pod import configuration
 
 API = "toolhive.stacklok.dev/v1beta1"
 IN_FLIGHT = 32
@@ -157,7 +156,7 @@ class Observer:
             return
         now = time.monotonic()
         self.config_writes += 1
-        text = config_text(body)
+        text = configuration(body)
         revisions = {m[2].decode(): m[1].decode() for m in _URL.finditer(text)}
         for match in _BACKEND.finditer(text):
             name = match[1].decode()
@@ -169,14 +168,6 @@ class Observer:
         """Return when `ready()` holds; raises `TimeoutError` after `timeout` seconds."""
         async with asyncio.timeout(timeout), self._moved:
             await self._moved.wait_for(ready)
-
-
-def config_text(config_map: Mapping[str, Any]) -> bytes:
-    """The YAML of a generated configuration, plain or compressed."""
-    packed = config_map.get("binaryData", {}).get("config.yaml.gz")
-    if packed:
-        return gzip.decompress(b64decode(packed))
-    return str(config_map.get("data", {}).get("config.yaml", "")).encode()
 
 
 async def set_up(kube: Kube, namespace: str, size: Size) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import math
 from collections import Counter
 from pathlib import Path
@@ -18,7 +16,7 @@ from hack.bench.operator.audit import AuditLog, by_verb, writes
 from hack.bench.operator.contenders import ours
 from hack.bench.operator.report import Verdicts
 from hack.bench.operator.scenarios import Figures, Steady, explain
-from hack.bench.operator.world import Size, config_text
+from hack.bench.operator.world import Size
 
 
 def audited(user: str, verb: str, resource: str, *, subresource: str = "", stage: str = "ResponseComplete") -> bytes:
@@ -112,9 +110,3 @@ def test_a_figure_that_could_not_be_measured_holds_no_budget(capsys: pytest.Capt
 
 def test_a_failure_in_a_group_is_told_in_one_line() -> None:
     assert explain(ExceptionGroup("many", [ExceptionGroup("more", [TimeoutError("too\nlate")])])) == "too late"
-
-
-def test_a_configuration_is_read_plain_and_compressed() -> None:
-    packed = base64.b64encode(gzip.compress(b"a: 1")).decode()
-    assert config_text({"binaryData": {"config.yaml.gz": packed}}) == b"a: 1"
-    assert config_text({"data": {"config.yaml": "a: 2"}}) == b"a: 2"

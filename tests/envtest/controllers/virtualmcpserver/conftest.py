@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from api.contract import VmcpConfig, load_config
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
+from hack.demo.pod import configuration
 from tests.envtest.controllers.kit import Cluster, Object
 
 KIND = "VirtualMCPServer"
@@ -36,9 +35,8 @@ class Gateways(Cluster):
 
     @staticmethod
     def parse(found: Object) -> VmcpConfig:
-        if "binaryData" in found:
-            return load_config(gzip.decompress(base64.b64decode(found["binaryData"]["config.yaml.gz"])))
-        return load_config(found["data"]["config.yaml"])
+        """Read it as a gateway does from its mounted file."""
+        return load_config(configuration(found))
 
     async def deployment(self, name: str = "v", until: Callable[[Object], bool] | None = None) -> Object:
         """Wait for a Deployment."""
