@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from controllers.options import DIALECTS, OperatorOptions, read_options
@@ -16,7 +17,7 @@ from runtime.control.scope import add_scope
 from runtime.manager.faults import UserError, explain
 from runtime.manager.groups import Group
 from runtime.manager.heap import FrozenHeap, growing_heap
-from runtime.manager.preflight import check_access
+from runtime.manager.preflight import check_access, serves_group
 from runtime.manager.signals import handle_signals
 from runtime.observe.logs import LEVELS, configure_logging
 from runtime.observe.servers import parse_bind
@@ -28,6 +29,8 @@ CONTROLLERS = ("mcpgroup", "mcpserverentry", "mcpexternalauthconfig", "mcpremote
 LEASE = "toolhive-operator-leader-election"
 """ToolHive's own, so that its operator and this one can never both lead in one namespace."""
 NAME = "mcp-operator"
+OPENSHIFT_GROUP = "security.openshift.io"
+"""Of SecurityContextConstraints; whoever serves it gives pods their uids."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,6 +103,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 async def _run(kubeconfig: str | None, manager_options: ManagerOptions, options: OperatorOptions) -> None:
     connect: Callable[[], Awaitable[Endpoint]] = partial(load_endpoint, kubeconfig)
     manager = Manager(await connect(), manager_options, connect=connect)
+    if options.openshift is None:
+        options = replace(options, openshift=await serves_group(manager, OPENSHIFT_GROUP))
     with growing_heap():
         for name in CONTROLLERS:
             importlib.import_module(f"controllers.{name}").setup(manager, options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Dialect = Literal["native", "toolhive"]
@@ -16,6 +17,12 @@ OWN_VMCP_IMAGE = "mcp-vmcp"
 """Last path segment of the name of this project's gateway image, whatever registry it was pushed to."""
 DEFAULT_VMCP_IMAGE = f"{OWN_VMCP_IMAGE}:latest"
 DEFAULT_REDIS_KEY = "redis-password"
+DEFAULT_CLUSTER_DOMAIN = "cluster.local"
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
+_FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 
 
 class OptionsError(ValueError):
@@ -46,8 +53,11 @@ class OperatorOptions:
         watch_namespaces: Namespaces that it works in (`WATCH_NAMESPACE`); None for all.
         vmcp_image: Image of gateway pods (`VMCP_IMAGE`).
         vmcp_dialect: Wire dialect towards gateways (`--vmcp-dialect`).
-        image_pull_secrets: Added to every ServiceAccount and pod (`TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS`).
+        image_pull_secrets: Added to every pod (`TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS`).
         redis: Default session store (`TOOLHIVE_DEFAULT_REDIS_ADDR`, `_SECRET_NAME`, `_SECRET_KEY`); None for none.
+        cluster_domain: What names of Services end in (`CLUSTER_DOMAIN`); else what the pod's resolver searches.
+        openshift: Whether the platform assigns uid, gid and fsGroup itself and refuses others (`OPERATOR_OPENSHIFT`);
+            None: the API server is asked.
     """
 
     pod_namespace: str = ""
@@ -56,15 +66,20 @@ class OperatorOptions:
     vmcp_dialect: Dialect = "native"
     image_pull_secrets: tuple[str, ...] = ()
     redis: DefaultRedis | None = None
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
+    openshift: bool | None = None
 
 
-def read_options(environ: Mapping[str, str], dialect: str | None = None) -> OperatorOptions:
+def read_options(
+    environ: Mapping[str, str], dialect: str | None = None, *, resolv_conf: Path = RESOLV_CONF
+) -> OperatorOptions:
     """Read the environment.
 
     Args:
         environ: Environment variables; an empty one counts as unset.
         dialect: `--vmcp-dialect`; None: `native` for this project's own gateway image, else `toolhive`, because
             another image is ToolHive's or behaves like it.
+        resolv_conf: Configuration of the resolver, resolv.conf(5).
 
     Raises:
         OptionsError: A value makes no sense.
@@ -81,6 +96,8 @@ def read_options(environ: Mapping[str, str], dialect: str | None = None) -> Oper
         vmcp_dialect=dialect,
         image_pull_secrets=_names(environ, "TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS"),
         redis=_redis(environ),
+        cluster_domain=environ.get("CLUSTER_DOMAIN", "").strip(".") or _searched_domain(resolv_conf),
+        openshift=_flag(environ, "OPERATOR_OPENSHIFT"),
     )
 
 
@@ -98,6 +115,27 @@ def _redis(environ: Mapping[str, str]) -> DefaultRedis | None:
             raise OptionsError("TOOLHIVE_DEFAULT_REDIS_SECRET_NAME is set without TOOLHIVE_DEFAULT_REDIS_ADDR")
         return None
     return DefaultRedis(address, name, environ.get("TOOLHIVE_DEFAULT_REDIS_SECRET_KEY") or DEFAULT_REDIS_KEY)
+
+
+def _searched_domain(resolv_conf: Path) -> str:
+    """The cluster's domain: the kubelet lets pods search `<namespace>.svc.<domain>`, `svc.<domain>` and `<domain>`."""
+    try:
+        lines = resolv_conf.read_text(errors="replace").splitlines()
+    except OSError:
+        return DEFAULT_CLUSTER_DOMAIN
+    searched = [name for line in lines if (words := line.split())[:1] == ["search"] for name in words[1:]]
+    domains = (name.removeprefix("svc.").strip(".") for name in searched if name.startswith("svc."))
+    return next((domain for domain in domains if domain), DEFAULT_CLUSTER_DOMAIN)
+
+
+def _flag(environ: Mapping[str, str], variable: str) -> bool | None:
+    """True or false in the spellings of Go's strconv.ParseBool; None when unset."""
+    value = environ.get(variable, "")
+    if not value:
+        return None
+    if value not in _TRUE | _FALSE:
+        raise OptionsError(f"{variable} must be true or false, not {value!r}")
+    return value in _TRUE
 
 
 def _names(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:

@@ -39,10 +39,12 @@ The variables are those of ToolHive's operator. An empty one counts as unset.
 | `WATCH_NAMESPACE` | all namespaces | comma list of namespaces to work in; blanks around names do not count |
 | `POD_NAMESPACE` | none | namespace of the lease; needed with `--leader-elect` |
 | `VMCP_IMAGE` | `mcp-vmcp:latest` | image of gateway pods; a name other than this makes `toolhive` the default |
-| `TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS` | none | comma list of Secrets, added to every ServiceAccount and pod |
+| `TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS` | none | comma list of Secrets, added to every pod |
 | `TOOLHIVE_DEFAULT_REDIS_ADDR` | none | `host:port` of the session store of gateways that name none |
 | `TOOLHIVE_DEFAULT_REDIS_SECRET_NAME` | none | Secret with its password |
 | `TOOLHIVE_DEFAULT_REDIS_SECRET_KEY` | `redis-password` | key in that Secret |
+| `CLUSTER_DOMAIN` | what the pod's resolver searches, else `cluster.local` | what names of Services end in |
+| `OPERATOR_OPENSHIFT` | asked of the API server | `true`: the platform gives pods their uid, gid and fsGroup |
 | `KUBECONFIG` | none | path list, merged; used when `--kubeconfig` is not given |
 | `NO_COLOR` | none | no colours in text logs |
 """

@@ -264,10 +264,12 @@ def _merged(snapshot: Snapshot, tools: WorkloadTools, name: str) -> WorkloadTool
     }
     # An override that only changes annotations is refused by the gateway; its tool keeps its own words.
     usable = {tool: override for tool, override in overrides.items() if override.name or override.description}
+    # Towards the stock gateway nothing is left to resolve; ours shows where the words come from.
+    kept = None if snapshot.dialect is Dialect.TOOLHIVE else tools.tool_config_ref or ToolConfigRef(name=name)
     return tools.model_copy(
         update={
             "filter": tools.filter or config.spec.tools_filter,
             "overrides": dict(sorted((usable | tools.overrides).items())),
-            "tool_config_ref": tools.tool_config_ref or ToolConfigRef(name=name),
+            "tool_config_ref": kept,
         }
     )

@@ -10,7 +10,7 @@ from typing import Any
 from api.conditions import MemberSkipReason
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
-from api.contract import ConfigErrors, Dialect, VmcpConfig
+from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig
 from controllers.shared.strategic_merge import StrategicMergeError
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.virtualmcpserver.auth import Resolution, auth_conditions, judge_auth, resolve_auth_configs
@@ -27,6 +27,7 @@ from controllers.virtualmcpserver.environment import (
     referenced_secrets,
 )
 from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
+from controllers.virtualmcpserver.names import name_problem
 from controllers.virtualmcpserver.objects import (
     ConfigTooLargeError,
     desired_config_map,
@@ -92,6 +93,8 @@ def decide(snapshot: Snapshot) -> Decision:
     """Decide. No IO, no clock, no randomness: the same snapshot gives the same bytes."""
     referenced = resolve(snapshot)
     base, base_errors = base_config(snapshot)
+    if problem := name_problem(snapshot.name):
+        base_errors = [ConfigError("metadata.name", problem), *base_errors]
     resolution = resolve_auth_configs(snapshot)
     backends, skipped = select_backends(snapshot, resolution)
     verdicts = [*_spec_verdicts(snapshot, base, referenced), *referenced.verdicts]

@@ -23,6 +23,9 @@ CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
 ROTATION = "toolhive.stacklok.dev/secrets-hash"
 SESSION_SECRET = "toolhive.stacklok.dev/session-secret-hash"  # noqa: S105  an annotation's name
 TEMPLATE_HASH = "toolhive.stacklok.io/podtemplatespec-hash"
+USER_ID = 1000
+_CONTAINER_IDS = ("runAsUser", "runAsGroup")
+_POD_IDS = (*_CONTAINER_IDS, "fsGroup")
 PULL_SECRETS_HASH = "toolhive.stacklok.io/imagepullsecrets-hash"
 
 
@@ -113,13 +116,37 @@ def merged_template(template: Json, patch: dict[str, Any]) -> Json:
     Raises:
         StrategicMergeError: a malformed directive, or a result that is no pod template.
     """
-    merged = strategic_merge(template, patch, POD_TEMPLATE_SPEC)
+    merged = strategic_merge(template, without_fixed_ids(patch), POD_TEMPLATE_SPEC)
     containers = merged.get("spec", {}).get("containers") if isinstance(merged.get("spec"), dict) else None
     if not isinstance(containers, list) or not any(
         isinstance(container, dict) and container.get("name") == CONTAINER for container in containers
     ):
         raise StrategicMergeError("spec.containers", f'the container "{CONTAINER}" must stay')
     return merged
+
+
+def without_fixed_ids(patch: dict[str, Any]) -> dict[str, Any]:
+    """Read an empty securityContext, of the pod or of the gateway's container, as one without fixed uids and gids.
+
+    `runAsUser: null` is how a strategic merge patch takes a field away, but `kubectl apply` on the client's side drops
+    nulls before they are stored: what arrives is `securityContext: {}`, which could mean nothing else.
+    """
+    spec = patch.get("spec")
+    if not isinstance(spec, dict):
+        return patch
+    found = dict(spec)
+    if spec.get("securityContext") == {}:
+        found["securityContext"] = dict.fromkeys(_POD_IDS)
+    if isinstance(containers := spec.get("containers"), list):
+        found["containers"] = [
+            {**container, "securityContext": dict.fromkeys(_CONTAINER_IDS)}
+            if isinstance(container, dict)
+            and container.get("name") == CONTAINER
+            and container.get("securityContext") == {}
+            else container
+            for container in containers
+        ]
+    return {**patch, "spec": found}
 
 
 def _template(
@@ -139,9 +166,7 @@ def _template(
         "serviceAccountName": snapshot.spec.service_account or identity_name(snapshot.name),
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
+            **_fixed_ids(snapshot, _POD_IDS),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(snapshot, config, env, mounts)],
@@ -153,8 +178,15 @@ def _template(
     return {"metadata": metadata, "spec": pod}
 
 
+def _fixed_ids(snapshot: Snapshot, names: tuple[str, ...]) -> dict[str, int]:
+    """The ids of the pods; OpenShift gives each namespace a range of its own and refuses all others."""
+    return {} if snapshot.options.openshift else dict.fromkeys(names, USER_ID)
+
+
 def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: list[Json]) -> Json:
-    arguments = ["serve", f"--config={CONFIG_PATH}", "--host=0.0.0.0", f"--port={PORT}"]
+    # "::" takes connections of both families; the stock gateway would put it before the port without brackets.
+    host = "::" if snapshot.dialect is Dialect.NATIVE else "0.0.0.0"  # noqa: S104  a pod listens for its Service
+    arguments = ["serve", f"--config={CONFIG_PATH}", f"--host={host}", f"--port={PORT}"]
     if config.operational is not None and config.operational.log_level == "debug":
         arguments.append("--debug")
     return {
@@ -170,14 +202,15 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
             "limits": {"cpu": "500m", "memory": "512Mi"},
         },
         "livenessProbe": _probe("/health", delay=30, period=10, timeout=5, failures=3),
+        # What a gateway says before it exits comes back in the status of its pod, and from there in ours.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "readinessProbe": _probe("/readyz", delay=15, period=5, timeout=3, failures=3),
         "securityContext": {
             "privileged": False,
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
+            **_fixed_ids(snapshot, _CONTAINER_IDS),
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },

@@ -5,6 +5,18 @@ from __future__ import annotations
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from runtime import Resource
 
+MAX_NAME = 58
+"""Characters of a gateway's name: with its prefix the Service's name is a label of DNS, which has at most 63."""
+
+
+def name_problem(name: str) -> str:
+    """Say why objects could not be named after a gateway; "" when they can (RFC 1035 labels, KEP-5311)."""
+    if "." in name:
+        return f'the Service would be called "{service_name(name)}", and a Service has no dots in its name'
+    if len(name) > MAX_NAME:
+        return f'it has {len(name)} characters, and at most {MAX_NAME} fit: the Service is called "vmcp-" and this name'
+    return ""
+
 
 def config_map_name(name: str) -> str:
     """Return the name of a gateway's ConfigMap."""

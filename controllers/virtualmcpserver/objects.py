@@ -11,7 +11,7 @@ from api.common.model import GROUP as API_GROUP
 from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
 from controllers.virtualmcpserver.config import has_ca
-from controllers.virtualmcpserver.deployment import CONFIG_KEY, PORT, labels_of, pull_secrets
+from controllers.virtualmcpserver.deployment import CONFIG_KEY, PORT, labels_of
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.names import config_map_name, hmac_secret_name, identity_name, service_name
@@ -90,7 +90,8 @@ def desired_service(snapshot: Snapshot) -> Json:
 
 def service_url(snapshot: Snapshot) -> str:
     """Return the gateway's URL inside the cluster."""
-    return f"http://vmcp-{snapshot.name}.{snapshot.namespace}.svc.cluster.local:{PORT}"
+    domain = snapshot.options.cluster_domain
+    return f"http://{service_name(snapshot.name)}.{snapshot.namespace}.svc.{domain}:{PORT}"
 
 
 def desired_hmac_secret(snapshot: Snapshot, value: bytes) -> Json:
@@ -130,10 +131,9 @@ def desired_identity(
     if snapshot.spec.service_account:
         return []
     name = identity_name(snapshot.name)
+    # No imagePullSecrets: the list is atomic, platforms add their own entry (OpenShift's dockercfg Secrets), and
+    # whoever applies the list takes that away again. The pods name the Secrets themselves.
     account = _body(snapshot, "v1", "ServiceAccount", name, {})
-    pulls = pull_secrets(snapshot)
-    if pulls:
-        account["imagePullSecrets"] = pulls
     role = _body(snapshot, "rbac.authorization.k8s.io/v1", "Role", name, {})
     role["rules"] = role_rules(snapshot, backends, secrets, config_maps)
     binding = _body(snapshot, "rbac.authorization.k8s.io/v1", "RoleBinding", name, {})

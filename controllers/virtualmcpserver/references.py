@@ -129,7 +129,9 @@ def _oidc(snapshot: Snapshot, volumes: list[tuple[VolumeInput, str, str]]) -> tu
         message = f"MCPOIDCConfig {reference.name}: {problem}"
         return None, [Verdict(T.OIDC_CONFIG_REF_VALIDATED, False, R.OIDC_CONFIG_REF_NOT_VALID, message)]
     # The stock operator builds this very URL, without the Service's prefix; tokens were issued for it.
-    resource = reference.resource_url or f"http://{snapshot.name}.{snapshot.namespace}.svc.cluster.local:{PORT}"
+    resource = reference.resource_url or (
+        f"http://{snapshot.name}.{snapshot.namespace}.svc.{snapshot.options.cluster_domain}:{PORT}"
+    )
     common = {"audience": reference.audience, "resource": resource, "scopes": reference.scopes}
     oidc = _oidc_settings(config.spec, common, volumes)
     message = f"MCPOIDCConfig {reference.name} is valid"

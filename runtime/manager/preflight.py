@@ -28,14 +28,9 @@ async def check_access(manager: Manager) -> None:
     asked = [(r, ns) for r in resources for ns in (namespaces if namespaces and r.namespaced else ("",))]
     try:
         answers = await asyncio.gather(*(_ask(manager, resource, namespace) for resource, namespace in asked))
-    except TransportError as error:
+    except (TransportError, UnauthorizedError) as error:
         await manager.transport.close()
-        raise UserError(f"cannot reach the API server at {manager.transport.endpoint.url}: {error}") from error
-    except UnauthorizedError as error:
-        await manager.transport.close()
-        raise UserError(
-            f"the API server does not accept our credentials ({manager.transport.endpoint.source})"
-        ) from error
+        raise _unusable(manager, error) from error
     missing = sorted({str(r) for (r, _), error in zip(asked, answers, strict=True) if isinstance(error, NotFoundError)})
     refused = [error.message for error in answers if isinstance(error, ForbiddenError)]
     if not missing and not refused:
@@ -44,6 +39,37 @@ async def check_access(manager: Manager) -> None:
     if missing:
         raise UserError(f"the cluster does not know {', '.join(missing)}: install the CRDs first")
     raise UserError(f"missing permissions ({len(refused)}): {refused[0]}")
+
+
+async def serves_group(manager: Manager, group: str) -> bool:
+    """Whether the cluster serves an API group: how a program tells one platform from another.
+
+    Args:
+        manager: for its connection.
+        group: name of the group, such as `security.openshift.io`.
+
+    Raises:
+        UserError: The server cannot be reached, does not know us, or does not answer the question.
+    """
+    try:
+        await manager.transport.request("GET", f"/apis/{group}", timeout=_TIMEOUT, retry=False)
+    except (NotFoundError, ForbiddenError):
+        return False  # without discovery no platform can be told; ordinary ones grant it to everybody
+    except (ApiError, TransportError) as error:
+        await manager.transport.close()
+        raise _unusable(manager, error) from error
+    return True
+
+
+def _unusable(manager: Manager, error: ApiError | TransportError) -> UserError:
+    endpoint = manager.transport.endpoint
+    match error:
+        case TransportError():
+            return UserError(f"cannot reach the API server at {endpoint.url}: {error}")
+        case UnauthorizedError():
+            return UserError(f"the API server does not accept our credentials ({endpoint.source})")
+        case _:
+            return UserError(f"the API server at {endpoint.url} does not say what it serves: {error}")
 
 
 async def _ask(manager: Manager, resource: Resource, namespace: str) -> ApiError | None:

@@ -91,6 +91,17 @@ async def test_the_managers_pod_fulfils_the_restricted_pod_security_standard(adm
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_on_openshift_the_managers_pod_leaves_its_ids_to_the_platform_and_nothing_else_changes(render):
+    (plain,) = (document for document in render("default") if document["kind"] == "Deployment")
+    (found,) = (document for document in render("openshift") if document["kind"] == "Deployment")
+    context = plain["spec"]["template"]["spec"]["securityContext"]
+    assert context.pop("runAsUser")
+    assert context.pop("runAsGroup")
+    assert found == plain
+    others = [[d for d in render(name) if d["kind"] != "Deployment"] for name in ("default", "openshift")]
+    assert others[0] == others[1]
+
+
 async def test_the_managers_flags_and_ports_agree(render):
     (deployment,) = (document for document in render("default") if document["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

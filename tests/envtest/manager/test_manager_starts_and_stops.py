@@ -11,6 +11,10 @@ import aiohttp
 import pytest
 
 from hack.controlplane.rest import Kube
+from manager import OPENSHIFT_GROUP
+from runtime import Manager, ManagerOptions
+from runtime.manager.preflight import serves_group
+from runtime.transport.config import load_endpoint
 from tests.support.process import Program, eventually
 
 WIDGET_OPERATOR = ("-m", "tests.support.widget_operator")
@@ -73,6 +77,13 @@ async def test_a_user_without_permissions_is_told_which_one_is_missing(make_user
     async with Program("manager.py", f"--kubeconfig={kubeconfig}", environ={"WATCH_NAMESPACE": namespace}) as program:
         sentence = await sentence_of(program, 1)
     assert re.search(r"manager.py: missing permissions \(\d+\): .* cannot list resource", sentence)
+
+
+async def test_the_platform_is_told_by_the_groups_that_the_server_serves(control_plane, admin: Kube):
+    manager = Manager(await load_endpoint(str(control_plane.kubeconfig)), ManagerOptions())
+    assert await serves_group(manager, "toolhive.stacklok.dev")
+    assert not await serves_group(manager, OPENSHIFT_GROUP)
+    await manager.transport.close()
 
 
 async def test_a_cluster_without_crds_is_told_to_install_them(make_control_plane):

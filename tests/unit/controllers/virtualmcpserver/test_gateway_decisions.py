@@ -35,7 +35,7 @@ def make(
     body = {
         "apiVersion": "toolhive.stacklok.dev/v1beta1",
         "kind": "VirtualMCPServer",
-        "metadata": {"name": "v", "namespace": "ns", "uid": "u", "generation": 3},
+        "metadata": {"name": fields.pop("name", "v"), "namespace": "ns", "uid": "u", "generation": 3},
         "spec": SPEC | (spec or {}),
         "status": status,
     }
