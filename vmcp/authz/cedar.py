@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from cedarpy import AuthzResult, Entities, PolicySet, is_authorized, is_authorized_batch
 
 from vmcp.auth.interface import Principal
@@ -27,6 +28,8 @@ from vmcp.authz.entities import (
 )
 from vmcp.authz.interface import Action, Annotations, Item
 from vmcp.authz.profile import Profile, profile
+
+log = structlog.get_logger(__name__)
 
 MAX_DECISIONS = 50_000
 MAX_ARGUMENT_BYTES = 1 << 20
@@ -123,9 +126,12 @@ class CedarAuthorizer:
         cached = principal.__dict__.get("_policy_view")
         if cached is not None and cached[0] is self:
             return cached[1]  # type: ignore[no-any-return]
-        claims = prefixed("claim_", principal.claims, names)
-        parts = [principal.issuer, principal.subject, principal.groups, principal.roles, claims]
-        view = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+        try:
+            claims = prefixed("claim_", principal.claims, names)
+            parts = [principal.issuer, principal.subject, principal.groups, principal.roles, claims]
+            view: Hashable = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+        except (ValueError, TypeError, RecursionError):
+            view = principal.fingerprint  # what cannot be written down is shared with nobody
         # Kept on the principal itself: it lives exactly as long as its token is remembered.
         principal.__dict__["_policy_view"] = (self, view)
         return view
@@ -152,7 +158,8 @@ class CedarAuthorizer:
             entities = self._base.with_added_json_str(_dumps([client, item]))
             request = _request(principal, action, name, {**claims, **args})
             return _allowed(is_authorized(request, self._policies, entities))
-        except (ValueError, TypeError, orjson.JSONEncodeError):
+        except Exception as error:  # noqa: BLE001  names, claims and arguments are anybody's; no decision is a denial
+            log.info("a decision could not be made: denied", action=action.value, error=type(error).__name__)
             return False
 
     def _decide_many(self, principal: Principal, action: Action, items: Sequence[Item]) -> list[bool]:
@@ -163,7 +170,7 @@ class CedarAuthorizer:
             entities = self._base.with_added_json_str(_dumps([self._merged(entity) for entity in everything]))
             requests = [_request(principal, action, item.name, claims) for item in items]
             return [_allowed(result) for result in is_authorized_batch(requests, self._policies, entities)]
-        except (ValueError, TypeError, orjson.JSONEncodeError):
+        except Exception:  # noqa: BLE001  see `_decide`
             # One item that Cedar cannot take must not hide the others.
             return [self._decide(principal, action, item.name, _NOTHING, item.annotations) for item in items]
 
@@ -212,7 +219,10 @@ def _dumps(value: Any) -> str:
 
 
 def _hints(annotations: Annotations | None) -> tuple[object, ...]:
-    return tuple(annotations.get(hint) for hint in HINTS) if annotations else ()
+    """Return the hints as a policy sees them: of another type than the specification's, a hint is not there."""
+    if not annotations:
+        return ()
+    return tuple(value if isinstance(value := annotations.get(hint), bool) else None for hint in HINTS)
 
 
 def _parse_arguments(arguments: bytes) -> Mapping[str, Any] | None:

@@ -47,7 +47,7 @@ class Authorizer(Protocol):
             action: What is asked for.
             name: Advertised name or URI.
             arguments: The raw JSON object of arguments; None = none.
-            annotations: Of the tool as advertised.
+            annotations: Of the tool as advertised; values of any type, whatever the backend wrote.
         """
         ...
 

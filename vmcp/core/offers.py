@@ -93,7 +93,10 @@ class Offers:
         self._own.clear()
         self._report(self.snapshot.problems)
         for watcher in list(self._watchers):
-            self._tell(watcher)
+            try:
+                self._tell(watcher)
+            except Exception:
+                log.exception("somebody could not be told that lists changed")
 
     def views_now(self) -> Views | None:
         """Return the views for everybody; None when some backend shows each caller its own list."""

@@ -269,3 +269,41 @@ def test_no_claim_subject_or_name_breaks_a_decision(claims, name, sub):
     principal = Principal(sub, "i", {**claims, "sub": sub})
     assert authorizer.allows(principal, CALL, name)
     assert authorizer.visible(principal, CALL, [Item(name)]) == [True]
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    annotations=st.dictionaries(st.sampled_from(["readOnlyHint", "destructiveHint", "title"]), ANY_JSON, max_size=3),
+    claims=st.dictionaries(st.sampled_from(["team", "level"]), ANY_JSON, max_size=2),
+    name=st.text(st.characters(exclude_categories=()), max_size=8),
+)
+def test_no_annotation_claim_or_name_makes_a_decision_fail(annotations, claims, name):
+    authorizer = cedar(
+        "permit(principal, action, resource) when { resource has readOnlyHint && resource.readOnlyHint };",
+        'permit(principal, action, resource == Tool::"good") when { !(principal has claim_team) };',
+    )
+    caller = who(**claims)
+    alone = authorizer.allows(caller, CALL, name, b"{}", annotations)
+    assert alone is authorizer.visible(caller, CALL, [Item(name, annotations)])[0]
+
+
+@pytest.mark.parametrize("hint", [[], {}, "true", 1, None, 1.0, [True], {"a": 1}])
+def test_a_hint_of_another_type_is_not_there_and_hides_nobody_else(hint):
+    authorizer = cedar(
+        'permit(principal, action == Action::"call_tool", resource) unless { resource has readOnlyHint };'
+    )
+    odd = Item("odd", {"readOnlyHint": hint})
+    true = Item("true", {"readOnlyHint": True})
+    assert authorizer.visible(who(), CALL, [odd, Item("plain"), true]) == [True, True, False]
+    assert authorizer.allows(who(), CALL, "odd", None, {"readOnlyHint": hint})
+
+
+def test_arguments_without_end_are_denied():
+    authorizer = cedar("permit(principal, action, resource) when { context.arg_a == 1 };")
+    assert not authorizer.allows(who(), CALL, "t", b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
