@@ -20,10 +20,10 @@ from pathlib import Path
 import structlog
 
 from api.contract.errors import ConfigErrors
+from api.contract.identifiers import GATEWAY_PORT
 from vmcp.config.load import Loaded, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
-    DEFAULT_PORT,
     ORIGINS_ENV,
     ServeOptions,
     parse_origins,
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
             help="look up the configuration's CA bundles below DIR, to run a pod's configuration outside of a pod",
         )
     serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="P", help="port (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=GATEWAY_PORT, metavar="P", help="port (default: %(default)s)")
     serve.add_argument(
         "--resolve",
         action="append",

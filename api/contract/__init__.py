@@ -20,7 +20,8 @@ Reading, in the gateway::
 Writing, in the operator: `dump_config(config, dialect) -> bytes`, `pack_config(bytes) -> gzip bytes`.
 
 Names: `api.contract.identifiers` and `api.contract.volumes`; auth: `api.contract.strategies`; `validate_remote_url`,
-`is_restricted_header`, `header_name_problem`, `passthrough_problem`.
+`header_problems`, `header_name_problem`, `header_value_problem`, `passthrough_problem`; values of Secrets:
+`api.contract.secrets`.
 """
 
 from api.contract.auth import (
@@ -64,10 +65,12 @@ from api.contract.duration import Duration
 from api.contract.errors import ConfigError, ConfigErrors
 from api.contract.headers import (
     RESTRICTED_HEADERS,
+    HeaderProblem,
     canonical_header,
     header_name_problem,
+    header_problems,
+    header_value_problem,
     is_header_name,
-    is_header_value,
     is_restricted_header,
     passthrough_problem,
 )
@@ -112,6 +115,7 @@ __all__ = [
     "FailureHandling",
     "HeaderForward",
     "HeaderInjection",
+    "HeaderProblem",
     "IncomingAuth",
     "Obo",
     "OnAnswer",
@@ -141,8 +145,9 @@ __all__ = [
     "dialect_errors",
     "dump_config",
     "header_name_problem",
+    "header_problems",
+    "header_value_problem",
     "is_header_name",
-    "is_header_value",
     "is_restricted_header",
     "load_config",
     "pack_config",

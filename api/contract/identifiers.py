@@ -21,6 +21,9 @@ OIDC_CLIENT_SECRET_ENV = "VMCP_OIDC_CLIENT_SECRET"  # noqa: S105  a name
 SESSION_HMAC_ENV = "VMCP_SESSION_HMAC_SECRET"
 REDIS_PASSWORD_ENV = "THV_SESSION_REDIS_PASSWORD"  # noqa: S105  a name
 
+GATEWAY_PORT = 4483
+"""Port on which a gateway listens and its Service is reached."""
+
 Item = TypeVar("Item")
 
 _KEPT = frozenset(string.ascii_uppercase + string.digits + "_")

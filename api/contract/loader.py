@@ -54,7 +54,7 @@ def load_config(
         ConfigErrors: every mistake at once. Unknown keys and wrong types come first: rules of meaning are only
             checked on a document that has the right shape.
     """
-    config = with_defaults(parse_config(data))
+    config = with_defaults(parse_config(data), dialect)
     errors = [*dialect_errors(config, dialect), *validate_config(config, env=env)]
     if errors:
         raise ConfigErrors(errors)

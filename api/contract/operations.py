@@ -33,7 +33,7 @@ class FailureHandling(Section):
     health_check_timeout: Span | None = None
     status_reporting_interval: Span | None = None
     partial_failure_mode: Text = ""
-    """`fail` (default) or `best_effort`."""
+    """`fail` (the stock gateway's default, without effect there) or `best_effort` (the native gateway's)."""
     circuit_breaker: CircuitBreaker | None = None
 
 

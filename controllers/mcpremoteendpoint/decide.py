@@ -125,7 +125,7 @@ def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> 
         message = f"an auth config of type {config.type} cannot be used by a direct endpoint"
         yield Reason.UNSUPPORTED_AUTH_TYPE, message
     if spec.header_forward is not None:
-        restricted, illegal = header_problems(spec.header_forward)
+        restricted, illegal = header_problems(spec.header_forward, snapshot.secrets)
         for message in (*restricted, *illegal):
             yield Reason.RESTRICTED_HEADER, message
     if snapshot.older_namesake is not None:

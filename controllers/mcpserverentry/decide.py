@@ -82,7 +82,7 @@ def _verdicts(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Iterator[Verdict]
     forward = spec.header_forward
     if forward is None:
         return
-    yield _check_headers(spec)
+    yield _check_headers(snapshot, spec)
     if forward.add_headers_from_secret:
         yield _check_secrets(snapshot, missing_secrets(forward, snapshot.secrets))
 
@@ -134,9 +134,9 @@ def _check_bundle(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
             return Verdict(type_, True, Reason.CA_BUNDLE_REF_VALID, f"CA bundle '{ref.name}' is valid")
 
 
-def _check_headers(spec: MCPServerEntrySpec) -> Verdict:
+def _check_headers(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
     assert spec.header_forward is not None
-    restricted, illegal = header_problems(spec.header_forward)
+    restricted, illegal = header_problems(spec.header_forward, snapshot.secrets)
     message = "; ".join(restricted + illegal)
     if restricted:
         return Verdict(Type.HEADERS_VALIDATED, False, Reason.RESTRICTED_HEADER, message)

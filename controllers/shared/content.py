@@ -11,11 +11,12 @@ import asyncio
 import base64
 import binascii
 import contextvars
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from weakref import WeakKeyDictionary
 
+from api.contract.secrets import decode_secret, secret_header_problem, secret_problem, secret_text
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from runtime import ApiError, Client, Key, Manager, NotFoundError, Record, Resource, TransportError
 
@@ -30,10 +31,14 @@ class Facts:
     Attributes:
         keys: keys of its data; of a Secret only those with a value that is not empty.
         certificates: keys whose value holds at least one PEM certificate that can be read (ConfigMaps only).
+        unfit: key -> why its value is no credential, as the end of a sentence about it (Secrets only).
+        unfit_headers: the same for values that have to stand in a header.
     """
 
     keys: frozenset[str] = frozenset()
     certificates: frozenset[str] = frozenset()
+    unfit: Mapping[str, str] = field(default_factory=dict, hash=False)
+    unfit_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Unknown(Enum):
@@ -133,19 +138,31 @@ def facts_of(record: Record) -> Facts:
     """Return what is worth knowing of a Secret or ConfigMap with its data."""
     body = record.as_dict()
     if record.resource == SECRET:
-        return Facts(frozenset(key for key, value in (body.get("data") or {}).items() if value))
+        return _facts_of_secret(body.get("data") or {})
     values = dict(_config_map_values(body))
     return Facts(frozenset(values), frozenset(key for key, value in values.items() if has_certificate(value)))
+
+
+def _facts_of_secret(data: Mapping[str, str]) -> Facts:
+    """Judge the values as the gateway will (`api.contract.secrets`), and keep what it would say about them."""
+    texts = {key: secret_text(decode_secret(_decoded(value))) for key, value in data.items()}
+    unfit = {key: problem for key, text in texts.items() if text and (problem := secret_problem(text))}
+    headers = {key: problem for key, text in texts.items() if text and (problem := secret_header_problem(text))}
+    return Facts(frozenset(key for key, text in texts.items() if text), frozenset(), unfit, headers)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
 
 
 def _config_map_values(body: dict[str, dict[str, str] | None]) -> Iterator[tuple[str, bytes]]:
     for key, text in (body.get("data") or {}).items():
         yield key, text.encode(errors="replace")
     for key, text in (body.get("binaryData") or {}).items():
-        try:
-            yield key, base64.b64decode(text, validate=True)
-        except binascii.Error:
-            yield key, b""
+        yield key, _decoded(text)
 
 
 def has_certificate(value: bytes) -> bool:

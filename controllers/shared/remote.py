@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from api.common.headers import HeaderForwardConfig
-from api.contract.headers import header_name_problem, is_header_value
+from api.contract import headers
 from controllers.shared.content import Content, Contents, Facts, Look, Unknown
 from controllers.shared.groups import GRACE, GroupState
 from controllers.shared.resources import MEMBER_KINDS
@@ -80,26 +80,25 @@ def unread_bundle(name: str, why: str) -> str:
     return f"ConfigMap '{name}' of the CA bundle could not be read: {why}; trying again"
 
 
-def header_problems(forward: HeaderForwardConfig) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the headers: restricted ones, and names and values that are not legal in HTTP."""
-    restricted: list[str] = []
-    illegal: list[str] = []
-    names = [*forward.add_plaintext_headers, *(h.header_name for h in forward.add_headers_from_secret)]
-    for name in names:
-        problem = header_name_problem(name)
+def header_problems(forward: HeaderForwardConfig, secrets: Mapping[str, Content]) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the headers: reserved ones, and names and values that are not legal in HTTP.
+
+    Args:
+        forward: the headers.
+        secrets: what is known of the Secrets with their values; see `missing_secrets` for those that are not there.
+    """
+    secret = [header.header_name for header in forward.add_headers_from_secret]
+    problems = headers.header_problems(dict(sorted(forward.add_plaintext_headers.items())), secret)
+    illegal = [problem.message for problem in problems if not problem.reserved]
+    for header in forward.add_headers_from_secret:
+        ref = header.value_secret_ref
+        content = secrets.get(ref.name)
+        problem = content.unfit_headers.get(ref.key) if isinstance(content, Facts) else None
         if problem is not None:
-            (restricted if "restricted" in problem else illegal).append(problem)
-    illegal += [
-        f'the value of header "{name}" holds control characters'
-        for name, value in sorted(forward.add_plaintext_headers.items())
-        if not is_header_value(value)
-    ]
-    seen: set[str] = set()
-    for name in names:
-        if name.lower() in seen:
-            illegal.append(f'header "{name}" is set more than once')
-        seen.add(name.lower())
-    return restricted, illegal
+            illegal.append(
+                f'the value of header "{header.header_name}" in Secret "{ref.name}", key "{ref.key}" {problem}'
+            )
+    return [problem.message for problem in problems if problem.reserved], illegal
 
 
 def rank(record: Record) -> tuple[str, str]:

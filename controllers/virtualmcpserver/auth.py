@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from api.conditions import MemberSkipReason, VirtualMCPServerCondition, VirtualMCPServerReason, named_condition_type
 from api.contract import Strategy
-from api.contract.identifiers import EnvInput
+from api.contract.identifiers import EnvInput, SecretPurpose
 from api.contract.strategies import Converted, NotConverted, SecretSource, convert_strategy, secret_sources
 from api.contract.validation.auth import check_strategy
 from api.contract.validation.report import Report
@@ -90,7 +90,19 @@ def judge_auth(snapshot: Snapshot, member: Member, resolution: Resolution) -> Sk
     missing = missing_secrets(snapshot, resolution.sources([reference]))
     if missing:
         return Skipped(member.name, MemberSkipReason.SECRET_NOT_FOUND, missing[0])
-    return None
+    unfit = _unfit_secrets(snapshot, resolution.sources([reference]))
+    return Skipped(member.name, MemberSkipReason.AUTH_CONFIG_FAILED, unfit[0]) if unfit else None
+
+
+def _unfit_secrets(snapshot: Snapshot, sources: Iterable[SecretSource]) -> list[str]:
+    """Return a sentence for each source whose value the gateway cannot use."""
+    found = []
+    for source in sources:
+        header = source.input.purpose is SecretPurpose.HEADER_INJECTION
+        problem = snapshot.unfit(source.secret, source.key, header=header)
+        if problem:
+            found.append(f'the value of key "{source.key}" in Secret "{source.secret}" {problem}')
+    return found
 
 
 def missing_secrets(snapshot: Snapshot, sources: Iterable[SecretSource]) -> list[str]:

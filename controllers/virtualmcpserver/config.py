@@ -27,6 +27,7 @@ from api.contract import (
     validate_config,
     with_defaults,
 )
+from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.errors import join
 from api.contract.identifiers import EnvInput, SecretPurpose, secret_identifier
 from api.contract.volumes import VolumeInput, VolumePurpose
@@ -36,7 +37,6 @@ from controllers.virtualmcpserver.members import WORKLOAD_TYPES, Member, MemberT
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
 
-DEFAULT_PREFIX = "{workload}_"
 _FOREIGN = ("kubectl.kubernetes.io/", "kubernetes.io/", "deployment.kubernetes.io/", "k8s.io/")
 """Annotations of Kubernetes itself are no metadata of a backend."""
 
@@ -94,28 +94,10 @@ def build_config(
                 "passthrough_headers": spec.passthrough_headers or base.passthrough_headers,
             }
             | _audit(snapshot, base)
-        )
+        ),
+        snapshot.dialect,
     )
-    config = to_dialect(config, snapshot.dialect)
-    return _without_assumed_failure_mode(config, base) if snapshot.dialect is Dialect.NATIVE else config
-
-
-def _without_assumed_failure_mode(config: VmcpConfig, base: VmcpConfig) -> VmcpConfig:
-    """Drop a `partialFailureMode: fail` that nobody wrote.
-
-    It is the documented default, but the stock gateway never acted on it. The native gateway does: written by default,
-    it would empty everybody's lists whenever one member is down.
-    """
-    given = base.operational.failure_handling if base.operational is not None else None
-    operational = config.operational
-    if (
-        operational is None
-        or operational.failure_handling is None
-        or (given is not None and given.partial_failure_mode)
-    ):
-        return config
-    failure = operational.failure_handling.model_copy(update={"partial_failure_mode": ""})
-    return config.model_copy(update={"operational": operational.model_copy(update={"failure_handling": failure})})
+    return to_dialect(config, snapshot.dialect)
 
 
 def check_config(config: VmcpConfig) -> tuple[ConfigError, ...]:
@@ -227,7 +209,7 @@ def _aggregation(snapshot: Snapshot, given: Aggregation | None, backends: tuple[
     settings = aggregation.conflict_resolution_config or ConflictResolutionConfig()
     strategy = aggregation.conflict_resolution or "prefix"
     if strategy.startswith("prefix") and not settings.prefix_format:
-        settings = settings.model_copy(update={"prefix_format": DEFAULT_PREFIX})
+        settings = settings.model_copy(update={"prefix_format": DEFAULT_PREFIX_FORMAT})
     return aggregation.model_copy(
         update={
             "conflict_resolution": strategy,

@@ -166,6 +166,10 @@ def _judge_material(snapshot: Snapshot, member: Member) -> Skipped | None:
         if not snapshot.has_key(header.secret, header.key):
             detail = f'Secret "{header.secret}" has no key "{header.key}" or does not exist'
             return Skipped(member.name, MemberSkipReason.SECRET_NOT_FOUND, detail)
+        problem = snapshot.unfit(header.secret, header.key, header=True)
+        if problem:
+            detail = f'the value of header "{header.header}" in Secret "{header.secret}" {problem}'
+            return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, detail)
     if has_ca(member) and not snapshot.has_certificate(member.ca_config_map, member.ca_key):
         detail = f'ConfigMap "{member.ca_config_map}" has no certificate under "{member.ca_key}" or does not exist'
         return Skipped(member.name, MemberSkipReason.CA_BUNDLE_NOT_FOUND, detail)

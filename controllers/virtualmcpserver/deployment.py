@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from api.contract import Dialect, VmcpConfig
+from api.contract.identifiers import GATEWAY_PORT
 from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
 from controllers.virtualmcpserver.names import identity_name
@@ -14,7 +15,6 @@ from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime import Record
 
 CONTAINER = "vmcp"
-PORT = 4483
 CONFIG_KEY = "config.yaml"
 """Key of the configuration in the ConfigMap, and so its file name in the pod."""
 CONFIG_DIRECTORY = "/etc/vmcp-config"
@@ -186,7 +186,7 @@ def _fixed_ids(snapshot: Snapshot, names: tuple[str, ...]) -> dict[str, int]:
 def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: list[Json]) -> Json:
     # "::" takes connections of both families; the stock gateway would put it before the port without brackets.
     host = "::" if snapshot.dialect is Dialect.NATIVE else "0.0.0.0"  # noqa: S104  a pod listens for its Service
-    arguments = ["serve", f"--config={CONFIG_PATH}", f"--host={host}", f"--port={PORT}"]
+    arguments = ["serve", f"--config={CONFIG_PATH}", f"--host={host}", f"--port={GATEWAY_PORT}"]
     if config.operational is not None and config.operational.log_level == "debug":
         arguments.append("--debug")
     return {
@@ -194,7 +194,7 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
         "image": snapshot.options.vmcp_image,
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"}],
         "env": env,
         "volumeMounts": mounts,
         "resources": {

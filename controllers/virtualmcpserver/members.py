@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from api.conditions import MCPServerEntryPhase, MemberSkipReason
-from api.contract import Dialect, canonical_header, header_name_problem, is_header_value, validate_remote_url
+from api.contract import Dialect, header_problems, validate_remote_url
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER
 from runtime import Record
 
@@ -219,17 +219,8 @@ def _judge(member: Member, dialect: Dialect, *, discovered: bool) -> Skipped | N
 
 
 def _judge_headers(member: Member) -> Skipped | None:
-    names = [*member.plain_headers, *(header.header for header in member.secret_headers)]
-    for name in names:
-        problem = header_name_problem(name)
-        if problem:
-            return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, problem)
-    if len({canonical_header(name) for name in names}) != len(names):
-        return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, "a header is set more than once")
-    for name, value in member.plain_headers.items():
-        if not is_header_value(value):
-            return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, f"the value of {name} is not legal")
-    return None
+    problems = header_problems(member.plain_headers, [header.header for header in member.secret_headers])
+    return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, problems[0].message) if problems else None
 
 
 def unique_names(members: Iterable[Member]) -> tuple[list[Member], list[Skipped]]:

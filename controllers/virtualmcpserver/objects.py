@@ -10,8 +10,10 @@ from typing import Any
 from api.common.model import GROUP as API_GROUP
 from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
+from api.contract.identifiers import GATEWAY_PORT
+from api.contract.secrets import decode_secret, session_secret
 from controllers.virtualmcpserver.config import has_ca
-from controllers.virtualmcpserver.deployment import CONFIG_KEY, PORT, labels_of
+from controllers.virtualmcpserver.deployment import CONFIG_KEY, labels_of
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.names import config_map_name, hmac_secret_name, identity_name, service_name
@@ -83,7 +85,7 @@ def desired_service(snapshot: Snapshot) -> Json:
         "type": snapshot.spec.service_type,
         "sessionAffinity": snapshot.spec.session_affinity,
         "selector": labels,
-        "ports": [{"name": "http", "port": PORT, "targetPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT, "protocol": "TCP"}],
     }
     return body
 
@@ -91,7 +93,7 @@ def desired_service(snapshot: Snapshot) -> Json:
 def service_url(snapshot: Snapshot) -> str:
     """Return the gateway's URL inside the cluster."""
     domain = snapshot.options.cluster_domain
-    return f"http://{service_name(snapshot.name)}.{snapshot.namespace}.svc.{domain}:{PORT}"
+    return f"http://{service_name(snapshot.name)}.{snapshot.namespace}.svc.{domain}:{GATEWAY_PORT}"
 
 
 def desired_hmac_secret(snapshot: Snapshot, value: bytes) -> Json:
@@ -115,13 +117,8 @@ def hmac_problem(value: bytes | None) -> str:
     """Say what is wrong with the value of an existing session Secret; "" when it is good."""
     if value is None:
         return f'it has no key "{HMAC_KEY}"'
-    try:
-        decoded = base64.b64decode(value, validate=True)
-    except ValueError:
-        return "its value is not base64"
-    if len(decoded) != 32:
-        return "its value does not decode to 32 bytes"
-    return "" if any(decoded) else "its value is all zero"
+    _, problem = session_secret(decode_secret(value))
+    return f"its value {problem}" if problem else ""
 
 
 def desired_identity(

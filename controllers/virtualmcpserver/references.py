@@ -12,6 +12,7 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import OIDC, Authz, CompositeTool, ConfigErrors, Telemetry, with_defaults
 from api.contract.config import VmcpConfig
 from api.contract.errors import ConfigError
+from api.contract.identifiers import GATEWAY_PORT, OIDC_CLIENT_SECRET_ENV
 from api.contract.validation.composite import check_composite_tool
 from api.contract.validation.report import Report
 from api.contract.volumes import DEFAULT_CA_KEY, VolumeInput, VolumePurpose
@@ -22,7 +23,6 @@ from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.virtualmcpserver.policies import PolicyProblem, check_policies, read_cedar, read_policy_document
 from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
 
-PORT = 4483
 SERVICE_ACCOUNT_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 
 
@@ -130,7 +130,7 @@ def _oidc(snapshot: Snapshot, volumes: list[tuple[VolumeInput, str, str]]) -> tu
         return None, [Verdict(T.OIDC_CONFIG_REF_VALIDATED, False, R.OIDC_CONFIG_REF_NOT_VALID, message)]
     # The stock operator builds this very URL, without the Service's prefix; tokens were issued for it.
     resource = reference.resource_url or (
-        f"http://{snapshot.name}.{snapshot.namespace}.svc.{snapshot.options.cluster_domain}:{PORT}"
+        f"http://{snapshot.name}.{snapshot.namespace}.svc.{snapshot.options.cluster_domain}:{GATEWAY_PORT}"
     )
     common = {"audience": reference.audience, "resource": resource, "scopes": reference.scopes}
     oidc = _oidc_settings(config.spec, common, volumes)
@@ -183,7 +183,7 @@ def _inline_oidc(
         | {
             "issuer": inline.issuer,
             "clientId": inline.client_id or "",
-            "clientSecretEnv": "VMCP_OIDC_CLIENT_SECRET" if inline.client_secret_ref is not None else "",
+            "clientSecretEnv": OIDC_CLIENT_SECRET_ENV if inline.client_secret_ref is not None else "",
             "jwksUrl": inline.jwks_url or "",
             "introspectionUrl": inline.introspection_url or "",
             "protectedResourceAllowPrivateIp": inline.protected_resource_allow_private_ip,

@@ -120,6 +120,13 @@ class Snapshot:
         """Whether a Secret has a key. What could not be read for a passing reason counts as there."""
         return _has(self.secrets.get(secret, Unknown.MISSING), key)
 
+    def unfit(self, secret: str, key: str, *, header: bool) -> str:
+        """Say why the gateway cannot use the value of a Secret's key, in a header or as a credential; "" = it can."""
+        content = self.secrets.get(secret)
+        if not isinstance(content, Facts):
+            return ""
+        return (content.unfit_headers if header else content.unfit).get(key, "")
+
     def has_certificate(self, config_map: str, key: str) -> bool:
         """Whether a ConfigMap has a certificate under a key."""
         content = self.config_maps.get(config_map, Unknown.MISSING)

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from api.contract.defaults import DEFAULT_TIMEOUT
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.errors import (
     BackendAuthFailed,
@@ -129,7 +130,7 @@ class Call:
     method: str
     params: bytes = EMPTY_OBJECT
     principal: Principal = ANONYMOUS
-    timeout: float = 30.0
+    timeout: float = DEFAULT_TIMEOUT.seconds
     name: str | None = None
     headers: HeaderList = ()
     trace: TraceContext | None = None
@@ -219,7 +220,7 @@ class SessionSpec:
     client_info: bytes | None = None
     headers: HeaderList = ()
     events: SessionEvents | None = None
-    timeout: float = 30.0
+    timeout: float = DEFAULT_TIMEOUT.seconds
 
 
 class BackendSession(Protocol):

@@ -11,12 +11,12 @@ from msgspec import Raw
 
 from vmcp.backend.interface import Call
 from vmcp.trace import TraceContext
+from vmcp.version import VERSION
 from vmcp.wire.jsonrpc import dumps, fields, join, join_raw
 from vmcp.wire.protocol import ENVELOPE_KEYS, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_VERSION, MODERN
 
 CLIENT_NAME = "mcp-operator-vmcp"
-CLIENT_VERSION = "0.1.0"
-OWN_INFO = dumps({"name": CLIENT_NAME, "version": CLIENT_VERSION})
+OWN_INFO = dumps({"name": CLIENT_NAME, "version": VERSION})
 """`clientInfo` where the client said none, and of our own requests."""
 
 _TRACE_KEYS = frozenset({"traceparent", "tracestate", "baggage"})

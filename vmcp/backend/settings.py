@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from api.contract.defaults import (
+    DEFAULT_BREAKER_THRESHOLD,
+    DEFAULT_BREAKER_TIMEOUT,
+    DEFAULT_HEALTH_INTERVAL,
+    DEFAULT_HEALTH_TIMEOUT,
+    DEFAULT_TIMEOUT,
+    DEFAULT_UNHEALTHY_THRESHOLD,
+)
+
 HeaderList = tuple[tuple[str, str], ...]
 """Header names and values, in order."""
 
@@ -21,8 +30,8 @@ class BreakerSettings:
         timeout: Seconds open until one request may try.
     """
 
-    threshold: int = 5
-    timeout: float = 60.0
+    threshold: int = DEFAULT_BREAKER_THRESHOLD
+    timeout: float = DEFAULT_BREAKER_TIMEOUT.seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +62,12 @@ class BackendSettings:
     ca_bundle: str | None = None
     headers: HeaderList = field(default=(), repr=False)
     connect_timeout: float = 10.0
-    timeout: float = 30.0
+    timeout: float = DEFAULT_TIMEOUT.seconds
     max_response: int = 100 * 1024 * 1024
-    health_interval: float | None = 30.0
-    health_timeout: float = 10.0
+    health_interval: float | None = DEFAULT_HEALTH_INTERVAL.seconds
+    health_timeout: float = DEFAULT_HEALTH_TIMEOUT.seconds
     slow_after: float = 5.0
-    unhealthy_threshold: int = 3
+    unhealthy_threshold: int = DEFAULT_UNHEALTHY_THRESHOLD
     breaker: BreakerSettings | None = None
 
     def same_connections(self, other: BackendSettings) -> bool:

@@ -47,10 +47,9 @@ def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: 
     Raises:
         ConfigErrors: Everything that is wrong. Rules of meaning are checked only on a document of the right shape.
     """
-    given = parse_config(data)
-    config = with_defaults(given)
+    config = with_defaults(parse_config(data))
     errors = [*dialect_errors(config, Dialect.NATIVE), *validate_config(config, env=environ), *unsupported(config)]
-    settings, more = resolve(config, environ, debug=debug, fail_partial=_asks_to_fail(given), root=root)
+    settings, more = resolve(config, environ, debug=debug, root=root)
     errors += [*more, *_deep_checks(settings)]
     if errors:
         raise ConfigErrors(_unique(errors))
@@ -80,16 +79,6 @@ def read_bounded(path: Path) -> bytes:
     if len(data) > MAX_CONFIG_BYTES:
         raise ConfigErrors([ConfigError("", f"{path} is longer than {MAX_CONFIG_BYTES} bytes")])
     return data
-
-
-def _asks_to_fail(given: VmcpConfig) -> bool:
-    """Say whether the file itself asks for `partialFailureMode: fail`.
-
-    It is the documented default, but the stock gateway never acted on it: lists hold what is there. A default that
-    emptied everybody's lists because one member is down would be a trap, so only who writes it gets it.
-    """
-    failure = given.operational.failure_handling if given.operational is not None else None
-    return failure is not None and failure.partial_failure_mode == "fail"
 
 
 def _deep_checks(settings: Settings) -> Iterator[ConfigError]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from api.contract.identifiers import GATEWAY_PORT
+
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 4483
 ORIGINS_ENV = "VMCP_ALLOWED_ORIGINS"
 """Comma list of origins, besides those of the command line: a pod template can add a variable, but hardly a flag."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -31,7 +32,7 @@ class ServeOptions:
 
     config: Path
     host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
+    port: int = GATEWAY_PORT
     debug: bool = False
     resolve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     root: str = ""

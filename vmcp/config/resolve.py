@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 
 from api.contract.auth import IncomingAuth, Strategy
 from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
+from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.duration import Duration
 from api.contract.errors import ConfigError, join
-from api.contract.identifiers import SESSION_HMAC_ENV
+from api.contract.identifiers import HEADER_FORWARD_ENV, SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
+from api.contract.secrets import secret_text, session_secret
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
 from vmcp.audit.log import AuditSettings
 from vmcp.auth.exchange import ACCESS_TOKEN, SUBJECT_TOKEN_TYPES, ExchangeSettings
-from vmcp.auth.forward import MANIFEST_PREFIX, ForwardSpec, owner, passthrough_refusal, read_manifest, resolve_static
+from vmcp.auth.forward import ForwardSpec, manifest_variable, read_manifest, resolve_static
 from vmcp.auth.oidc import OidcSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
-from vmcp.config.sealing import sealing_secret
 from vmcp.config.settings import (
     IncomingSettings,
     InjectionSettings,
@@ -60,7 +61,7 @@ class _Notes:
 
     def from_env(self, where: str, variable: str) -> str:
         """Return a variable's value, or note that it is missing."""
-        value = self.environ.get(variable, "")
+        value = secret_text(self.environ.get(variable, ""))
         if not value:
             self.error(where, f"environment variable {variable} is not set")
         return self.secret(value)
@@ -71,7 +72,6 @@ def resolve(
     environ: Mapping[str, str],
     *,
     debug: bool = False,
-    fail_partial: bool = False,
     root: str = "",
 ) -> tuple[Settings, tuple[ConfigError, ...]]:
     """Return the settings and what is wrong with them; settings with errors must not be used.
@@ -80,11 +80,11 @@ def resolve(
         config: A valid configuration with its defaults filled in.
         environ: The process's environment.
         debug: Log at debug level whatever the file says.
-        fail_partial: The file itself says `partialFailureMode: fail`.
         root: Put before absolute paths of CA bundles.
     """
     notes = _Notes(environ, root)
-    operational = config.operational or Operational()
+    operational = config.operational
+    assert operational is not None, "with_defaults fills it"
     settings = Settings(
         name=config.name,
         group=config.group_ref,
@@ -97,8 +97,8 @@ def resolve(
         audit=_audit(config, notes),
         timeout=_timeouts(operational)[0],
         timeouts=_timeouts(operational)[1],
-        fail_partial=fail_partial,
-        passthrough=_passthrough(config, notes),
+        fail_partial=_fails_partially(operational),
+        passthrough=tuple(config.passthrough_headers),
         metrics=config.telemetry is not None and config.telemetry.enable_prometheus_metrics_path,
         debug=debug or operational.log_level == "debug",
         sealing=_sealing(notes),
@@ -109,15 +109,19 @@ def resolve(
 
 
 def _sealing(notes: _Notes) -> bytes | None:
-    secret, error = sealing_secret(notes.environ)
-    if error is not None:
-        notes.errors.append(error)
-    notes.secret(notes.environ.get(SESSION_HMAC_ENV, "").strip())
-    return secret
+    """Return what replicas seal with; None where nothing is given, and each process makes a secret of its own."""
+    text = notes.secret(secret_text(notes.environ.get(SESSION_HMAC_ENV, "")))
+    if not text:
+        return None
+    secret, problem = session_secret(text)
+    if problem:
+        notes.error(SESSION_HMAC_ENV, f"the secret {problem}")
+    return secret or None
 
 
-def _seconds(value: Duration | None, default: float) -> float:
-    return value.seconds if value else default
+def _seconds(value: Duration | None) -> float:
+    assert value is not None, "with_defaults fills it"
+    return value.seconds
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------
@@ -126,22 +130,21 @@ def _seconds(value: Duration | None, default: float) -> float:
 def _backends(config: VmcpConfig, operational: Operational, notes: _Notes) -> tuple[BackendSettings, ...]:
     manifests = _manifests(config.backends, notes)
     return tuple(
-        _backend(index, backend, operational, manifests.get(owner(backend.name)), notes)
+        _backend(index, backend, operational, manifests.get(manifest_variable(backend.name)), notes)
         for index, backend in enumerate(config.backends)
     )
 
 
 def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardSpec]:
-    """Read the environment form of header forwarding: one variable per backend."""
+    """Read the environment form of header forwarding, by variable: one per backend."""
     found: dict[str, ForwardSpec] = {}
     owners: dict[str, list[str]] = {}
     for backend in backends:
-        owners.setdefault(owner(backend.name), []).append(backend.name)
+        owners.setdefault(manifest_variable(backend.name), []).append(backend.name)
     for variable, text in sorted(notes.environ.items()):
-        if not variable.startswith(MANIFEST_PREFIX):
+        if not variable.startswith(HEADER_FORWARD_ENV):
             continue
-        who = variable.removeprefix(MANIFEST_PREFIX)
-        names = owners.get(who, [])
+        names = owners.get(variable, [])
         if not names:
             # The operator removes a member's variable with the next rollout; until then nobody is harmed.
             notes.warnings.append(f"{variable} belongs to no backend")
@@ -150,7 +153,7 @@ def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardS
             notes.error("backends", f"{variable} belongs to more than one backend: {', '.join(names)}")
             continue
         try:
-            found[who] = read_manifest(text)
+            found[variable] = read_manifest(text)
         except ValueError as error:
             notes.error(variable, str(error))
     return found
@@ -161,7 +164,7 @@ def _backend(
 ) -> BackendSettings:
     timeout, timeouts = _timeouts(operational)
     failure = operational.failure_handling
-    assert failure is not None, "load_config fills it"
+    assert failure is not None, "with_defaults fills it"
     return BackendSettings(
         name=backend.name,
         url=backend.url,
@@ -170,9 +173,9 @@ def _backend(
         ca_bundle=notes.file(backend.ca_bundle_path),
         headers=_headers(index, backend, manifest, notes),
         timeout=timeouts.get(backend.name, timeout),
-        health_interval=_seconds(failure.health_check_interval, 30.0),
-        health_timeout=_seconds(failure.health_check_timeout, 10.0),
-        unhealthy_threshold=failure.unhealthy_threshold or 3,
+        health_interval=_seconds(failure.health_check_interval),
+        health_timeout=_seconds(failure.health_check_timeout),
+        unhealthy_threshold=failure.unhealthy_threshold,
         breaker=_breaker(backend, operational),
     )
 
@@ -181,7 +184,7 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
     where = join("backends", index, "headerForward")
     native = backend.header_forward
     if native is not None and manifest is not None:
-        notes.error(where, f"{MANIFEST_PREFIX}{owner(backend.name)} configures the same backend: use one of the two")
+        notes.error(where, f"{manifest_variable(backend.name)} configures the same backend: use one of the two")
         return ()
     if native is not None:
         spec = ForwardSpec(native.add_plaintext_headers, native.add_headers_from_secret)
@@ -189,7 +192,7 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
         spec = manifest or ForwardSpec()
     headers, errors = resolve_static(spec, notes.environ)
     for message in errors:
-        notes.error(where if native is not None else MANIFEST_PREFIX + owner(backend.name), message)
+        notes.error(where if native is not None else manifest_variable(backend.name), message)
     secret_names = {name.lower() for name in spec.secret}
     for name, value in headers:
         if name.lower() in secret_names or name.lower() == "authorization":
@@ -202,15 +205,19 @@ def _breaker(backend: Backend, operational: Operational) -> BreakerSettings | No
     failure = operational.failure_handling
     given = failure.circuit_breaker if failure is not None else None
     if given is not None and given.enabled:
-        return BreakerSettings(threshold=given.failure_threshold or 5, timeout=_seconds(given.timeout, 60.0))
+        return BreakerSettings(threshold=given.failure_threshold, timeout=_seconds(given.timeout))
     return BreakerSettings() if backend.type == "direct" else None
+
+
+def _fails_partially(operational: Operational) -> bool:
+    failure = operational.failure_handling
+    return failure is not None and failure.partial_failure_mode == "fail"
 
 
 def _timeouts(operational: Operational) -> tuple[float, dict[str, float]]:
     timeouts = operational.timeouts
-    if timeouts is None:
-        return 30.0, {}
-    return _seconds(timeouts.default, 30.0), {name: span.seconds for name, span in timeouts.per_workload.items()}
+    assert timeouts is not None, "with_defaults fills it"
+    return _seconds(timeouts.default), {name: span.seconds for name, span in timeouts.per_workload.items()}
 
 
 # --- auth -------------------------------------------------------------------------------------------------------------
@@ -239,7 +246,9 @@ def _strategy(where: str, strategy: Strategy | None, notes: _Notes) -> OutgoingS
     if strategy.type == "header_injection" and (injection := strategy.header_injection) is not None:
         variable = injection.header_value_env
         value = notes.from_env(f"{where}.headerInjection.headerValueEnv", variable) if variable else ""
-        return InjectionSettings(name=injection.header_name, value=value or notes.secret(injection.header_value))
+        return InjectionSettings(
+            name=injection.header_name, value=value or notes.secret(secret_text(injection.header_value))
+        )
     if strategy.type == "token_exchange" and (exchange := strategy.token_exchange) is not None:
         variable = exchange.client_secret_env
         secret = notes.from_env(f"{where}.tokenExchange.clientSecretEnv", variable) if variable else ""
@@ -247,7 +256,7 @@ def _strategy(where: str, strategy: Strategy | None, notes: _Notes) -> OutgoingS
         return ExchangeSettings(
             token_url=exchange.token_url,
             client_id=exchange.client_id,
-            client_secret=secret or notes.secret(exchange.client_secret),
+            client_secret=secret or notes.secret(secret_text(exchange.client_secret)),
             audience=exchange.audience,
             scopes=tuple(exchange.scopes),
             subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
@@ -262,7 +271,7 @@ def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
         return IncomingSettings(mode=auth.type if auth is not None and auth.type else "anonymous")
     oidc, authz = auth.oidc, auth.authz
     if oidc.client_secret_env and notes.environ.get(oidc.client_secret_env):
-        notes.secret(notes.environ[oidc.client_secret_env])
+        notes.secret(secret_text(notes.environ[oidc.client_secret_env]))
     tokens = OidcSettings(
         issuer=oidc.issuer,
         audience=oidc.audience,
@@ -295,14 +304,6 @@ def _authz(config: VmcpConfig) -> CedarSettings | None:
     )
 
 
-def _passthrough(config: VmcpConfig, notes: _Notes) -> tuple[str, ...]:
-    for index, name in enumerate(config.passthrough_headers):
-        refusal = passthrough_refusal(name)
-        if refusal is not None:
-            notes.error(join("passthroughHeaders", index), f"{name!r} {refusal}")
-    return tuple(config.passthrough_headers)
-
-
 # --- lists, limits, audit ---------------------------------------------------------------------------------------------
 
 
@@ -312,7 +313,7 @@ def _aggregation(given: Aggregation) -> AggregationRules:
     known = given.conflict_resolution in {strategy.value for strategy in Naming}
     return AggregationRules(
         strategy=Naming(given.conflict_resolution) if known else Naming.PREFIX,
-        prefix_format=(detail.prefix_format if detail is not None else "") or "{workload}_",
+        prefix_format=(detail.prefix_format if detail is not None else "") or DEFAULT_PREFIX_FORMAT,
         priority=tuple(detail.priority_order) if detail is not None else (),
         exclude_all_tools=given.exclude_all_tools,
         deny_by_default=given.default_tool_visibility == "deny",

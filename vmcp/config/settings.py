@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from api.contract.defaults import DEFAULT_TIMEOUT
 from vmcp.audit.log import AuditSettings
 from vmcp.auth.exchange import ExchangeSettings
 from vmcp.auth.oidc import OidcSettings
@@ -105,7 +106,7 @@ class Settings:
     aggregation: AggregationRules = field(default_factory=AggregationRules)
     limits: Limits | None = None
     audit: AuditSettings | None = None
-    timeout: float = 30.0
+    timeout: float = DEFAULT_TIMEOUT.seconds
     timeouts: Mapping[str, float] = field(default_factory=dict)
     fail_partial: bool = False
     passthrough: tuple[str, ...] = ()

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from api.contract.defaults import DEFAULT_TIMEOUT
 from vmcp.audit.interface import AuditLog
 from vmcp.auth.interface import Authenticator
 from vmcp.authz.interface import Authorizer
 from vmcp.backend.interface import Backend
 from vmcp.core.rules import AggregationRules
 from vmcp.limits.interface import RateLimiter
-
-DEFAULT_TIMEOUT = 30.0
-"""Seconds for a call, where the configuration says nothing (ToolHive's default)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class Plan:
     authorizer: Authorizer
     limiter: RateLimiter | None
     audit: AuditLog
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT.seconds
     timeouts: Mapping[str, float] = field(default_factory=dict)
     fail_partial: bool = False
     passthrough: frozenset[str] = frozenset()

@@ -13,6 +13,8 @@ import re
 from types import MappingProxyType
 from typing import Final
 
+from api.contract.headers import FIELD_VALUE, TOKEN
+
 MODERN: Final = "2026-07-28"
 """The version of the modern era."""
 
@@ -117,8 +119,8 @@ LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", 
 
 # --- header names and values ------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TOKEN = re.compile(TOKEN)
+_VALUE = re.compile(FIELD_VALUE)
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _CODED_HEAD = "=?base64?"
 _CODED_TAIL = "?="

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from api.contract.auth import (
@@ -17,7 +17,8 @@ from api.contract.auth import (
     Xaa,
 )
 from api.contract.config import VmcpConfig
-from api.contract.headers import is_header_name, is_header_value
+from api.contract.headers import header_name_problem
+from api.contract.secrets import secret_header_problem, secret_problem, secret_text
 from api.contract.urls import has_http_url_shape
 from api.contract.validation.backends import check_ca_path
 from api.contract.validation.report import Report
@@ -116,23 +117,36 @@ def check_strategy(strategy: Strategy, where: str, report: Report, env: Env = No
             pass
 
 
-def _check_secret(value: str, variable: str, where: str, key: str, report: Report, env: Env) -> None:
-    """At most one of value and variable, and the variable set."""
+def _check_secret(
+    value: str,
+    variable: str,
+    where: str,
+    key: str,
+    report: Report,
+    env: Env,
+    problem_of: Callable[[str], str | None] = secret_problem,
+) -> None:
+    """At most one of value and variable, the variable set, and what there is usable."""
     if value and variable:
         report.add(f"{where}.{key}", f"and {key}Env exclude each other")
-    if variable and env is not None and not env.get(variable):
+    if value and (problem := problem_of(secret_text(value))):
+        report.add(f"{where}.{key}", f"the value {problem}")
+    if not variable or env is None:
+        return
+    if not env.get(variable):
         report.add(f"{where}.{key}Env", f"environment variable {variable} is not set")
+    elif problem := problem_of(secret_text(env[variable])):
+        report.add(f"{where}.{key}Env", f"the value of environment variable {variable} {problem}")
 
 
 def _check_header_injection(part: HeaderInjection, where: str, report: Report, env: Env) -> None:
-    if report.require(f"{where}.headerName", part.header_name) and not is_header_name(part.header_name):
-        report.add(f"{where}.headerName", f"{part.header_name!r} is not a legal header name")
+    if report.require(f"{where}.headerName", part.header_name) and (problem := header_name_problem(part.header_name)):
+        report.add(f"{where}.headerName", problem)
     if not part.header_value and not part.header_value_env:
         report.add(where, "exactly one of headerValue and headerValueEnv is required")
-    _check_secret(part.header_value, part.header_value_env, where, "headerValue", report, env)
-    value = part.header_value or (env or {}).get(part.header_value_env, "")
-    if not is_header_value(value):
-        report.add(f"{where}.headerValue", "the value holds control characters")
+    _check_secret(
+        part.header_value, part.header_value_env, where, "headerValue", report, env, problem_of=secret_header_problem
+    )
 
 
 def _check_token_exchange(part: TokenExchange, where: str, report: Report, env: Env) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from api.contract.config import Backend, HeaderForward, VmcpConfig
-from api.contract.headers import canonical_header, header_name_problem, is_header_value, passthrough_problem
+from api.contract.headers import header_problems, passthrough_problem
 from api.contract.urls import has_http_url_shape
 from api.contract.validation.report import Report
 
@@ -49,20 +49,9 @@ def _check_backend(backend: Backend, where: str, report: Report) -> None:
 
 
 def _check_headers(forward: HeaderForward, where: str, report: Report) -> None:
-    seen: set[str] = set()
-    for key, headers in (
-        ("addPlaintextHeaders", forward.add_plaintext_headers),
-        ("addHeadersFromSecret", forward.add_headers_from_secret),
-    ):
-        for name, value in headers.items():
-            path = f"{where}.{key}.{name}"
-            problem = header_name_problem(name)
-            if problem:
-                report.add(path, problem)
-            elif canonical_header(name) in seen:
-                report.add(path, "this header stands twice")
-            seen.add(canonical_header(name))
-            if key == "addPlaintextHeaders" and not is_header_value(value):
-                report.add(path, "the value holds control characters")
-            if key == "addHeadersFromSecret" and not _IDENTIFIER.fullmatch(value):
-                report.add(path, "the identifier must consist of A-Z, 0-9 and _")
+    for problem in header_problems(forward.add_plaintext_headers, forward.add_headers_from_secret):
+        key = "addHeadersFromSecret" if problem.secret else "addPlaintextHeaders"
+        report.add(f"{where}.{key}.{problem.header}", problem.message)
+    for name, identifier in forward.add_headers_from_secret.items():
+        if not _IDENTIFIER.fullmatch(identifier):
+            report.add(f"{where}.addHeadersFromSecret.{name}", "the identifier must consist of A-Z, 0-9 and _")

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from api.contract.headers import FIELD_VALUE, TOKEN
 from vmcp.http.server.asgi import JSON, Scope
 
 log = structlog.get_logger(__name__)
@@ -28,8 +29,8 @@ _COPIED: Final = 64 * 1024
 """Longer bodies are not copied behind their heads: the second system call costs less."""
 _STATUS_LINE: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
 _LINES: Final = {JSON: b"content-type: application/json\r\n"}
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NAME = re.compile(TOKEN.encode("ascii"))
+_VALUE = re.compile(FIELD_VALUE.encode("ascii"))
 _FAILED: Final = b"Internal Server Error"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY = frozenset({204, 304})
@@ -252,6 +253,6 @@ class Cycle:
 
 
 def _line(name: bytes, value: bytes) -> bytes:
-    if _NAME.fullmatch(name) is None or _BAD_VALUE.search(value) is not None:
+    if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
         raise AnswerError(f"the header {name!r} cannot be sent")
     return b"%b: %b\r\n" % (name, value)

@@ -167,3 +167,20 @@ def test_a_bundle_with_one_unreadable_certificate_is_no_bundle() -> None:
     pem = certificate()
     assert not has_certificate(pem + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     assert has_certificate(b"# a comment\n" + pem)
+
+
+def test_a_secrets_values_are_judged_as_the_gateway_judges_them_and_not_kept() -> None:
+    values = {
+        "good": "token",
+        "echo": "token\n",
+        "empty": "\n",
+        "broken": f"{SENTINEL}\n\n",
+        "padded": f" {SENTINEL}",
+        "chinese": f"{SENTINEL}\u4e2d",
+    }
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    facts = facts_of(record(1, data=data))
+    assert facts.keys == values.keys() - {"empty"}
+    assert facts.unfit.keys() == {"broken"}
+    assert facts.unfit_headers.keys() == {"broken", "padded", "chinese"}
+    assert SENTINEL not in repr(facts)

@@ -89,6 +89,16 @@ SKIPPED = {
     "an unknown transport": (entry(transport="carrier-pigeon"), "UnsupportedTransport"),
     "a restricted header": (entry(plain_headers={"host": "x"}), "RestrictedHeader"),
     "a header value with a line break": (entry(plain_headers={"X-A": "a\r\nb"}), "RestrictedHeader"),
+    "a header that belongs to the protocol": (entry(plain_headers={"Accept": "x"}), "RestrictedHeader"),
+    "an empty header value": (entry(plain_headers={"X-A": ""}), "RestrictedHeader"),
+    "a header value with a blank at its edge": (entry(plain_headers={"X-A": " v"}), "RestrictedHeader"),
+    "a header value beyond Latin-1": (entry(plain_headers={"X-A": "\u4e2d"}), "RestrictedHeader"),
+    "a header value that is too long": (entry(plain_headers={"X-A": "v" * 9000}), "RestrictedHeader"),
+    "a Secret's value with a line break": (
+        entry(secret_headers=(SecretHeader("X-A", "s", "bad"),)),
+        "RestrictedHeader",
+    ),
+    "an auth config whose Secret holds a line break": (entry(auth_config="broken"), "AuthConfigFailed"),
     "a header that is set twice": (
         entry(plain_headers={"x-a": "1"}, secret_headers=(SecretHeader("X-A", "s", "k"),)),
         "RestrictedHeader",
@@ -103,9 +113,16 @@ SKIPPED = {
     "an auth config whose Secret is missing": (entry(auth_config="keyless"), "SecretNotFound"),
 }
 MATERIAL: dict[str, Any] = {
-    "secrets": {"s": Facts(frozenset({"k"}))},
+    "secrets": {"s": Facts(frozenset({"k", "bad"}), unfit_headers={"bad": "holds a line break"})},
     "config_maps": {"c": Facts(frozenset({"text"}), frozenset())},
     "auth_configs": {
+        "broken": auth_config(
+            "broken",
+            {
+                "type": "headerInjection",
+                "headerInjection": {"headerName": "X", "valueSecretRef": {"name": "s", "key": "bad"}},
+            },
+        ),
         "bad": auth_config("bad", {"type": "unauthenticated"}, "False", "Odd"),
         "bearer": auth_config(
             "bearer", {"type": "bearerToken", "bearerToken": {"tokenSecretRef": {"name": "s", "key": "k"}}}

@@ -148,11 +148,11 @@ def test_the_toolhive_form_of_header_forwarding_is_read_from_the_environment():
         ({"TOOLHIVE_HEADER_FORWARD_GH": "{"}, "TOOLHIVE_HEADER_FORWARD_GH: is not JSON"),
         (
             {"TOOLHIVE_HEADER_FORWARD_GH": '{"addHeadersFromSecret":{"X-B":"ID"}}'},
-            "TOOLHIVE_HEADER_FORWARD_GH: header 'X-B': environment variable TOOLHIVE_SECRET_ID is not set",
+            'TOOLHIVE_HEADER_FORWARD_GH: header "X-B": environment variable TOOLHIVE_SECRET_ID is not set',
         ),
         (
             {"TOOLHIVE_HEADER_FORWARD_GH": '{"addPlaintextHeaders":{"Host":"evil"}}'},
-            "TOOLHIVE_HEADER_FORWARD_GH: header 'Host' is a restricted header",
+            'TOOLHIVE_HEADER_FORWARD_GH: header "Host" is restricted and cannot be forwarded',
         ),
     ],
 )
