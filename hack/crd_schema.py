@@ -26,6 +26,8 @@ Schema = dict[str, Any]
 
 MIGRATE_LABEL = "toolhive.stacklok.dev/auto-migrate-storage-version"
 KEEP_UNKNOWN = "x-kubernetes-preserve-unknown-fields"
+UNSEEN = {"observedGeneration": -1}
+"""Status of an object of a reconciled kind that the operator has not seen yet."""
 _OPENAPI = {str: "string", int: "integer", bool: "boolean"}
 _BOUNDS = {
     "pattern": "pattern",
@@ -140,6 +142,8 @@ def resource_schema(kind: type[Resource]) -> Schema:
         properties[name] = {"type": "string", "description": properties[name]["description"]}
     properties["metadata"] = {"type": "object"}
     schema.pop("required", None)
+    if kind.definition.reconciled:
+        properties["status"]["default"] = dict(UNSEEN)
     if kind.definition.spec_required:
         schema["required"] = ["spec"]
     # A default_factory of the spec is for users of the models; the server never makes up a spec.

@@ -147,6 +147,10 @@ def condition_column(name: str, condition: str) -> Column:
     return Column(name, f".status.conditions[?(@.type=='{condition}')].status")
 
 
+REASON = Column("Reason", ".status.conditions[?(@.type=='Ready')].reason")
+"""Why an object is, or is not, ready."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """What a CRD says about a kind besides its schema.
@@ -159,6 +163,8 @@ class Definition:
             live list can ask the same question as the cache. At most 8.
         versions: served versions; the last one is the storage version, all others are deprecated.
         spec_required: whether `spec` is in the top-level `required`.
+        reconciled: whether this operator writes the status. Until it has, the schema makes `status.observedGeneration`
+            -1, because kstatus takes an object without any status for one that is done.
     """
 
     plural: str
@@ -167,3 +173,4 @@ class Definition:
     selectable: tuple[str, ...] = ()
     versions: tuple[str, ...] = field(default=("v1alpha1", "v1beta1"))
     spec_required: bool = False
+    reconciled: bool = False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
 
 
 class MCPExternalAuthConfigCondition(Word):
     """Condition types of an MCPExternalAuthConfig."""
 
     VALID = "Valid", "Whether the spec can be used as it stands."
+    READY = "Ready", "The same as Valid, under the name that tools wait for."
+    STALLED = STALLED_TYPE
     IDENTITY_SYNTHESIZED = (
         "IdentitySynthesized",
         "Whether an OAuth 2 upstream without user information makes the embedded server synthesize the identity.",
@@ -19,6 +21,7 @@ class MCPExternalAuthConfigCondition(Word):
 class MCPExternalAuthConfigReason(Word):
     """Reasons of an MCPExternalAuthConfig's conditions."""
 
+    CONFIG_READY = "ConfigReady", "Every check passed."
     VALIDATION_SUCCEEDED = "ValidationSucceeded", "Every check passed."
     VALIDATION_FAILED = "ValidationFailed", "A check did not pass; the message says which."
     ENTERPRISE_REQUIRED = (
@@ -47,6 +50,8 @@ MCPEXTERNALAUTHCONFIG = KindVocabulary(
             (_R.VALIDATION_SUCCEEDED,),
             (_R.VALIDATION_FAILED, _R.ENTERPRISE_REQUIRED, _R.INVALID_CONFIG),
         ),
+        ConditionRule(_T.READY, (_R.CONFIG_READY,), mirrors="False"),
+        ConditionRule(_T.STALLED, presence=STALLED_PRESENCE, mirrors="True"),
         ConditionRule(
             _T.IDENTITY_SYNTHESIZED,
             (_R.OAUTH2_WITHOUT_USER_INFO,),

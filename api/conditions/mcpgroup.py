@@ -17,6 +17,7 @@ class MCPGroupCondition(Word):
     """Condition types of an MCPGroup."""
 
     MEMBERS_CHECKED = "MCPServersChecked", "Whether the members of all kinds could be listed."
+    READY = "Ready", "Whether members can join; true once they were listed. Their own health plays no part."
     STATUS_TRUNCATED = (
         "StatusTruncated",
         "The member lists in the status were cut because together they would exceed 256 KiB; the counts stay exact.",
@@ -26,6 +27,7 @@ class MCPGroupCondition(Word):
 class MCPGroupReason(Word):
     """Reasons of an MCPGroup's conditions."""
 
+    GROUP_READY = "GroupReady", "The members were listed."
     LIST_SUCCEEDED = "ListMCPServersCheckSucceeded", "The members of every kind were listed."
     LIST_FAILED = "ListMCPServersCheckFailed", "Listing the members of a kind failed; the message names the kind."
     TOO_MANY_MEMBERS = "TooManyMembers", "The names of all members do not fit into 256 KiB of status."
@@ -42,6 +44,7 @@ MCPGROUP = KindVocabulary(
             true=(MCPGroupReason.LIST_SUCCEEDED,),
             false=(MCPGroupReason.LIST_FAILED,),
         ),
+        ConditionRule(MCPGroupCondition.READY, true=(MCPGroupReason.GROUP_READY,)),
         ConditionRule(
             MCPGroupCondition.STATUS_TRUNCATED,
             true=(MCPGroupReason.TOO_MANY_MEMBERS,),

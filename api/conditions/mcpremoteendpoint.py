@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
 
 
 class MCPRemoteEndpointPhase(Word):
@@ -10,7 +10,7 @@ class MCPRemoteEndpointPhase(Word):
 
     PENDING = "Pending", "Something is only not there yet: the group, a Secret's content, a proxy's Deployment."
     READY = "Ready", "Every check passed and status.url can be used."
-    FAILED = "Failed", "A check is False for a reason that the user must mend."
+    FAILED = "Failed", "Only the user can mend what is wrong, or no gateway reaches the server (BackendUnavailable)."
     TERMINATING = "Terminating", "A deletion waits for the finalizer."
 
 
@@ -18,6 +18,7 @@ class MCPRemoteEndpointCondition(Word):
     """Condition types of an MCPRemoteEndpoint."""
 
     READY = "Ready", "The sum: carries the reason of the first failing condition."
+    STALLED = STALLED_TYPE
     CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec by itself can be served."
     GROUP_REF_VALID = "GroupRefValid", "Whether the group of spec.groupRef exists and is Ready."
     AUTH_CONFIG_VALID = "AuthConfigValid", "Whether the MCPExternalAuthConfig exists and is valid."
@@ -79,8 +80,9 @@ MCPREMOTEENDPOINT = KindVocabulary(
             (_R.ENDPOINT_READY,),
             (_R.DEPLOYMENT_NOT_READY, _R.BACKEND_UNAVAILABLE),
             (_R.READ_FAILED,),
-            mirrors=True,
+            mirrors="False",
         ),
+        ConditionRule(_T.STALLED, presence=STALLED_PRESENCE, mirrors="True"),
         ConditionRule(
             _T.CONFIGURATION_VALID,
             (_R.CONFIGURATION_VALID,),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
 
 
 class MCPServerEntryPhase(Word):
@@ -17,6 +17,8 @@ class MCPServerEntryCondition(Word):
     """Condition types of an MCPServerEntry."""
 
     VALID = "Valid", "The sum of all other conditions."
+    READY = "Ready", "The same sum; carries the reason of the first failing condition."
+    STALLED = STALLED_TYPE
     REMOTE_URL_VALIDATED = "RemoteURLValidated", "Whether spec.remoteUrl may be reached, judged by its text alone."
     GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
     EXTERNAL_AUTH_CONFIG_VALIDATED = (
@@ -40,6 +42,7 @@ class MCPServerEntryCondition(Word):
 class MCPServerEntryReason(Word):
     """Reasons of an MCPServerEntry's conditions."""
 
+    ENTRY_READY = "EntryReady", "All checks passed."
     CONFIG_VALID = "ConfigValid", "All checks passed."
     CONFIG_INVALID = "ConfigInvalid", "At least one check did not pass."
     NAME_COLLISION = "NameCollision", "An older MCPRemoteEndpoint has the same name in the namespace."
@@ -75,6 +78,8 @@ MCPSERVERENTRY = KindVocabulary(
     reasons=_R,
     rules=(
         ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID, _R.NAME_COLLISION), (_R.READ_FAILED,)),
+        ConditionRule(_T.READY, (_R.ENTRY_READY,), unknown=(_R.READ_FAILED,), mirrors="False"),
+        ConditionRule(_T.STALLED, presence=STALLED_PRESENCE, mirrors="True"),
         ConditionRule(_T.REMOTE_URL_VALIDATED, (_R.REMOTE_URL_VALID,), (_R.REMOTE_URL_INVALID,)),
         ConditionRule(
             _T.GROUP_REF_VALIDATED, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)

@@ -6,7 +6,7 @@ conditions and never touches the other's.
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
 
 
 class VirtualMCPServerPhase(Word):
@@ -22,6 +22,7 @@ class VirtualMCPServerCondition(Word):
     """Condition types of a VirtualMCPServer."""
 
     READY = "Ready", "Whether the gateway serves; follows the phase."
+    STALLED = STALLED_TYPE
     VALID = "Valid", "Whether the spec passes the checks that the API server cannot make."
     POD_TEMPLATE_SPEC_VALID = (
         "PodTemplateSpecValid",
@@ -209,8 +210,9 @@ VIRTUALMCPSERVER = KindVocabulary(
                 _R.BACKENDS_PENDING,
                 _R.BACKENDS_UNHEALTHY,
             ),
-            mirrors=True,
+            mirrors="False",
         ),
+        ConditionRule(_T.STALLED, presence=STALLED_PRESENCE, mirrors="True"),
         ConditionRule(_T.VALID, (_R.VALIDATION_SUCCEEDED,), (_R.VALIDATION_FAILED,)),
         ConditionRule(
             _T.POD_TEMPLATE_SPEC_VALID,
@@ -296,7 +298,7 @@ VIRTUALMCPSERVER = KindVocabulary(
             (_R.CONVERSION_SUCCEEDED,),
             _CONVERSION,
             presence="only with outgoingAuth.default.externalAuthConfigRef",
-            mirrors=True,
+            mirrors="False",
         ),
         ConditionRule(
             _T.BACKEND_AUTH_CONFIG,
@@ -304,7 +306,7 @@ VIRTUALMCPSERVER = KindVocabulary(
             _CONVERSION,
             presence="one per key of outgoingAuth.backends with an externalAuthConfigRef",
             family=True,
-            mirrors=True,
+            mirrors="False",
         ),
         ConditionRule(
             _T.DISCOVERED_AUTH_CONFIG,
@@ -312,7 +314,7 @@ VIRTUALMCPSERVER = KindVocabulary(
             _CONVERSION,
             presence="one per member of the group with an externalAuthConfigRef",
             family=True,
-            mirrors=True,
+            mirrors="False",
         ),
         ConditionRule(_T.BACKENDS_INCLUDED, (_R.ALL_MEMBERS_INCLUDED,), (_R.MEMBERS_SKIPPED,)),
         ConditionRule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 
 class Word(StrEnum):
@@ -24,6 +24,14 @@ class Word(StrEnum):
         return member
 
 
+STALLED_TYPE = (
+    "Stalled",
+    "Nothing more will happen until a user changes something; carries the reason of the first check that asks for it.",
+)
+"""The condition type by which kstatus (Flux, Helm, Argo CD's generic check) tells "broken" from "not there yet"."""
+STALLED_PRESENCE = "only while a check failed that only the user can mend"
+
+
 @dataclass(frozen=True)
 class ConditionRule:
     """One condition type with the reasons that it may carry.
@@ -36,7 +44,7 @@ class ConditionRule:
         presence: when the condition is there at all.
         family: the type is followed by an object's name (see `named_condition_type`).
         writer: who writes it: "operator" or "vmcp" (the running gateway).
-        mirrors: False may also carry a reason that another object's condition had.
+        mirrors: the status that may also carry the reason of the failing condition that this one follows; "" for none.
     """
 
     type: Word
@@ -46,7 +54,7 @@ class ConditionRule:
     presence: str = "always"
     family: bool = False
     writer: str = "operator"
-    mirrors: bool = False
+    mirrors: Literal["", "True", "False"] = ""
 
     @property
     def by_status(self) -> tuple[tuple[str, tuple[Word, ...]], ...]:

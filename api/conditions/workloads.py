@@ -143,7 +143,7 @@ _EXTERNAL_AUTH = ConditionRule(
         _R.MULTI_UPSTREAM_NOT_SUPPORTED,
         _R.INVALID_CONFIG,
     ),
-    mirrors=True,
+    mirrors="False",
 )
 _AUTH_SERVER = ConditionRule(
     _T.AUTH_SERVER_REF_VALIDATED,

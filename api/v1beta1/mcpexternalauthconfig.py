@@ -238,6 +238,7 @@ class MCPExternalAuthConfig(Resource):
         short_names=("extauth", "mcpextauth"),
         columns=(Column("Type", ".spec.type"), condition_column("Valid", "Valid"), AGE),
         selectable=(".spec.type",),
+        reconciled=True,
     )
 
     kind: str = "MCPExternalAuthConfig"

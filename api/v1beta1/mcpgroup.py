@@ -40,6 +40,10 @@ class MCPGroupStatus(Struct):
     """Names of the MCPRemoteEndpoints."""
     remote_endpoint_count: Int32 | None = None
     """Number of the MCPRemoteEndpoints."""
+    member_count: Int32 | None = None
+    """Number of the members of all kinds."""
+    served_count: Int32 | None = None
+    """Number of the members that a VirtualMCPServer can serve: their checks passed and their URL is known."""
     conditions: Conditions = ()
     """Aspects of the group's state."""
 
@@ -56,7 +60,10 @@ class MCPGroup(Resource):
             Column("Phase", ".status.phase"),
             condition_column("Checked", "MCPServersChecked"),
             AGE,
+            Column("Members", ".status.memberCount", "integer"),
+            Column("Served", ".status.servedCount", "integer"),
         ),
+        reconciled=True,
     )
 
     kind: str = "MCPGroup"

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, Column, Definition, Limits, OneOf, Required, Rule, rules
+from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf, Required, Rule, rules
 from api.common.model import Conditions, Int32, Int64, Resource, Struct
 from api.common.references import (
     AuthServerRef,
@@ -137,6 +137,7 @@ class MCPRemoteEndpoint(Resource):
             Column("Remote URL", ".spec.remoteUrl"),
             Column("URL", ".status.url"),
             AGE,
+            REASON,
         ),
         selectable=(
             ".spec.groupRef.name",
@@ -147,6 +148,7 @@ class MCPRemoteEndpoint(Resource):
         ),
         versions=("v1beta1",),
         spec_required=True,
+        reconciled=True,
     )
 
     kind: str = "MCPRemoteEndpoint"

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, Column, Definition, Limits, OneOf, condition_column, rules
+from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf, condition_column, rules
 from api.common.model import Conditions, Int32, Int64, Resource, Struct
 from api.common.references import (
     AuthServerRef,
@@ -124,6 +124,7 @@ class MCPRemoteProxy(Resource):
             Column("URL", ".status.url"),
             condition_column("Ready", "Ready"),
             AGE,
+            REASON,
         ),
         selectable=(
             ".spec.groupRef.name",

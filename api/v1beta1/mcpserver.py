@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.markers import (
     AGE,
+    REASON,
     Column,
     Definition,
     Limits,
@@ -204,6 +205,7 @@ class MCPServer(Resource):
             Column("Replicas", ".status.readyReplicas", "integer"),
             Column("URL", ".status.url"),
             AGE,
+            REASON,
         ),
         selectable=(
             ".spec.groupRef.name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, Column, Definition, Limits, OneOf
+from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf
 from api.common.model import Conditions, Int64, Resource, Struct
 from api.common.references import CABundleSource, ExternalAuthConfigRef, MCPGroupRef
 
@@ -57,12 +57,14 @@ class MCPServerEntry(Resource):
             Column("Remote URL", ".spec.remoteUrl"),
             Column("Group", ".spec.groupRef.name"),
             AGE,
+            REASON,
         ),
         selectable=(
             ".spec.groupRef.name",
             ".spec.externalAuthConfigRef.name",
             ".spec.caBundleRef.configMapRef.name",
         ),
+        reconciled=True,
     )
 
     kind: str = "MCPServerEntry"

@@ -10,6 +10,7 @@ from api.common.auth_server import EmbeddedAuthServerConfig
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.markers import (
     AGE,
+    REASON,
     Column,
     Definition,
     KeepUnknown,
@@ -199,6 +200,7 @@ class VirtualMCPServer(Resource):
             Column("Backends", ".status.backendCount", "integer"),
             AGE,
             condition_column("Ready", "Ready"),
+            REASON,
         ),
         selectable=(
             ".spec.groupRef.name",
@@ -207,6 +209,7 @@ class VirtualMCPServer(Resource):
             ".spec.telemetryConfigRef.name",
             ".spec.embeddingServerRef.name",
         ),
+        reconciled=True,
     )
 
     kind: str = "VirtualMCPServer"

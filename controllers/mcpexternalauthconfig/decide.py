@@ -17,7 +17,7 @@ from api.contract.validation.report import Report
 from api.v1beta1 import MCPExternalAuthConfigSpec
 from api.v1beta1.mcpexternalauthconfig import CONFIGURED_TYPES
 from controllers.mcpexternalauthconfig.auth_server import auth_server_problems, synthesizes_identity
-from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json, fold
+from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json, fold, sum_up
 
 MAX_REFERRERS = 10
 """Referrers that a message names; beyond, it gives their number."""
@@ -75,15 +75,18 @@ class Decision:
     announcements: tuple[Announcement, ...] = ()
 
 
+_READY = Verdict(Type.READY, True, Reason.CONFIG_READY, "The configuration can be used")
+
+
 def decide(snapshot: Snapshot) -> Decision:
     """Decide on an auth config."""
     if snapshot.deleting and not snapshot.referrers:
         return Decision(release=True)
     valid = _valid(snapshot)
-    verdicts = [valid, *_identity(snapshot.spec)]
+    verdicts = [valid, *sum_up([valid], fine=_READY, passing=()), *_identity(snapshot.spec)]
     if snapshot.deleting:
         verdicts.append(_blocked(snapshot.referrers))
-    said = {verdict.type for verdict in verdicts}
+    said = {str(verdict.type) for verdict in verdicts}
     conditions = fold(
         snapshot.previous,
         verdicts,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from api.conditions import MCPGroupPhase as Phase
+from api.conditions import MCPServerEntryPhase
 from controllers.mcpgroup.decide import Pending, Snapshot, coalesce, decide, due_in, look_in
 from controllers.options import OperatorOptions
 from controllers.shared import references
@@ -16,6 +17,7 @@ from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, P
 from controllers.shared.verdicts import StatusWriter, status_patch
 from runtime import (
     Builder,
+    Event,
     Key,
     Manager,
     Record,
@@ -23,12 +25,13 @@ from runtime import (
     Result,
     Rule,
     parse_conditions,
-    path_changed,
     remove_finalizer,
 )
 from runtime.util.rbac import READ
 
 NAME = "mcpgroup"
+SERVABLE = "servable"
+"""Name of the index of members that a gateway can serve, by group."""
 FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
 
 RULES = (
@@ -92,12 +95,16 @@ class GroupReconciler:
             proxies=self._members(PROXY, record.key),
             entries=self._members(ENTRY, record.key),
             endpoints=self._members(ENDPOINT, record.key),
+            served=sum(self._served(kind, record.key) for kind in MEMBER_KINDS),
             previous=parse_conditions(record.path("status.conditions")),
         )
 
     def _members(self, kind: Resource, group: Key) -> tuple[str, ...]:
         found = self._reader.by_index(kind, references.GROUP_REF, group.name, namespace=group.namespace)
         return tuple(record.meta.name for record in found)
+
+    def _served(self, kind: Resource, group: Key) -> int:
+        return len(self._reader.by_index(kind, SERVABLE, group.name, namespace=group.namespace))
 
 
 def groups_of(record: Record) -> Iterable[Key]:
@@ -106,12 +113,34 @@ def groups_of(record: Record) -> Iterable[Key]:
     return (Key(record.meta.namespace, name),) if isinstance(name, str) and name else ()
 
 
+def servable(record: Record) -> Iterable[str]:
+    """Index of members: the group that they name, if a gateway can serve them."""
+    name = record.path(references.GROUP_REF)
+    if not isinstance(name, str) or record.meta.deleting:
+        return ()
+    if record.resource == ENTRY:
+        good = record.path("status.phase") == MCPServerEntryPhase.VALID
+    else:
+        good = bool(record.path("status.url"))
+    return (name,) if good else ()
+
+
+def membership_changed(event: Event) -> bool:
+    """Predicate: a member came, went, moved to another group, or can (no longer) be served."""
+    old, new = event.old, event.new
+    if old is None or new is None:
+        return True
+    return old.path(references.GROUP_REF) != new.path(references.GROUP_REF) or servable(old) != servable(new)
+
+
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
     """Declare what groups depend on, and run their controller."""
     references.declare_members(manager)
+    for kind in MEMBER_KINDS:
+        manager.informer(kind, indexes={SERVABLE: servable})
     reconciler = GroupReconciler(manager)
     builder = Builder(manager, NAME).for_(GROUP, predicate=reconciler.status.matters)
     for kind in MEMBER_KINDS:
-        # A member that changes its group wakes the old one and the new one; its own health plays no part.
-        builder = builder.watches(kind, groups_of, predicate=path_changed(references.GROUP_REF))
+        # A member that changes its group wakes the old one and the new one.
+        builder = builder.watches(kind, groups_of, predicate=membership_changed)
     complete(builder, reconciler, manager, GROUP)

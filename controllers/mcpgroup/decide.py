@@ -21,7 +21,8 @@ LATEST = 3.0
 """Seconds after which the lists are written although members keep changing: a group that fills up over six seconds
 costs its first status, two on the way and the last."""
 
-LISTED = "Successfully listed MCPServers, MCPRemoteProxies, and MCPServerEntries in namespace"
+KINDS = ("MCPServers", "MCPRemoteProxies", "MCPServerEntries", "MCPRemoteEndpoints")
+"""Plural names of the member kinds, in the order of the lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Snapshot:
         proxies: names of the MCPRemoteProxies.
         entries: names of the MCPServerEntries.
         endpoints: names of the MCPRemoteEndpoints.
+        served: how many of them a gateway of this group can serve: their checks passed and their URL is known.
         previous: conditions so far.
     """
 
@@ -44,6 +46,7 @@ class Snapshot:
     proxies: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    served: int = 0
     previous: Conditions = ()
 
 
@@ -51,7 +54,9 @@ def decide(snapshot: Snapshot) -> Mapping[str, Any]:
     """Return the fields of the status."""
     lists = (snapshot.servers, snapshot.proxies, snapshot.entries, snapshot.endpoints)
     kept = cut(lists, MAX_NAMES)
-    verdicts = [Verdict(Type.MEMBERS_CHECKED, True, Reason.LIST_SUCCEEDED, LISTED)]
+    listed = f"Successfully listed {_counted(lists)} in namespace"
+    verdicts = [Verdict(Type.READY, True, Reason.GROUP_READY, "Members can join")]
+    verdicts.append(Verdict(Type.MEMBERS_CHECKED, True, Reason.LIST_SUCCEEDED, listed))
     total, shown = sum(map(len, lists)), sum(map(len, kept))
     drop = []
     if shown < total:
@@ -63,6 +68,8 @@ def decide(snapshot: Snapshot) -> Mapping[str, Any]:
     return {
         "observedGeneration": snapshot.generation,
         "phase": str(Phase.READY),
+        "memberCount": total,
+        "servedCount": snapshot.served,
         "servers": list(kept[0]) or None,
         "serverCount": len(lists[0]),
         "remoteProxies": list(kept[1]) or None,
@@ -73,6 +80,11 @@ def decide(snapshot: Snapshot) -> Mapping[str, Any]:
         "remoteEndpointCount": len(lists[3]),
         "conditions": conditions_json(conditions),
     }
+
+
+def _counted(lists: tuple[tuple[str, ...], ...]) -> str:
+    *first, last = (f"{len(names)} {kind}" for names, kind in zip(lists, KINDS, strict=True))
+    return f"{', '.join(first)}, and {last}"
 
 
 def cut(lists: tuple[tuple[str, ...], ...], limit: int) -> tuple[tuple[str, ...], ...]:

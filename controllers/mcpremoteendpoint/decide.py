@@ -23,10 +23,15 @@ from controllers.shared.remote import (
     unread_bundle,
     unread_secrets,
 )
-from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold
+from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
+
+PROXY_ADVICE = (
+    "type proxy is not supported yet, and the type cannot be changed: delete this endpoint and create it with "
+    "type direct and without proxyConfig; the VirtualMCPServers of its group then authenticate callers"
+)
 
 PENDING_REASONS = frozenset((Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY, Reason.READ_FAILED))
 """Something is only not there yet; every other failure is for the user to mend."""
@@ -116,7 +121,7 @@ def _check_configuration(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Ver
 
 def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[tuple[Reason, str]]:
     if spec.type == "proxy":
-        yield Reason.PROXY_MODE_NOT_SUPPORTED, "type proxy is not supported yet; use type direct or an MCPRemoteProxy"
+        yield Reason.PROXY_MODE_NOT_SUPPORTED, PROXY_ADVICE
     problem = validate_remote_url(spec.remote_url, allow_private=spec.allow_private_endpoint)
     if problem is not None:
         yield Reason.REMOTE_URL_INVALID, problem
@@ -175,38 +180,38 @@ def _check_tool_config(snapshot: Snapshot, name: str) -> Verdict:
     return Verdict(Type.TOOL_CONFIG_VALID, False, Reason.TOOL_CONFIG_NOT_FOUND, f"MCPToolConfig '{name}' not found")
 
 
-def _ready(snapshot: Snapshot, failed: Verdict | None) -> Verdict:
-    if failed is not None:
-        return Verdict(Type.READY, failed.ok, failed.reason, failed.message)
+def _ready(snapshot: Snapshot) -> Verdict:
+    """Ready while every check passes."""
     if snapshot.open_circuits:
         message = f"circuit open in {', '.join(snapshot.open_circuits)}"
         return Verdict(Type.READY, False, Reason.BACKEND_UNAVAILABLE, message)
     return Verdict(Type.READY, True, Reason.ENDPOINT_READY, "All checks passed")
 
 
-def _phase(snapshot: Snapshot, failures: list[Verdict]) -> Phase:
+def _phase(snapshot: Snapshot, sums: list[Verdict]) -> Phase:
     if snapshot.deleting:
         return Phase.TERMINATING
-    if any(verdict.reason not in PENDING_REASONS for verdict in failures):
+    ready = sums[0]
+    if len(sums) > 1 or ready.reason == Reason.BACKEND_UNAVAILABLE:
         return Phase.FAILED
-    return Phase.PENDING if failures else Phase.READY
+    return Phase.READY if ready.ok else Phase.PENDING
 
 
 def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> Mapping[str, Any]:
     """Return the status. Its url is there while every check passes; an open circuit does not take it away."""
-    # What is known to be wrong comes before what is not known.
-    failures = sorted((verdict for verdict in verdicts if not verdict.ok), key=lambda verdict: verdict.ok is None)
-    said = {verdict.type for verdict in verdicts} | {Type.READY}
+    sums = sum_up(verdicts, fine=_ready(snapshot), passing=PENDING_REASONS)
+    said = {str(verdict.type) for verdict in (*verdicts, *sums)}
     conditions = fold(
         snapshot.previous,
-        [*verdicts, _ready(snapshot, failures[0] if failures else None)],
+        [*verdicts, *sums],
         drop=[type_ for type_ in Type if type_ not in said],
         generation=snapshot.generation,
         now=snapshot.now,
     )
+    failed = any(not verdict.ok for verdict in verdicts)
     return {
         "observedGeneration": snapshot.generation,
-        "phase": str(_phase(snapshot, failures)),
-        "url": None if failures or snapshot.deleting else url,
+        "phase": str(_phase(snapshot, sums)),
+        "url": None if failed or snapshot.deleting else url,
         "conditions": conditions_json(conditions),
     }

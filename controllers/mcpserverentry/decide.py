@@ -22,7 +22,7 @@ from controllers.shared.remote import (
     unread_bundle,
     unread_secrets,
 )
-from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold
+from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
 
 CA_KEY = "ca.crt"
 """Key of a CA bundle whose reference names none."""
@@ -51,19 +51,25 @@ def decide(snapshot: Snapshot) -> Decision:
     """
     spec = snapshot.spec
     if isinstance(spec, Unreadable):
-        return Decision(_status(snapshot, list(_all_failed(spec.message)), drop=_OPTIONAL))
+        failed = list(_all_failed(spec.message))
+        failed += sum_up(failed, fine=_READY, passing=PASSING)
+        return Decision(_status(snapshot, failed, drop=_OPTIONAL[:2]))
     wait = must_wait(snapshot.group, judged=bool(snapshot.previous), waited=snapshot.waited)
     if wait is not None:
         return Decision(wait=wait)
     verdicts = with_kept(snapshot, _verdicts(snapshot, spec), none={Reason.CA_BUNDLE_REF_NOT_CONFIGURED})
     if verdicts is None:
         return Decision()
+    verdicts += _sums(snapshot, verdicts)
     said = {verdict.type for verdict in verdicts}
-    verdicts.append(_overall(snapshot, verdicts))
     return Decision(_status(snapshot, verdicts, drop=[type_ for type_ in _OPTIONAL if type_ not in said]))
 
 
-_OPTIONAL = (Type.HEADERS_VALIDATED, Type.HEADER_SECRET_REFS_VALIDATED)
+PASSING = frozenset((Reason.GROUP_REF_NOT_READY,))
+"""Something is only not there yet; every other failure is for the user to mend."""
+
+_OPTIONAL = (Type.HEADERS_VALIDATED, Type.HEADER_SECRET_REFS_VALIDATED, Type.STALLED)
+_READY = Verdict(Type.READY, True, Reason.ENTRY_READY, "All checks passed")
 
 
 def _verdicts(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Iterator[Verdict]:
@@ -143,6 +149,13 @@ def _check_headers(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
     if illegal:
         return Verdict(Type.HEADERS_VALIDATED, False, Reason.HEADER_INVALID, message)
     return Verdict(Type.HEADERS_VALIDATED, True, Reason.HEADERS_VALID, "All headers may be forwarded")
+
+
+def _sums(snapshot: Snapshot, verdicts: list[Verdict]) -> list[Verdict]:
+    """Valid, as ToolHive says it, and Ready and Stalled, as tools that know no kind ask for them."""
+    overall = _overall(snapshot, verdicts)
+    first = [overall] if overall.reason == Reason.NAME_COLLISION else []
+    return [overall, *sum_up([*first, *verdicts], fine=_READY, passing=PASSING)]
 
 
 def _overall(snapshot: Snapshot, verdicts: list[Verdict]) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -41,6 +41,33 @@ def fold(
     for type_ in drop:
         conditions = remove_condition(conditions, str(type_))
     return conditions
+
+
+READY, STALLED = "Ready", "Stalled"
+"""Condition types that every kind has; tools that know no kind wait for the one and give up at the other."""
+
+
+def sum_up(verdicts: Iterable[Verdict], *, fine: Verdict, passing: Container[str]) -> list[Verdict]:
+    """Ready, and Stalled when only the user can mend what failed.
+
+    Args:
+        verdicts: of all checks, in the order in which they become the reason.
+        fine: Ready when none of them failed.
+        passing: reasons that may end without the user.
+
+    Returns:
+        Ready with the reason of the first failure (what is known to be wrong comes before what is not known), and
+        Stalled=True with the first reason that will not pass, if there is one. Otherwise Stalled is to be absent.
+    """
+    failures = sorted((verdict for verdict in verdicts if not verdict.ok), key=lambda verdict: verdict.ok is None)
+    if not failures:
+        return [fine]
+    first = failures[0]
+    found = [Verdict(READY, first.ok, first.reason, first.message)]
+    stuck = next((v for v in failures if v.ok is False and v.reason not in passing), None)
+    if stuck is not None:
+        found.append(Verdict(STALLED, True, stuck.reason, stuck.message))
+    return found
 
 
 def standing(condition: Condition) -> Verdict:

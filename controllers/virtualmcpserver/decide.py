@@ -44,7 +44,7 @@ from controllers.virtualmcpserver.status import (
     blocked_health,
     compose_conditions,
     compute_health,
-    ready_condition,
+    health_conditions,
     report_age,
     reported_states,
 )
@@ -109,7 +109,7 @@ def decide(snapshot: Snapshot) -> Decision:
     verdicts = _one_per_type([valid, *verdicts])
     health = _health(snapshot, verdicts)
     wanted = [
-        ready_condition(health),
+        *health_conditions(health),
         *(verdict.condition(0) for verdict in verdicts),
         *_advice(snapshot, base),
         *auth_conditions(snapshot, resolution),

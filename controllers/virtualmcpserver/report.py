@@ -20,8 +20,8 @@ from controllers.virtualmcpserver.snapshot import Snapshot
 from controllers.virtualmcpserver.status import (
     blocked_health,
     compose_conditions,
+    health_conditions,
     is_own,
-    ready_condition,
     reported_states,
 )
 from runtime import Client, Condition, Record, Recorder, parse_conditions
@@ -59,13 +59,13 @@ class Reporter:
             conditions = _with_objects(snapshot, conditions, verdict)
             if not verdict.ok:
                 health = blocked_health(verdict)
-                ready = compose_conditions(
-                    [ready_condition(health)],
+                summed = compose_conditions(
+                    health_conditions(health),
                     snapshot.previous,
                     generation=snapshot.vmcp.meta.generation,
                     now=snapshot.now,
                 )
-                conditions = (*ready, *(c for c in conditions if c.type != T.READY))
+                conditions = (*summed, *(c for c in conditions if c.type not in (T.READY, T.STALLED)))
         leave = decision.health_is_reported and (verdict is None or verdict.ok is True)
         fields = dict(decision.fields)
         if leave:
@@ -80,7 +80,7 @@ class Reporter:
         verdict = Verdict(T.VALID, False, R.VALIDATION_FAILED, problem.message)
         health = blocked_health(verdict)
         previous, generation = parse_conditions(record.path("status.conditions")), record.meta.generation
-        wanted = [ready_condition(health), verdict.condition(generation)]
+        wanted = [*health_conditions(health), verdict.condition(generation)]
         conditions = compose_conditions(wanted, previous, generation=generation, now=now)
         fields = {"observedGeneration": generation, "phase": str(health.phase), "message": health.message}
         await self._write(record, fields, conditions, Dialect.NATIVE, leave=False)

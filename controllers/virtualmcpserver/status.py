@@ -23,6 +23,8 @@ FRESH = timedelta(seconds=90)
 """A stock gateway that reported within this time owns phase, message and Ready: three of its default intervals."""
 
 _PENDING_REASONS = frozenset({str(R.GROUP_REF_NOT_READY), str(R.NO_USABLE_BACKENDS)})
+_MAY_PASS = frozenset({str(R.OBJECT_REFUSED)})
+"""Reasons of phase Failed that may end without the user: a quota or a webhook of others. Tried again every minute."""
 _ROUTABLE = frozenset({"ready", "unauthenticated"})
 _FAMILIES = tuple(f"{rule.type}-" for rule in VIRTUALMCPSERVER.rules if rule.family)
 _OWN_TYPES = frozenset(
@@ -32,12 +34,21 @@ _OWN_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Phase, its sentence, and the Ready condition."""
+    """Phase, its sentence, and the conditions Ready and Stalled.
+
+    Attributes:
+        phase: in the status.
+        message: in the status and in the conditions.
+        ready: whether the gateway serves.
+        reason: of the conditions.
+        stalled: only the user can mend what keeps it from serving.
+    """
 
     phase: Phase
     message: str
     ready: bool
     reason: str
+    stalled: bool = False
 
 
 def is_own(condition_type: str) -> bool:
@@ -47,8 +58,10 @@ def is_own(condition_type: str) -> bool:
 
 def blocked_health(verdict: Verdict) -> Health:
     """Return the health while a check stops everything else: waiting, or for the user to mend."""
-    phase = Phase.PENDING if str(verdict.reason) in _PENDING_REASONS else Phase.FAILED
-    return Health(phase, verdict.message, False, str(verdict.reason))
+    reason = str(verdict.reason)
+    phase = Phase.PENDING if reason in _PENDING_REASONS else Phase.FAILED
+    stalled = phase is Phase.FAILED and reason not in _MAY_PASS
+    return Health(phase, verdict.message, False, reason, stalled)
 
 
 def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
@@ -77,9 +90,12 @@ def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
     return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
 
 
-def ready_condition(health: Health) -> Condition:
-    """Return the Ready condition."""
-    return Condition(str(T.READY), "True" if health.ready else "False", health.reason, health.message)
+def health_conditions(health: Health) -> list[Condition]:
+    """Return Ready, and Stalled=True where only the user can mend what is wrong; otherwise Stalled is absent."""
+    found = [Condition(str(T.READY), "True" if health.ready else "False", health.reason, health.message)]
+    if health.stalled:
+        found.append(Condition(str(T.STALLED), "True", health.reason, health.message))
+    return found
 
 
 def compose_conditions(

@@ -49,7 +49,9 @@ def _presence(builder: Builder, path: str, facts: dict[str, Any]) -> Iterator[Ca
     if facts.get("required") and "default" not in facts:
         yield Case(f"{path}: absent", absent, refused=f"{shown(path)}: Required value")
     else:
-        yield Case(f"{path}: absent", absent, path=path, stored=facts.get("default", DELETE))
+        # A status that was never written has a default of its own.
+        inherited = builder.fields["status"].get("default", {}).get(path.removeprefix("status."), DELETE)
+        yield Case(f"{path}: absent", absent, path=path, stored=facts.get("default", inherited))
     # A rule may give the field a value that depends on others: the smallest object around it must be accepted.
     around = builder.around(path)
     yield Case(f"{path}: present", around)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.conditions import VOCABULARIES, KindVocabulary, named_condition_type
+from api.conditions import VOCABULARIES, KindVocabulary, MemberSkipReason, named_condition_type
+from hack.generate_conditions import TARGET
 
 REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
 TYPE = re.compile(
@@ -54,6 +55,25 @@ def test_two_names_never_share_a_condition_type(names: list[str]):
 
 def test_a_legal_name_stays_as_it_is():
     assert named_condition_type("BackendAuthConfig", "git-hub.v2") == "BackendAuthConfig-git-hub.v2"
+
+
+def test_every_reason_has_one_anchor_in_the_docs():
+    anchors = re.findall(r'<a id="([^"]+)"></a>', TARGET.read_text(encoding="utf-8"))
+    wanted = {
+        f"{vocabulary.kind}-{word}".lower()
+        for vocabulary in VOCABULARIES
+        for rule in vocabulary.rules
+        for _, words in rule.by_status
+        for word in words
+    } | {f"member-{word}".lower() for word in MemberSkipReason}
+    assert sorted(anchors) == sorted(wanted)
+
+
+@pytest.mark.parametrize("vocabulary", [v for v in VOCABULARIES if v.controlled], ids=lambda v: v.kind)
+def test_tools_that_know_no_kind_find_their_conditions_on_every_controlled_kind(vocabulary: KindVocabulary):
+    assert vocabulary.rule("Ready").true
+    if vocabulary.kind != "MCPGroup":  # nothing about a group is for the user to mend
+        assert vocabulary.rule("Stalled").mirrors == "True"
 
 
 def test_the_page_in_the_docs_is_current():

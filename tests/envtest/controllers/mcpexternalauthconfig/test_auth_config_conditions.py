@@ -64,7 +64,14 @@ async def test_what_only_the_operator_can_check_fails_validation_until_it_is_men
     await cluster.until(KIND, "a", Valid="True/ValidationSucceeded", IdentitySynthesized="")
 
 
-@shows(KIND, "Valid=False/InvalidConfig", "Valid=True/ValidationSucceeded")
+@shows(
+    KIND,
+    "Valid=False/InvalidConfig",
+    "Valid=True/ValidationSucceeded",
+    "Ready=True/ConfigReady",
+    "Ready=False/InvalidConfig",
+    "Stalled=True/InvalidConfig",
+)
 async def test_a_strategy_that_the_gateway_would_refuse_is_invalid_until_it_is_mended(cluster: Cluster) -> None:
     await cluster.auth("a", type="awsSts", awsSts={"region": "eu-west-1"})
     failed = await cluster.until(KIND, "a", Valid="False/InvalidConfig")

@@ -40,6 +40,7 @@ async def test_an_endpoint_with_a_ready_group_is_ready_and_publishes_its_url(clu
     "ConfigurationValid=False/RemoteURLInvalid",
     "ConfigurationValid=True/ConfigurationValid",
     "Ready=False/RemoteURLInvalid",
+    "Stalled=True/RemoteURLInvalid",
 )
 async def test_a_blocked_url_takes_the_url_out_of_the_status_until_it_is_mended(cluster: Cluster) -> None:
     await cluster.group()
@@ -243,7 +244,7 @@ async def test_an_endpoint_is_unavailable_while_every_gateway_reports_its_circui
         )
         await cluster.patch("VirtualMCPServer", name, report(state), status=True)
     await cluster.patch("VirtualMCPServer", "w", report("open"), status=True)
-    down = await cluster.until(KIND, "d", phase="Ready", Ready="False/BackendUnavailable")
+    down = await cluster.until(KIND, "d", phase="Failed", Ready="False/BackendUnavailable", Stalled="")
     assert conditions_of(down)["Ready"][1] == "circuit open in v, w"
     assert down["status"]["url"] == URL
     assert cluster.status_writes("mcpremoteendpoints") == ["d", "d"], "one open circuit of two says nothing"

@@ -20,6 +20,8 @@ async def test_an_entry_with_a_ready_group_is_valid_after_one_status_write(clust
         "e",
         phase="Valid",
         Valid="True/ConfigValid",
+        Ready="True/EntryReady",
+        Stalled="",
         RemoteURLValidated="True/RemoteURLValid",
         GroupRefValidated="True/GroupRefIsValid",
         ExternalAuthConfigValidated="True/AuthConfigNotConfigured",
@@ -46,6 +48,8 @@ async def test_a_group_that_comes_right_after_its_entry_costs_no_second_write(
 @shows(
     KIND,
     "Valid=False/ConfigInvalid",
+    "Ready=False/RemoteURLInvalid",
+    "Stalled=True/RemoteURLInvalid",
     "RemoteURLValidated=False/RemoteURLInvalid",
 )
 async def test_a_blocked_url_fails_the_entry_until_it_is_mended(cluster: Cluster) -> None:
@@ -77,7 +81,7 @@ async def test_a_missing_group_fails_the_entry_until_it_is_there(cluster: Cluste
     await cluster.until(KIND, "e", phase="Valid", GroupRefValidated="True/GroupRefIsValid")
 
 
-@shows(KIND, "GroupRefValidated=True/GroupRefIsValid")
+@shows(KIND, "GroupRefValidated=True/GroupRefIsValid", "Ready=True/EntryReady")
 async def test_a_deleted_group_is_noticed_by_its_entries_themselves(cluster: Cluster) -> None:
     await cluster.group()
     await cluster.entry()

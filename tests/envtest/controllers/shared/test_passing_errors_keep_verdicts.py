@@ -68,7 +68,7 @@ async def sight(
 
 @shows(
     "MCPServerEntry",
-    *(f"{t}=Unknown/ReadFailed" for t in ("Valid", "CABundleRefValidated", "HeaderSecretRefsValidated")),
+    *(f"{t}=Unknown/ReadFailed" for t in ("Valid", "Ready", "CABundleRefValidated", "HeaderSecretRefsValidated")),
 )
 @shows("MCPRemoteEndpoint", *(f"{t}=Unknown/ReadFailed" for t in ("Ready", "CABundleValid", "HeaderSecretsValid")))
 async def test_what_may_not_be_read_is_said_and_with_sight_it_is_judged(sight: Sight) -> None:

@@ -31,6 +31,8 @@ async def _in_order(cluster: Gateways, **spec: Any) -> None:
     "GroupRefValidated=True/GroupRefValid",
     "Ready=False/GroupRefNotFound",
     "Ready=False/ValidationFailed",
+    "Stalled=True/GroupRefNotFound",
+    "Stalled=True/ValidationFailed",
 )
 async def test_a_gateway_in_order_says_what_breaks_and_recovers(cluster: Gateways) -> None:
     await _in_order(cluster)
@@ -51,7 +53,7 @@ async def test_a_gateway_in_order_says_what_breaks_and_recovers(cluster: Gateway
         KIND, "v", phase="Failed", GroupRefValidated="False/GroupRefNotFound", Ready="False/GroupRefNotFound"
     )
     await cluster.group()
-    await cluster.until(KIND, "v", phase="Pending", GroupRefValidated="True/GroupRefValid")
+    await cluster.until(KIND, "v", phase="Pending", GroupRefValidated="True/GroupRefValid", Stalled="")
 
 
 REFERENCES = ("DefaultAuthConfig", "BackendAuthConfig", "DiscoveredAuthConfig")

@@ -190,6 +190,11 @@ def test_words_are_those_of_the_vocabulary(name: str, deleting: bool, referrers:
     status = decide(replace(GOOD, spec=spec_of(ADMITTED[name]), deleting=deleting, referrers=referrers)).status
     if status is None:
         return
-    for condition in parse_conditions(status["conditions"]):
+    found = parse_conditions(status["conditions"])
+    (valid,) = [condition for condition in found if condition.type == "Valid"]
+    for condition in found:
         rule = MCPEXTERNALAUTHCONFIG.rule(condition.type)
-        assert condition.reason in (rule.true if condition.status == "True" else rule.false)
+        copied = valid.reason if condition.status == rule.mirrors else ""
+        assert condition.reason in (copied, *(rule.true if condition.status == "True" else rule.false))
+    said = {condition.type: condition.status for condition in found}
+    assert (said["Ready"], said.get("Stalled")) == (("True", None) if said["Valid"] == "True" else ("False", "True"))

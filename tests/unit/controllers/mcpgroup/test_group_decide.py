@@ -26,6 +26,8 @@ def test_an_empty_group_is_ready_with_counts_of_zero_and_no_lists() -> None:
         "remoteProxyCount": 0,
         "entryCount": 0,
         "remoteEndpointCount": 0,
+        "memberCount": 0,
+        "servedCount": 0,
     }
     assert [status[k] for k in ("servers", "remoteProxies", "entries", "remoteEndpoints")] == [None] * 4
 
@@ -36,6 +38,12 @@ def test_members_are_listed_and_counted_by_kind() -> None:
     assert (status["remoteProxies"], status["remoteProxyCount"]) == (["b", "c"], 2)
     assert (status["entries"], status["entryCount"]) == (["d"], 1)
     assert (status["remoteEndpoints"], status["remoteEndpointCount"]) == (["e", "f"], 2)
+    assert status["memberCount"] == 6
+    (checked,) = [c for c in status["conditions"] if c["type"] == "MCPServersChecked"]
+    assert checked["message"] == (
+        "Successfully listed 1 MCPServers, 2 MCPRemoteProxies, 1 MCPServerEntries, "
+        "and 2 MCPRemoteEndpoints in namespace"
+    )
 
 
 def test_lists_that_do_not_fit_are_cut_and_counts_stay_exact() -> None:

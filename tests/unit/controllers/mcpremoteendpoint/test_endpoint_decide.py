@@ -97,7 +97,8 @@ def test_everything_in_order_is_ready_with_its_url() -> None:
 )
 def test_one_thing_that_the_user_must_mend_fails_the_endpoint(change: dict, type_: str, reason: str) -> None:
     broken = replace(GOOD, **change)
-    assert said(broken) == said(GOOD) | {type_: f"False/{reason}", "Ready": f"False/{reason}"}
+    changed = {type_: f"False/{reason}", "Ready": f"False/{reason}", "Stalled": f"True/{reason}"}
+    assert said(broken) == said(GOOD) | changed
     assert (status_of(broken)["phase"], status_of(broken)["url"]) == ("Failed", None)
 
 
@@ -105,6 +106,7 @@ def test_a_group_that_is_not_ready_yet_only_makes_it_wait() -> None:
     waiting = replace(GOOD, group=GroupState.NOT_READY, waited=GRACE)
     assert status_of(waiting)["phase"] == "Pending"
     assert said(waiting)["Ready"] == "False/GroupRefNotReady"
+    assert "Stalled" not in said(waiting)
     assert status_of(replace(waiting, tool_config_exists=False))["phase"] == "Failed"
 
 
@@ -118,10 +120,17 @@ def test_ready_tells_the_first_failure_and_configuration_tells_all() -> None:
     assert '"Host"' in found["ConfigurationValid"].message
 
 
-def test_open_circuits_make_it_unavailable_but_keep_its_url() -> None:
+def test_open_circuits_fail_it_but_keep_its_url_and_ask_nothing_of_the_user() -> None:
     down = replace(GOOD, open_circuits=("v",))
     assert said(down)["Ready"] == "False/BackendUnavailable"
-    assert (status_of(down)["phase"], status_of(down)["url"]) == ("Ready", URL)
+    assert "Stalled" not in said(down)
+    assert (status_of(down)["phase"], status_of(down)["url"]) == ("Failed", URL)
+
+
+def test_what_is_advised_instead_of_type_proxy_exists() -> None:
+    (message,) = [c.message for c in conditions(replace(GOOD, spec=spec(**FIELDS | PROXY))) if c.type == "Ready"]
+    assert "MCPRemoteProxy" not in message, "no controller of this build runs one"
+    assert "delete this endpoint and create it with type direct" in message, "the type is immutable"
 
 
 def test_an_endpoint_that_is_being_deleted_says_so_and_gives_no_url() -> None:
@@ -202,13 +211,16 @@ def test_whatever_is_seen_words_phase_url_and_ready_agree(first: Snapshot, secon
         return
     found = {c.type: c for c in parse_conditions(status["conditions"])}
     assert len(found) == len(status["conditions"])
-    ready = found.pop("Ready")
+    ready, stalled = found.pop("Ready"), found.pop("Stalled", None)
     for condition in found.values():
         rule = MCPREMOTEENDPOINT.rule(condition.type)
         assert condition.reason in dict(rule.by_status)[condition.status]
     failures = [c for c in found.values() if c.status != "True"]
-    assert (status["url"] is not None) == (status["phase"] == "Ready") == (not failures)
-    assert (status["phase"] == "Failed") == any(c.reason not in PENDING_REASONS for c in failures)
+    lasting = [c for c in failures if c.reason not in PENDING_REASONS]
+    down = not failures and ready.status == "False"
+    assert (status["url"] is not None) == (status["phase"] == "Ready" or down) == (not failures)
+    assert (status["phase"] == "Failed") == (bool(lasting) or down)
+    assert (stalled.status, stalled.reason) == ("True", lasting[0].reason) if stalled else not lasting
     if failures:
         assert (ready.status, ready.reason) in {(c.status, c.reason) for c in failures}
         assert (ready.status == "Unknown") == all(c.status == "Unknown" for c in failures)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.conditions import MCPSERVERENTRY
 from api.v1beta1 import MCPServerEntrySpec
-from controllers.mcpserverentry.decide import Snapshot, decide
+from controllers.mcpserverentry.decide import PASSING, Snapshot, decide
 from controllers.shared.content import Facts, Unknown
 from controllers.shared.groups import GRACE, GroupState
 from controllers.shared.verdicts import Conditions, Unreadable
@@ -68,6 +68,7 @@ def test_everything_in_order_is_valid() -> None:
         "HeadersValidated": "True/HeadersValid",
         "HeaderSecretRefsValidated": "True/HeaderSecretsValid",
         "Valid": "True/ConfigValid",
+        "Ready": "True/EntryReady",
     }
 
 
@@ -88,7 +89,10 @@ def test_everything_in_order_is_valid() -> None:
 )
 def test_one_thing_wrong_fails_that_check_and_the_whole(change: dict, type_: str, verdict: str) -> None:
     broken = replace(GOOD, **change)
-    expected = said(GOOD) | {"Valid": "False/ConfigInvalid"} | {type_: verdict}
+    reason = verdict.partition("/")[2]
+    expected = said(GOOD) | {"Valid": "False/ConfigInvalid", "Ready": f"False/{reason}"} | {type_: verdict}
+    if reason != "GroupRefNotReady":
+        expected["Stalled"] = f"True/{reason}"
     assert said(broken) == expected
     status = decide(broken).status
     assert status is not None
@@ -152,7 +156,7 @@ def test_what_was_never_read_is_unknown_and_says_why() -> None:
     assert status["phase"] == "Pending"
     found = {c.type: c for c in parse_conditions(status["conditions"])}
     unread = {type_ for type_, c in found.items() if (c.status, c.reason) == ("Unknown", "ReadFailed")}
-    assert unread == {"CABundleRefValidated", "HeaderSecretRefsValidated", "Valid"}
+    assert unread == {"CABundleRefValidated", "HeaderSecretRefsValidated", "Valid", "Ready"}
     assert found["HeaderSecretRefsValidated"].message == f'Secret "s" could not be read: {WHY}; trying again'
     assert found["Valid"].message == found["CABundleRefValidated"].message
     assert said(replace(GOOD, **UNREAD, group=GroupState.DELETING))["Valid"] == "False/ConfigInvalid"
@@ -183,7 +187,19 @@ def test_an_object_that_cannot_be_read_fails_with_the_reason() -> None:
         "False/AuthConfigNotFound",
         "False/CABundleRefNotFound",
         "False/ConfigInvalid",
+        "True/RemoteURLInvalid",
     }
+
+
+def test_what_will_pass_hides_nothing_that_will_not() -> None:
+    lost = replace(GOOD, group=GroupState.NOT_READY, waited=9, bundle=Unknown.MISSING)
+    assert said(lost)["Ready"] == "False/GroupRefNotReady"
+    assert said(lost)["Stalled"] == "True/CABundleRefNotFound"
+
+
+def test_nothing_is_stalled_any_more_once_it_is_mended() -> None:
+    broken = replace(GOOD, bundle=Unknown.MISSING)
+    assert "Stalled" not in said(replace(GOOD, previous=conditions(broken)))
 
 
 contents = st.sampled_from([Unknown.MISSING, Unknown.UNREAD, Facts(), Facts(frozenset({"k", "ca.crt"})), GOOD_BUNDLE])
@@ -230,12 +246,17 @@ def test_whatever_is_seen_the_words_are_those_of_the_vocabulary_and_the_phase_ag
     if status is None:
         return
     found = parse_conditions(status["conditions"])
+    failures = {(c.status, c.reason) for c in found if c.status != "True"}
     for condition in found:
         rule = MCPSERVERENTRY.rule(condition.type)
-        assert condition.reason in dict(rule.by_status)[condition.status]
+        copied = condition.status == rule.mirrors and ("False", condition.reason) in failures
+        assert copied or condition.reason in dict(rule.by_status)[condition.status]
         assert condition.message
     verdicts = {c.type: c.status for c in found}
-    others = [status for type_, status in verdicts.items() if type_ != "Valid"]
+    assert verdicts["Ready"] == verdicts["Valid"]
+    lasting = {reason for status, reason in failures if status == "False"} - PASSING - {"ConfigInvalid"}
+    assert ("Stalled" in verdicts) == bool(lasting)
+    others = [status for type_, status in verdicts.items() if type_ not in ("Valid", "Ready", "Stalled")]
     sound = set(others) == {"True"} and not second.older_endpoint
     assert (verdicts["Valid"] == "True") == (status["phase"] == "Valid") == sound
     assert (verdicts["Valid"] == "Unknown") == (status["phase"] == "Pending")
