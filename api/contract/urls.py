@@ -45,6 +45,11 @@ _SUSPICIOUS = re.compile(r"[\x00-\x20\x7f\\]")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
+MAX_AUTHORITY = 512
+"""Characters of a URL's host and port. Unicode normalization, which everything that reads hosts applies, takes time
+quadratic in a run of combining characters; a host name has 253 at most (RFC 1035)."""
+
+
 @lru_cache(maxsize=16_384)
 def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
     """Say why a remote URL may not be used; None when it may.
@@ -56,6 +61,8 @@ def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
     """
     if _SUSPICIOUS.search(url):
         return "remote URL must not contain spaces, control characters or backslashes"
+    if _has_long_authority(url):
+        return f"remote URL must not have a host with more than {MAX_AUTHORITY} characters"
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -76,13 +83,19 @@ def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
 @lru_cache(maxsize=16_384)
 def has_http_url_shape(url: str) -> bool:
     """Whether a text is an http(s) URL with a host; nothing is said about where it leads."""
-    if _SUSPICIOUS.search(url):
+    if _SUSPICIOUS.search(url) or _has_long_authority(url):
         return False
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _has_long_authority(url: str) -> bool:
+    start = url.find("//") + 2
+    ends = [end for mark in "/?#" if (end := url.find(mark, start)) >= 0]
+    return min(ends, default=len(url)) - start > MAX_AUTHORITY
 
 
 def _is_bracketed(parts: SplitResult) -> bool:

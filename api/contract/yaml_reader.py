@@ -79,9 +79,11 @@ class _Reader:
                 self._open({} if isinstance(event, yaml.MappingStartEvent) else [], event)
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 done = self._stack.pop()
-                if isinstance(done.value, dict):
-                    for merged in done.merges:
-                        done.value = merged | done.value
+                if isinstance(done.value, dict) and done.merges:
+                    own, done.value = done.value, {}
+                    # The mapping's own keys win over merged ones, and what is merged first over what follows.
+                    for merged in (*reversed(done.merges), own):
+                        done.value.update(merged)
                 self._remember(done.anchor, done.value, done.nodes)
                 self._add(done.value, done.nodes, event)
             case yaml.AliasEvent():

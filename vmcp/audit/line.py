@@ -22,6 +22,8 @@ from vmcp.auth.interface import Principal
 from vmcp.observe.redact import Redactor
 
 MAX_TEXT = 256
+MAX_ERROR = 1024
+"""Characters of an error's text: backends write it."""
 MAX_KEPT = 4096
 """Encoded parts that a maker keeps; then it begins anew."""
 MAX_PARSED = 1 << 20
@@ -145,7 +147,7 @@ class LineMaker:
         agent = self._text(event.user_agent) if event.user_agent else b""
         if event.request_id is None:
             return b'%b,"extra":{"user_agent":%b}' % (address, agent) if agent else address
-        asked = orjson.dumps(_short(self.redactor.text(event.request_id)))
+        asked = orjson.dumps(_short(self.redactor.text(event.request_id, MAX_TEXT)))
         if agent:
             return b'%b,"extra":{"user_agent":%b,"request_id":%b}' % (address, agent, asked)
         return b'%b,"extra":{"request_id":%b}' % (address, asked)
@@ -160,7 +162,7 @@ class LineMaker:
         if event.backend is not None or event.remote_url or event.auth_method is not None or event.remote_status:
             parts.append(self._remote(event))
         if event.error:
-            parts.append(b',"error":' + orjson.dumps(self.redactor.text(event.error)))
+            parts.append(b',"error":' + orjson.dumps(self.redactor.text(event.error, MAX_ERROR)))
         if event.session_id:
             parts.append(b',"session":"%b"' % self._session(event.session_id))
         parts.append(chain)
@@ -192,9 +194,9 @@ class LineMaker:
         text = self.redactor.text
         pairs = {
             "endpoint": "/mcp",
-            "method": text(event.method),
+            "method": text(event.method, MAX_TEXT),
             "type": _TARGET_TYPE.get(event.method),
-            "name": text(event.name) if event.name else None,
+            "name": text(event.name, MAX_TEXT) if event.name else None,
             "backend": event.backend,
             "backend_name": event.backend_tool,
         }
@@ -211,7 +213,7 @@ class LineMaker:
 
     def _text(self, value: str) -> bytes:
         key = (value,)
-        return self._kept.get(key) or self._keep(key, orjson.dumps(_short(self.redactor.text(value))))
+        return self._kept.get(key) or self._keep(key, orjson.dumps(_short(self.redactor.text(value, MAX_TEXT))))
 
     def _keep(self, key: Hashable, made: bytes) -> bytes:
         if len(self._kept) >= MAX_KEPT:
@@ -276,7 +278,7 @@ def _bounded(raw: bytes, limit: int, redactor: Redactor) -> Any:
     if len(raw) > MAX_PARSED:
         return f"[{len(raw)} bytes]"
     try:
-        clean = redactor.value(orjson.loads(raw))
+        clean = redactor.value(orjson.loads(raw), limit=limit)
         text = orjson.dumps(clean)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return f"[{len(raw)} bytes that are not JSON]"

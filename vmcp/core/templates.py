@@ -62,26 +62,21 @@ def compile_template(template: str) -> UriTemplate | None:
     """Cut a template; None when its braces do not pair."""
     literals: list[str] = []
     stops: list[str] = []
-    rest = template
-    text = ""
-    while True:
-        before, brace, after = rest.partition("{")
-        if "}" in before:
-            return None
-        text += before
-        if not brace:
-            literals.append(text)
-            return UriTemplate(tuple(literals), tuple(stops))
-        inside, closing, rest = after.partition("}")
-        if not closing or not inside or "{" in inside:
+    text, *rest = template.split("{")
+    if "}" in text:
+        return None
+    for part in rest:
+        inside, closing, after = part.partition("}")
+        if not closing or not inside or "}" in after:
             return None
         kind = _STOPS[inside[0] if inside[0] in _OPERATORS else ""]
         if stops and not text:
             stops[-1] = "".join(sorted(set(stops[-1]) & set(kind)))
-            continue
-        literals.append(text)
-        stops.append(kind)
-        text = ""
+        else:
+            literals.append(text)
+            stops.append(kind)
+        text = after
+    return UriTemplate((*literals, text), tuple(stops))
 
 
 def _clean(uri: str, start: int, end: int, stops: str) -> bool:

@@ -18,6 +18,7 @@ from vmcp.core.snapshot import Route
 from vmcp.http.server.asgi import RawHeaders, Refusal, text
 from vmcp.wire.jsonrpc import Message, RpcError, dumps, known_id
 from vmcp.wire.protocol import (
+    H_PARAM_PREFIX,
     HEADER_MISMATCH,
     INVALID_PARAMS,
     LOG_LEVELS,
@@ -60,6 +61,7 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_MIRRORED: Final = H_PARAM_PREFIX.encode()
 _NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.0*)?")
 _UNSUPPORTED: Final = "unsupported protocol version"
 
@@ -155,11 +157,13 @@ def _mismatch(header: str, found: str | None, expected: str, request_id: str | f
 def check_mirrored(scope_headers: RawHeaders, params: bytes, route: Route) -> RpcError | None:
     """Compare the `Mcp-Param-*` headers with the arguments that they mirror; return what is wrong."""
     expected = {name.lower(): value for name, value in mirrored_headers(route.mirror, params)}
+    sent: dict[bytes, list[str]] = {}
+    for name, value in scope_headers:
+        if name.startswith(_MIRRORED):
+            sent.setdefault(name, []).append(value.strip(b" \t").decode("latin-1"))
     for _, header in route.mirror:
         wanted = expected.get(header.lower())
-        found = [
-            value.strip(b" \t").decode("latin-1") for name, value in scope_headers if name == header.lower().encode()
-        ]
+        found = sent.get(header.lower().encode(), [])
         if len(found) == (wanted is not None) and (wanted is None or _same(found[0], wanted)):
             continue
         said = "is missing" if not found else "came twice" if len(found) > 1 else "differs from the body"

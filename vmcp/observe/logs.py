@@ -16,6 +16,8 @@ from vmcp.observe.redact import REDACTED, Redactor, is_secret_key
 
 EventDict = MutableMapping[str, Any]
 
+MAX_TEXT = 16 * 1024
+"""Characters of one text in a log line: what clients and backends say may be as long as they like."""
 _NOISY = ("uvicorn", "aiohttp", "asyncio")
 
 
@@ -34,7 +36,7 @@ class RedactingProcessor:
             if is_secret_key(key) and value:
                 event[key] = REDACTED
             elif not isinstance(value, int | float | bool | None):
-                event[key] = self.redactor.value(value)
+                event[key] = self.redactor.value(value, limit=MAX_TEXT)
         return event
 
 

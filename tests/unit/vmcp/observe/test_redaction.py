@@ -119,3 +119,34 @@ def test_structured_and_foreign_logs_are_one_redacted_stream_of_json(logged):
     assert "configured-secret" not in text
     assert "t0ken-value" not in text
     assert "ValueError" in third["exception"]
+
+
+@given(
+    limit=st.integers(0, 64),
+    before=st.integers(0, 80),
+    secret=st.sampled_from(["s3cr3t-value-1", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.sig", "Bearer abcdefgh123456"]),
+    after=st.integers(0, 20_000),
+)
+def test_a_text_that_is_cut_keeps_no_piece_of_a_secret_that_lay_across_the_cut(limit, before, secret, after):
+    said = Redactor(["s3cr3t-value-1"]).text("x" * before + " " + secret + " " + "y" * after, limit)
+    assert len(said) <= max(limit, len(REDACTED))
+    for start in range(len(secret) - 8):
+        assert secret[start + 3 : start + 9] not in said.replace(REDACTED, "")
+
+
+@pytest.mark.parametrize("before", ["", "token_", "x-", "a.", '{"t":"'])
+def test_a_token_is_found_behind_whatever_it_follows(before):
+    said = Redactor().text(f"{before}eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.abc")
+    assert said == before + REDACTED
+
+
+@pytest.mark.parametrize(
+    "key", ["x" * 100_000 + "_password", "Api_Key", "api-key", "X-Session-Id", "Set-Cookie", "a\npasswd"]
+)
+def test_a_key_says_by_its_end_that_its_value_is_secret(key):
+    assert is_secret_key(key)
+
+
+@pytest.mark.parametrize("key", ["", "name", "progressToken", "progress_token", "password_hint", "tokens", "keynote"])
+def test_other_keys_are_harmless(key):
+    assert not is_secret_key(key)
