@@ -24,8 +24,10 @@ from api.contract.identifiers import GATEWAY_PORT
 from vmcp.config.load import Loaded, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
+    NETWORKS_ENV,
     ORIGINS_ENV,
     ServeOptions,
+    parse_networks,
     parse_origins,
     parse_resolve,
 )
@@ -71,6 +73,14 @@ def parser() -> argparse.ArgumentParser:
         help="let pages of ORIGIN (http(s)://HOST[:PORT]) call; may be given more than once; "
         f"the comma list {ORIGINS_ENV} adds to it",
     )
+    serve.add_argument(
+        "--allow-network",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="let the names of backends lead to CIDR although loopback, link-local and metadata addresses are refused; "
+        f"may be given more than once; the comma list {NETWORKS_ENV} adds to it",
+    )
     return top
 
 
@@ -101,6 +111,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         origins = parse_origins([*arguments.allow_origin, *environ.get(ORIGINS_ENV, "").split(",")])
     except ValueError as error:
         commands.error(f"--allow-origin or {ORIGINS_ENV}: {error}")
+    try:
+        networks = parse_networks([*arguments.allow_network, *environ.get(NETWORKS_ENV, "").split(",")])
+    except ValueError as error:
+        commands.error(f"--allow-network or {NETWORKS_ENV}: {error}")
     options = ServeOptions(
         config=arguments.config,
         host=arguments.host,
@@ -109,6 +123,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         resolve=resolve,
         root=arguments.root.rstrip("/"),
         allowed_origins=origins,
+        allowed_networks=networks,
     )
     return _served(options, loaded, dict(environ))
 

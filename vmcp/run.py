@@ -20,6 +20,7 @@ from vmcp.config.options import ServeOptions
 from vmcp.config.reload import ConfigStatus, Reloader
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
+from vmcp.http.client import Reach
 from vmcp.observe import logs
 from vmcp.observe.metrics import Metrics
 from vmcp.observe.redact import Redactor
@@ -43,7 +44,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     metrics.reloaded(accepted=True)
     server = Server(
         loaded.settings,
-        make_backend=_backend,
+        make_backend=_Backends(options),
         front=FrontSettings(
             version=VERSION, loopback_only=is_loopback(options.host), allowed_origins=options.allowed_origins
         ),
@@ -77,8 +78,14 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             await watching
 
 
-def _backend(settings: BackendSettings, auth: OutgoingAuth, resolve: Resolve) -> McpBackend:
-    return McpBackend(settings, auth, resolve=resolve)
+class _Backends:
+    """`BackendFactory`: what the command line says holds for every backend."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._reach = Reach(options.allowed_networks)
+
+    def __call__(self, settings: BackendSettings, auth: OutgoingAuth, resolve: Resolve) -> McpBackend:
+        return McpBackend(settings, auth, resolve=resolve, reach=self._reach)
 
 
 class _Swap:

@@ -11,27 +11,11 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
-_ALWAYS_BLOCKED = tuple(
-    map(
-        IPv4Network,
-        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32"),  # the last: metadata of Alibaba Cloud
-    )
-)
-_ALWAYS_BLOCKED_6 = tuple(
-    map(IPv6Network, ("::/128", "::1/128", "fe80::/10", "fd00:ec2::254/128"))  # the last: metadata of AWS
-)
-_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
-_PRIVATE_6 = (IPv6Network("fc00::/7"),)
-_EMBEDDING = tuple(
-    map(
-        IPv6Network,
-        ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96"),  # mapped, translated, compatible, NAT64
-    )
-)
-_SIX_TO_FOUR = IPv6Network("2002::/16")
+from api.contract.hosts import Address, address_problem, dialled_host, with_embedded
+
 _BLOCKED_NAMES = (
     "localhost",
     "kubernetes.default.svc.cluster.local",
@@ -77,19 +61,35 @@ def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
         return "remote URL must not use port 0"
     if "@" in parts.netloc:
         return "remote URL must not contain user information; use headerForward or externalAuthConfigRef"
-    return _host_problem(_normalized(host), _is_bracketed(parts), allow_private=allow_private)
+    try:
+        dialled = dialled_host(host)
+    except ValueError as error:
+        return f"remote URL is invalid: {error}"
+    bracketed = _is_bracketed(parts)
+    # What other clients and resolvers make of the text, and what our own client looks up.
+    for reading in dict.fromkeys((_normalized(host), dialled.rstrip("."))):
+        problem = _host_problem(reading, bracketed, allow_private=allow_private)
+        if problem is not None:
+            return problem
+    return None
 
 
 @lru_cache(maxsize=16_384)
 def has_http_url_shape(url: str) -> bool:
-    """Whether a text is an http(s) URL with a host; nothing is said about where it leads."""
+    """Whether a text is an http(s) URL with a host that can be looked up and without user information.
+
+    Nothing is said about where it leads.
+    """
     if _SUSPICIOUS.search(url) or _has_long_authority(url):
         return False
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+            return False
+        dialled_host(parts.hostname)
     except ValueError:
         return False
+    return True
 
 
 def _has_long_authority(url: str) -> bool:
@@ -112,7 +112,7 @@ def _host_problem(host: str, bracketed: bool, *, allow_private: bool) -> str | N
         return "remote URL must have a plain host, without percent signs or zones"
     if bracketed:
         try:
-            return _address_problem(_with_embedded(IPv6Address(host)), allow_private=allow_private)
+            return address_problem(with_embedded(IPv6Address(host)), allow_private=allow_private)
         except ValueError:
             return "remote URL has an invalid IPv6 address"
     labels = host.split(".")
@@ -122,7 +122,7 @@ def _host_problem(host: str, bracketed: bool, *, allow_private: bool) -> str | N
         addresses = list(_ipv4_readings(labels))
         if not addresses:
             return "remote URL has an invalid IPv4 address"
-        return _address_problem(addresses, allow_private=allow_private)
+        return address_problem(addresses, allow_private=allow_private)
     return _name_problem(host, allow_private=allow_private)
 
 
@@ -135,29 +135,7 @@ def _name_problem(host: str, *, allow_private: bool) -> str | None:
     return None
 
 
-def _address_problem(addresses: list[IPv4Address | IPv6Address], *, allow_private: bool) -> str | None:
-    for address in addresses:
-        always = _ALWAYS_BLOCKED if isinstance(address, IPv4Address) else _ALWAYS_BLOCKED_6
-        if any(address in network for network in always):
-            return f"remote URL must not point to {address}: loopback, link-local and metadata addresses are blocked"
-        private = _PRIVATE if isinstance(address, IPv4Address) else _PRIVATE_6
-        if not allow_private and any(address in network for network in private):
-            return f"remote URL must not point to the private address {address}; set allowPrivateEndpoint to allow it"
-    return None
-
-
-def _with_embedded(address: IPv6Address) -> list[IPv4Address | IPv6Address]:
-    found: list[IPv4Address | IPv6Address] = [address]
-    number = int(address)
-    # ::/128 and ::1 have reasons of their own, not those of an embedded 0.0.0.0.
-    if any(address in network for network in _EMBEDDING) and number > 1:
-        found.append(IPv4Address(number & 0xFFFFFFFF))
-    if address in _SIX_TO_FOUR:
-        found.append(IPv4Address((number >> 80) & 0xFFFFFFFF))
-    return found
-
-
-def _ipv4_readings(labels: list[str]) -> Iterator[IPv4Address | IPv6Address]:
+def _ipv4_readings(labels: list[str]) -> Iterator[Address]:
     """Yield what the classic `inet_aton` makes of a host, and what a reader that ignores leading zeros makes of it."""
     for octal in (True, False):
         numbers = [_number(label, octal=octal) for label in labels]

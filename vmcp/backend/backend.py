@@ -33,7 +33,7 @@ from vmcp.backend.session import Session
 from vmcp.backend.settings import BackendSettings, HeaderList
 from vmcp.backend.shelf import differences
 from vmcp.backend.wire import Wire
-from vmcp.http.client import Client, Limits, Trust, parse_origin
+from vmcp.http.client import Client, Limits, Reach, Trust, parse_origin
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +60,7 @@ class McpBackend:
         auth: OutgoingAuth,
         *,
         resolve: Mapping[tuple[str, int], str] | None = None,
+        reach: Reach | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         backoff: Callable[[], Backoff] = Backoff,
@@ -70,6 +71,7 @@ class McpBackend:
             settings: As configured.
             auth: Towards this backend.
             resolve: (host, port) -> address.
+            reach: Which addresses its name may lead to; None = no loopback, link-local and metadata addresses.
             sleep: For tests.
             clock: For tests.
             backoff: For tests.
@@ -79,7 +81,7 @@ class McpBackend:
         """
         origin, target = parse_origin(settings.url)
         limits = Limits(max_body=settings.max_response, connect_timeout=settings.connect_timeout)
-        self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve)
+        self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach)
         self.settings = settings
         self.on_call: CallObserver | None = None
         self.state = BackendState()

@@ -13,6 +13,8 @@ from api.contract.identifiers import GATEWAY_PORT
 DEFAULT_HOST = "127.0.0.1"
 ORIGINS_ENV = "VMCP_ALLOWED_ORIGINS"
 """Comma list of origins, besides those of the command line: a pod template can add a variable, but hardly a flag."""
+NETWORKS_ENV = "VMCP_ALLOWED_NETWORKS"
+"""Comma list of networks, besides those of the command line."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -28,6 +30,7 @@ class ServeOptions:
         resolve: (host, port) -> address, for every outgoing connection.
         root: Put before absolute paths of CA bundles; empty = none.
         allowed_origins: Of pages that may call although they are not the gateway's own.
+        allowed_networks: Loopback, link-local or metadata networks (CIDR) that backends' names may lead to.
     """
 
     config: Path
@@ -37,6 +40,7 @@ class ServeOptions:
     resolve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     root: str = ""
     allowed_origins: frozenset[str] = frozenset()
+    allowed_networks: tuple[str, ...] = ()
 
 
 def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:
@@ -58,6 +62,15 @@ def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:
             raise ValueError(f"{value!r}: {address!r} is not an IP address") from None
         found[host.lower(), int(port)] = address
     return found
+
+
+def parse_networks(values: Iterable[str]) -> tuple[str, ...]:
+    """Read networks, `ADDRESS/BITS` or one address. Blank values do not count.
+
+    Raises:
+        ValueError: A value is none; the text says which and why.
+    """
+    return tuple(str(ipaddress.ip_network(value.strip())) for value in values if value.strip())
 
 
 def parse_origins(values: Iterable[str]) -> frozenset[str]:

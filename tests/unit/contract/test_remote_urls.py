@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.contract import validate_remote_url
+from vmcp.http.client import parse_origin
 
 GOOD = [
     "https://mcp.example.com/mcp",
@@ -149,6 +150,40 @@ def test_every_spelling_of_an_address_gets_the_verdict_of_its_plain_form(number:
         found = validate_remote_url(f"http://{spelled}/", allow_private=allow_private)
         # Octal may also be read as decimal; then the stricter reading wins.
         assert found is not None if expected is not None else (found is None or form == "0{0:o}")
+
+
+# Characters that IDNA drops, folds or turns into dots, beside those that addresses and blocked names are made of.
+_INVISIBLE = "\u00ad\u200b\u200d\u2060\ufe0f\u034f"
+_FOLDED = "\u3002\uff0e\uff61\uff11\u2460\u24db\u1d7ce\u0131\u017f"
+_ODD = st.sampled_from([*"0123456789.xXfaelochst", *_INVISIBLE, *_FOLDED])
+
+
+@st.composite
+def _disguised(draw: st.DrawFn) -> str:
+    """Hosts that should not be reached, with odd characters strewn in."""
+    plain = draw(st.sampled_from(["127.0.0.1", "localhost", "169.254.169.254", "metadata.google.internal", "10.0.0.1"]))
+    text = list(plain)
+    for _ in range(draw(st.integers(0, 4))):
+        text.insert(draw(st.integers(0, len(text))), draw(_ODD))
+    return "".join(text)
+
+
+@settings(max_examples=settings.default.max_examples * 6)
+@given(_disguised())
+def test_what_is_dialled_for_an_accepted_host_would_be_accepted_as_it_is_dialled(host: str):
+    url = f"http://{host}/"
+    if validate_remote_url(url) is None:
+        origin, _ = parse_origin(url)
+        name = f"[{origin.host}]" if ":" in origin.host else origin.host
+        assert validate_remote_url(f"http://{name}/") is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254\u00ad", "127.0.0.1\u00ad", "loca\u00adlhost", "metadata.google.intern\u00adal", "10.0.0.1\u200b"],
+)
+def test_characters_that_nobody_sees_do_not_hide_where_a_url_leads(host: str):
+    assert validate_remote_url(f"http://{host}/") is not None
 
 
 @given(st.text(max_size=60))

@@ -103,7 +103,7 @@ class StreamableChannel:
             idempotent=idempotent,
         )
         if self._version is None:
-            self.session_id = response.headers.get(H_SESSION)
+            self.session_id = response.headers.get(H_SESSION) or None
         elif self.session_id is not None and response.status in {400, 404} and is_session_loss(response):
             raise SessionLost
         if response.stream is None:

@@ -1,9 +1,9 @@
 """The HTTP/1.1 client of a backend: pools, TLS, limits and deadlines behind one method.
 
-From the bottom: `errors`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
+From the bottom: `errors`, `coding`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
 """
 
-from vmcp.http.client.client import Client, HttpClient, parse_origin
+from vmcp.http.client.client import Client, HttpClient
 from vmcp.http.client.errors import (
     BadRequest,
     BadResponse,
@@ -13,7 +13,8 @@ from vmcp.http.client.errors import (
     HttpTimeout,
     ResponseTooLarge,
 )
-from vmcp.http.client.pool import Origin
+from vmcp.http.client.origin import Origin, parse_origin
+from vmcp.http.client.reach import Reach
 from vmcp.http.client.stream import Stream
 from vmcp.http.client.tls import BundlePathError, Trust
 from vmcp.http.client.types import Headers, Limits, Response
@@ -31,6 +32,7 @@ __all__ = [
     "HttpTimeout",
     "Limits",
     "Origin",
+    "Reach",
     "Response",
     "ResponseTooLarge",
     "Stream",

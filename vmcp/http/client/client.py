@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import monotonic
 from typing import Final, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from vmcp.http.client.connection import Connection
-from vmcp.http.client.errors import BadRequest, BadResponse, ConnectionLost
-from vmcp.http.client.pool import Origin, Pool
+from vmcp.http.client.errors import BadResponse, ConnectionLost
+from vmcp.http.client.heads import Heads
+from vmcp.http.client.origin import Origin, parse_origin
+from vmcp.http.client.pool import Pool
+from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
 from vmcp.http.client.types import Headers, Limits, Response
-from vmcp.wire.protocol import HeaderError, check_header, is_token
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MAX_HEADS: Final = 4096
-"""Encoded heads that are kept."""
 
 
 class HttpClient(Protocol):
@@ -45,25 +45,11 @@ class HttpClient(Protocol):
         ...
 
 
-def parse_origin(url: str) -> tuple[Origin, str]:
-    """Split an http(s) URL into its origin and the target (path and query; "/" when empty).
-
-    Raises:
-        ValueError: No http(s) URL with a host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"not an http(s) URL with a host: {url!r}")
-    tls = parts.scheme == "https"
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
-    target = parts.path or "/"
-    return Origin(tls, host, parts.port or (443 if tls else 80)), f"{target}?{parts.query}" if parts.query else target
-
-
 class Client:
     """HTTP/1.1 towards one backend, with pools of its own: another backend's troubles never use up its connections.
 
-    Sends no cookies, no compression, no proxy. Never follows a redirect to another host.
+    Sends no cookies, uses no proxy, asks for no compression and undoes it where a server compresses all the same. Never
+    follows a redirect to another host.
     """
 
     def __init__(
@@ -73,6 +59,7 @@ class Client:
         trust: Trust | None = None,
         limits: Limits | None = None,
         resolve: Mapping[tuple[str, int], str] | None = None,
+        reach: Reach | None = None,
     ) -> None:
         """Make a client; opens nothing.
 
@@ -81,20 +68,21 @@ class Client:
             trust: TLS trust; None = the system's.
             limits: Bounds; None = the defaults.
             resolve: (host, port) -> address, instead of asking DNS; certificates are checked for the host.
+            reach: Which addresses DNS may lead to; None = all but loopback, link-local and metadata addresses.
         """
         self._origin = origin
         self._trust = trust or Trust()
         self._limits = limits or Limits()
         self._resolve = resolve or {}
+        self._reach = reach or Reach()
         self._pools: dict[Origin, Pool] = {}
-        self._names: set[str] = set()
-        self._heads: dict[tuple[str, str, Headers], bytes] = {}
+        self._heads = Heads(origin)
         self.pool = self._pool(origin)
 
     def _pool(self, origin: Origin) -> Pool:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = Pool(origin, self._trust, self._limits, self._resolve)
+            pool = self._pools[origin] = Pool(origin, self._trust, self._limits, self._resolve, self._reach)
         return pool
 
     async def send(
@@ -127,7 +115,7 @@ class Client:
         deadline = monotonic() + timeout
         origin = self._origin
         for _ in range(self._limits.max_redirects + 1):
-            data = self._encode(origin, method, target, headers, body)
+            data = self._heads.encode(origin, method, target, headers, body)
             connection = None if long_lived or origin is not self._origin else self.pool.take_idle()
             if connection is not None and not idempotent:
                 response = await connection.request(data, deadline)
@@ -163,53 +151,6 @@ class Client:
         connection = await pool.acquire(deadline, fresh=True, long_lived=long_lived)
         return await connection.request(data, deadline)
 
-    def _encode(self, origin: Origin, method: str, target: str, headers: Headers, body: bytes | None) -> bytes:
-        length = b"\r\n\r\n" if body is None else b"\r\ncontent-length: %d\r\n\r\n" % len(body)
-        if not isinstance(headers, tuple) or origin is not self._origin:
-            return self._head(origin, method, target, headers) + length + (body or b"")
-        key = (method, target, headers)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= _MAX_HEADS:
-                self._heads.clear()
-            head = self._heads[key] = self._head(origin, method, target, headers)
-        return head + length + (body or b"")
-
-    def _head(self, origin: Origin, method: str, target: str, headers: Headers) -> bytes:
-        """Return request line and headers, checked. Anything that could break out of its line is refused."""
-        lines = [f"{method} {target} HTTP/1.1\r\nhost: {origin.authority}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        head = "\r\n".join(lines)
-        count = len(lines)
-        if head.count("\n") != count or head.count("\r") != count or "\0" in head:
-            self._refuse(target, headers)
-        for name, _value in headers:
-            if name not in self._names:
-                self._check_name(name)
-        if " " in target or not target.isascii():
-            raise BadRequest("the request target is not a URL path")
-        try:
-            return head.encode("latin-1")
-        except UnicodeEncodeError:
-            raise BadRequest("a header value cannot be written as bytes") from None
-
-    def _check_name(self, name: str) -> None:
-        if not is_token(name):
-            raise BadRequest(f"illegal header name {name[:64]!r}")
-        if name.lower() in {"host", "content-length", "transfer-encoding", "connection"}:
-            raise BadRequest(f"the header {name!r} belongs to the transport")
-        if len(self._names) < 1024:
-            self._names.add(name)
-
-    @staticmethod
-    def _refuse(target: str, headers: Headers) -> None:
-        for name, value in headers:
-            try:
-                check_header(name, value)
-            except HeaderError as err:
-                raise BadRequest(str(err)) from None
-        raise BadRequest(f"the request target holds a line end: {target[:64]!r}")
-
     @staticmethod
     def _redirect(origin: Origin, target: str, method: str, response: Response) -> tuple[Origin, str]:
         status = response.status
@@ -230,5 +171,6 @@ class Client:
 
     def close(self) -> None:
         """Close every connection; requests under way fail."""
+        self._heads.forget()
         for pool in self._pools.values():
             pool.close()

@@ -13,6 +13,7 @@ from typing import cast
 
 import httptools
 
+from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import Stream
 from vmcp.http.client.types import Limits, Response
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_deadline",
+        "_decoder",
         "_eof_body",
         "_head_bytes",
         "_headers",
@@ -58,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_on_close",
         "_on_free",
         "_parser",
+        "_paused",
         "_poll",
         "_size",
         "_state",
@@ -90,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._stream: Stream | None = None
         self._touched = False
+        self._paused = False
         self._poll: select.poll | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -106,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._eof_body = False
+        self._decoder: Decoder | None = None
 
     # --- for the pool ---
 
@@ -178,11 +183,13 @@ class Connection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Let the kernel's buffer, and so the sender, wait."""
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes again."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     # --- asyncio.Protocol ---
@@ -218,11 +225,19 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End a body that lasts until the end of the connection; fail anything else that is under way."""
         if self._eof_body and exc is None and self._state in {_State.BODY, _State.STREAM}:
-            self._finish(reusable=False)
+            try:
+                self._finish(reusable=False)
+            except HttpError as err:
+                self._fail(err)
             return
         self._fail(ConnectionLost("the server closed the connection before the answer was complete", sent=True))
 
     # --- httptools ---
+
+    def on_message_begin(self) -> None:
+        """Refuse an answer that begins behind a complete one: the next request must not be answered with it."""
+        if self._state is not _State.HEAD:
+            raise BadResponse("an answer that nobody asked for")
 
     def on_status(self, _reason: bytes) -> None:
         """Nothing to keep; the number is read with the head's end."""
@@ -241,20 +256,18 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Decide how the body is read."""
-        if self._state is not _State.HEAD:
-            raise BadResponse("an answer that nobody asked for")
         self._status = status = self._parser.get_status_code()
         if status < 200:
             return
         headers = self._headers
-        if headers.get("content-encoding", "identity") not in {"identity", ""}:
-            raise BadResponse("the answer is compressed, which nobody asked for", status=status)
+        if "content-encoding" in headers:
+            self._decoder = _decoder(headers.pop("content-encoding"))
         length = headers.get("content-length")
         self._eof_body = length is None and "transfer-encoding" not in headers and status not in _NO_BODY
         self._size = 0
         if status == 200 and headers.get("content-type", "").lower().startswith("text/event-stream"):
             self._state = _State.STREAM
-            self._stream = Stream(self, self._loop, self._limits.stream_buffer)
+            self._stream = Stream(self, self._loop, self._limits.stream_buffer, self._decoder)
             self._resolve(Response(status, headers, b"", self._stream))
             return
         self._state = _State.BODY
@@ -266,6 +279,14 @@ class Connection(asyncio.Protocol):
         if self._stream is not None:
             self._stream.feed(data)
             return
+        if self._decoder is None:
+            self._keep(data)
+            return
+        self._decoder.feed(data)
+        while piece := self._decoder.take():
+            self._keep(piece)
+
+    def _keep(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._limits.max_body:
             raise ResponseTooLarge(f"the answer is longer than {self._limits.max_body} bytes")
@@ -283,6 +304,10 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, *, reusable: bool) -> None:
         stream, self._stream = self._stream, None
+        if stream is None and self._decoder is not None:
+            self._decoder.finish()
+        # What the reader has not taken yet is complete, too: the next answer must not wait for it.
+        self.resume_reading()
         self.served += 1
         if reusable:
             self._state = _State.IDLE
@@ -348,3 +373,7 @@ class Connection(asyncio.Protocol):
                 self._timer.cancel()
                 self._timer = None
             self._on_close(self)
+
+
+def _decoder(coding: str) -> Decoder | None:
+    return None if coding.strip().lower() in {"", "identity"} else Decoder(coding)

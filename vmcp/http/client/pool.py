@@ -7,11 +7,12 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 
 from vmcp.http.client.connection import Connection
 from vmcp.http.client.errors import ConnectError, HttpTimeout
+from vmcp.http.client.origin import Origin
+from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
 from vmcp.http.client.types import Limits
 
@@ -27,27 +28,6 @@ _KEEPALIVE = (
 """A silent stream may live for hours; this finds out within a minute when its other end is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, host and port.
-
-    Attributes:
-        tls: https.
-        host: Lower case, without brackets.
-        port: As in the URL or the scheme's.
-    """
-
-    tls: bool
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        """The value of `Host`: without the scheme's own port, IPv6 in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
 class Pool:
     """Connections to one origin with one trust.
 
@@ -55,8 +35,16 @@ class Pool:
         opened: Connections made so far.
     """
 
-    def __init__(self, origin: Origin, trust: Trust, limits: Limits, resolve: Mapping[tuple[str, int], str]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        trust: Trust,
+        limits: Limits,
+        resolve: Mapping[tuple[str, int], str],
+        reach: Reach,
+    ) -> None:
         self._origin = origin
+        self._reach = reach
         self._trust = trust
         self._limits = limits
         self._address = resolve.get((origin.host, origin.port))
@@ -175,13 +163,15 @@ class Pool:
         try:
             async with asyncio.timeout_at(until):
                 infos = await loop.getaddrinfo(host, self._origin.port, type=socket.SOCK_STREAM)
+            addresses = self._reachable([str(info[4][0]) for info in infos], where)
             last: Exception = ConnectError(f"{where} has no address")
-            for index, info in enumerate(infos):
+            for index, address in enumerate(addresses):
                 left = until - loop.time()
-                share = left if index == len(infos) - 1 else max(left / (len(infos) - index), min(1.0, left))
+                later = len(addresses) - index - 1
+                share = max(left / (later + 1), min(1.0, left)) if later else left
                 try:
                     async with asyncio.timeout(share):
-                        return await self._dial(loop, info[4][0], context)
+                        return await self._dial(loop, address, context)
                 except (TimeoutError, OSError, ssl.SSLError) as err:
                     last = err
             raise last
@@ -194,12 +184,21 @@ class Pool:
         except OSError as err:
             raise ConnectError(f"no connection to {where}: {err.strerror or type(err).__name__}") from err
 
-    async def _dial(
-        self, loop: asyncio.AbstractEventLoop, address: str | int, context: ssl.SSLContext | None
-    ) -> Connection:
+    def _reachable(self, addresses: list[str], where: str) -> list[str]:
+        """Leave out what nothing of ours may connect to. What `resolve` says was said by the administrator."""
+        if self._address is not None:
+            return addresses
+        allowed = [address for address in addresses if self._reach.allows(self._origin.host, address)]
+        if addresses and not allowed:
+            raise ConnectError(
+                f"{where} leads to {addresses[0]}: loopback, link-local and metadata addresses are blocked"
+            )
+        return allowed
+
+    async def _dial(self, loop: asyncio.AbstractEventLoop, address: str, context: ssl.SSLContext | None) -> Connection:
         transport, connection = await loop.create_connection(
             lambda: Connection(loop, self._limits, self._on_free, self._on_close),
-            str(address),
+            address,
             self._origin.port,
             ssl=context,
             server_hostname=self._origin.host if context is not None else None,

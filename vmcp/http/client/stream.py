@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import HttpError, HttpTimeout
 
 
@@ -33,6 +34,7 @@ class Stream:
         "_chunks",
         "_connection",
         "_deadline",
+        "_decoder",
         "_discarding",
         "_done",
         "_error",
@@ -43,7 +45,21 @@ class Stream:
         "_waiter",
     )
 
-    def __init__(self, connection: Source, loop: asyncio.AbstractEventLoop, high_water: int) -> None:
+    def __init__(
+        self,
+        connection: Source,
+        loop: asyncio.AbstractEventLoop,
+        high_water: int,
+        decoder: Decoder | None = None,
+    ) -> None:
+        """Wait for `connection` to feed it.
+
+        Args:
+            connection: Where the bytes come from.
+            loop: The running one.
+            high_water: Bytes, as they arrived, that may wait for the reader.
+            decoder: Undoes the content coding as the reader takes; None = there is none.
+        """
         self._connection: Source | None = connection
         self._loop = loop
         self._high = high_water
@@ -54,13 +70,14 @@ class Stream:
         self._done = False
         self._error: HttpError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._decoder = decoder
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def finished(self) -> bool:
         """The body is complete and every chunk was taken."""
-        return self._done and not self._chunks
+        return self._done and not self._chunks and (self._decoder is None or self._decoder.empty)
 
     async def chunk(self, *, idle: float | None = None) -> bytes | None:
         """Return the next bytes, None at the end.
@@ -72,6 +89,8 @@ class Stream:
             HttpTimeout: They did not come in time. The connection is closed.
             ConnectionLost, BadResponse: The body ended too early, or is garbage.
         """
+        if self._decoder is not None:
+            return await self._decoded(self._decoder, idle)
         if not self._chunks and not self._done:
             await self._wait(idle)
         if self._chunks:
@@ -79,6 +98,26 @@ class Stream:
         if self._error is not None:
             raise self._error
         return None
+
+    async def _decoded(self, decoder: Decoder, idle: float | None) -> bytes | None:
+        """Decode no more than the reader asks for: what it does not take stays as small as it arrived."""
+        try:
+            while True:
+                piece = decoder.take()
+                if piece:
+                    return piece
+                if not self._chunks and not self._done:
+                    await self._wait(idle)
+                if self._chunks:
+                    decoder.feed(self._take())
+                elif self._error is not None:
+                    raise self._error
+                elif self._done:
+                    decoder.finish()
+                    return None
+        except HttpError:
+            self.close()
+            raise
 
     def _take(self) -> bytes:
         chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._take_all()

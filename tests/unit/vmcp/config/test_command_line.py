@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.vmcp.config.configs import text
 from vmcp.__main__ import main
-from vmcp.config.options import parse_origins, parse_resolve
+from vmcp.config.options import parse_networks, parse_origins, parse_resolve
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,8 @@ def test_a_file_that_is_not_there_exits_with_3(tmp_path, capsys):
         ["serve", "-c", "{}", "--resolve", "host:443:not-an-address"],
         ["serve", "-c", "{}", "--allow-origin", "*"],
         ["serve", "-c", "{}", "--allow-origin", "null"],
+        ["serve", "-c", "{}", "--allow-network", "127.0.0.1/8"],
+        ["serve", "-c", "{}", "--allow-network", "localhost"],
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, tmp_path, capsys):
@@ -88,6 +90,10 @@ def test_what_is_no_origin_is_refused_by_name(value):
     with pytest.raises(ValueError, match="is not an origin") as caught:
         parse_origins([value])
     assert value in str(caught.value)
+
+
+def test_networks_are_single_addresses_or_cidr_blocks():
+    assert parse_networks(["127.0.0.0/8", " ::1 ", "", " "]) == ("127.0.0.0/8", "::1/128")
 
 
 def test_a_wrong_variable_is_a_mistake_in_the_command_line_too(tmp_path, capsys):

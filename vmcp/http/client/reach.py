@@ -1,0 +1,40 @@
+"""Which addresses a backend's name may lead to: the URL was judged by its text, a look-up can lead anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from api.contract.hosts import always_blocked
+
+Network = IPv4Network | IPv6Network
+
+
+class Reach:
+    """Judges addresses that were looked up.
+
+    Loopback, link-local and metadata addresses are refused for names, and for spellings of addresses that only some
+    resolvers understand. A loopback address that stands in the URL as such, or `localhost`, was meant.
+    """
+
+    def __init__(self, open_networks: Iterable[str] = ()) -> None:
+        """Take the networks (CIDR) that may be connected to although they are among the refused.
+
+        Raises:
+            ValueError: One is no network.
+        """
+        self._open: tuple[Network, ...] = tuple(ip_network(network) for network in open_networks)
+
+    def allows(self, host: str, address: str) -> bool:
+        """Whether a connection for `host` may go to `address`, an IP address."""
+        if not always_blocked(address):
+            return True
+        found = ip_address(address.partition("%")[0])
+        if any(found in network for network in self._open):
+            return True
+        return found.is_loopback and (_is_local_name(host) or host == address)
+
+
+def _is_local_name(host: str) -> bool:
+    name = host.rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
