@@ -43,7 +43,7 @@ LATER = {
     "*.xaa": "the strategy",
     "*.tokenExchange.subjectProviderName": "tokens of upstream providers",
 }
-"""Keys that `vmcp.config.support` refuses, and what of them."""
+"""Keys that `api.contract.support` refuses, and what of them."""
 
 UNREAD = {
     "metadata": "kept, not read",
@@ -74,7 +74,8 @@ INTRO = """# Configuration of the gateway
 `python -m vmcp serve --config FILE`. YAML (or JSON), plain or gzip-packed, of either dialect: what the operator writes
 for this gateway (`native`) or for the stock one (`toolhive`). Unknown keys, wrong types, bad URLs, duplicate names,
 missing environment variables and policies that do not parse are refused, all at once, each with its place and the
-nearest known key; `python -m vmcp validate --config FILE` does only that, and exits with 0 or 3.
+nearest known key; `python -m vmcp validate --config FILE` does only that, and exits with 0 or 3. `serve` leaves out a
+single backend that cannot be used, says so, and serves the others; see [operations](operations.md).
 
 Durations are Go's (`30s`, `1m30s`). **Later** marks what this version refuses by name; **no effect** what it accepts
 and ignores.

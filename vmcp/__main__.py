@@ -132,6 +132,11 @@ def _validated(path: Path, loaded: Loaded) -> int:
     for warning in loaded.settings.warnings:
         print(f"{path}: warning: {warning}", file=sys.stderr)  # noqa: T201  the command's answer
     settings = loaded.settings
+    if settings.left_out:
+        errors = ConfigErrors(error for one in settings.left_out for error in one.errors)
+        names = ", ".join(one.name for one in settings.left_out)
+        print(f"{path}: {errors}\n`serve` leaves out: {names}", file=sys.stderr)  # noqa: T201  the command's answer
+        return EXIT_CONFIG
     print(f"{path}: valid: {settings.name}, {len(settings.backends)} backends, digest {loaded.digest}")  # noqa: T201
     return 0
 

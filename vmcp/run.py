@@ -17,7 +17,7 @@ from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.load import Loaded
 from vmcp.config.options import ServeOptions
-from vmcp.config.reload import ConfigStatus, Reloader
+from vmcp.config.reload import ConfigStatus, Reloader, report_left_out
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
 from vmcp.http.client import Reach
@@ -42,6 +42,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     """
     metrics = Metrics()
     metrics.reloaded(accepted=True)
+    report_left_out(loaded.settings, metrics)
     server = Server(
         loaded.settings,
         make_backend=_Backends(options),
@@ -54,7 +55,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         secrets=() if loaded.settings.sealing is None else (loaded.settings.sealing,),
     )
     swap = _Swap(server, loaded.settings)
-    status = ConfigStatus(loaded.digest, time.time())
+    status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
     reloader = Reloader(options.config, environ, swap, metrics, status, debug=options.debug, root=options.root)
     server.show_config(reloader.show)
     stop = asyncio.Event()

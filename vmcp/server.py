@@ -228,8 +228,17 @@ class Server:
                 parts.built[backend.name] = _Built(backend, outgoing, known.auth, known.backend)
             else:
                 auth = build_outgoing(outgoing, self._overrides)
-                made = self._make_backend(backend, auth, self._resolve)
+                try:
+                    made = self._make_backend(backend, auth, self._resolve)
+                except ValueError:
+                    # The configuration's checks let through what they should not have: it costs this backend.
+                    log.exception("backend cannot be served", backend=backend.name)
+                    continue
                 parts.built[backend.name] = _Built(backend, outgoing, auth, made)
+        for left_out in settings.left_out:
+            known = old.built.get(left_out.name) if old is not None else None
+            if known is not None and left_out.missing:
+                parts.built[left_out.name] = known  # as it stood: see `LeftOut.missing`
         return parts
 
     def _audit(self, settings: Settings) -> AuditLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True)
@@ -13,10 +13,14 @@ class ConfigError:
     Attributes:
         path: where, for example `backends[3].caBundlePath`; empty for the document as a whole.
         message: what is wrong and what would be right. Never holds the value of a field that may be secret.
+        backends: positions in `backends` of those that the mistake costs; None = it costs the whole document.
+        missing: nothing is wrong with the document; a variable or file that it names is not there, maybe not yet.
     """
 
     path: str
     message: str
+    backends: tuple[int, ...] | None = field(default=None, compare=False)
+    missing: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -50,19 +50,36 @@ def read_manifest(text: str) -> ForwardSpec:
     return ForwardSpec(parts[0], parts[1])
 
 
-def resolve_static(spec: ForwardSpec, environ: Mapping[str, str]) -> tuple[HeaderList, tuple[str, ...]]:
-    """Return the headers to send and what is wrong with the rest, by name and without values."""
-    problems = header_problems(spec.plaintext, spec.secret)
-    refused = {problem.header for problem in problems}
-    errors = [problem.message for problem in problems]
+@dataclass(frozen=True, slots=True)
+class ForwardProblem:
+    """Why a static header cannot be sent.
+
+    Attributes:
+        message: By name, without values.
+        variable: The environment variable that it is about; "" when it is about the header itself.
+        missing: The variable is not set.
+    """
+
+    message: str
+    variable: str = ""
+    missing: bool = False
+
+
+def resolve_static(spec: ForwardSpec, environ: Mapping[str, str]) -> tuple[HeaderList, tuple[ForwardProblem, ...]]:
+    """Return the headers to send, and why the rest cannot be."""
+    found = header_problems(spec.plaintext, spec.secret)
+    refused = {problem.header for problem in found}
+    problems = [ForwardProblem(problem.message) for problem in found]
     headers = [(name, value) for name, value in spec.plaintext.items() if name not in refused]
     for name, identifier in spec.secret.items():
         variable = SECRET_ENV + identifier
         value = secret_text(environ.get(variable, ""))
         if not value:
-            errors.append(f'header "{name}": environment variable {variable} is not set')
+            message = f'header "{name}": environment variable {variable} is not set'
+            problems.append(ForwardProblem(message, variable, missing=True))
         elif problem := secret_header_problem(value):
-            errors.append(f'header "{name}": the value of environment variable {variable} {problem}')
+            message = f'header "{name}": the value of environment variable {variable} {problem}'
+            problems.append(ForwardProblem(message, variable))
         elif name not in refused:
             headers.append((name, value))
-    return tuple(headers), tuple(errors)
+    return tuple(headers), tuple(problems)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from api.contract.config import Dialect, VmcpConfig
 from api.contract.defaults import with_defaults
 from api.contract.dialect import dialect_errors
-from api.contract.errors import ConfigError, ConfigErrors
+from api.contract.errors import ConfigError, ConfigErrors, join
 from api.contract.loader import MAX_CONFIG_BYTES, parse_config
+from api.contract.support import unsupported
 from api.contract.validation import validate_config
 from vmcp.authz.cedar import CedarAuthorizer, PolicyError
 from vmcp.config.resolve import resolve
-from vmcp.config.settings import Settings
-from vmcp.config.support import unsupported
+from vmcp.config.settings import LeftOut, Settings
 from vmcp.http.client import BundlePathError, ConnectError, Trust
 
 
@@ -28,11 +29,14 @@ class Loaded:
     Attributes:
         settings: What it says.
         digest: First 12 hex digits of the file's SHA-256: tells people which version runs.
+        source: The file's model.
+        awaited: CA bundles of backends that are left out: when one of them changes, the file is worth another look.
     """
 
     settings: Settings
     digest: str
     source: VmcpConfig = field(repr=False)
+    awaited: tuple[Path, ...] = ()
 
 
 def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
@@ -44,16 +48,48 @@ def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: 
         debug: Log at debug level whatever the file says.
         root: Put before absolute paths of CA bundles, to run a pod's configuration outside of a pod.
 
+    Returns:
+        The configuration, without the backends that cannot be used: one broken backend costs that backend. They are in
+        `settings.left_out`.
+
     Raises:
-        ConfigErrors: Everything that is wrong. Rules of meaning are checked only on a document of the right shape.
+        ConfigErrors: Something is wrong that concerns more than single backends; then everything that is wrong. Rules
+            of meaning are checked only on a document of the right shape.
     """
     config = with_defaults(parse_config(data))
     errors = [*dialect_errors(config, Dialect.NATIVE), *validate_config(config, env=environ), *unsupported(config)]
     settings, more = resolve(config, environ, debug=debug, root=root)
-    errors += [*more, *_deep_checks(settings)]
-    if errors:
-        raise ConfigErrors(_unique(errors))
-    return Loaded(settings, hashlib.sha256(data).hexdigest()[:12], config)
+    errors = _unique([*errors, *more, *_deep_checks(config, settings)])
+    if any(error.backends is None for error in errors):
+        raise ConfigErrors(errors)
+    settings = _without_broken(config, settings, errors)
+    left_out = {one.name for one in settings.left_out}
+    awaited = tuple(
+        Path(root + backend.ca_bundle_path)
+        for backend in config.backends
+        if backend.name in left_out and backend.ca_bundle_path
+    )
+    return Loaded(settings, hashlib.sha256(data).hexdigest()[:12], config, awaited)
+
+
+def _without_broken(config: VmcpConfig, settings: Settings, errors: list[ConfigError]) -> Settings:
+    """Leave out the backends that the errors cost; what costs nobody is a warning."""
+    found: dict[int, list[ConfigError]] = {}
+    for error in errors:
+        for position in error.backends or ():
+            found.setdefault(position, []).append(error)
+    left_out = tuple(
+        LeftOut(config.backends[position].name or join("backends", position), tuple(reasons))
+        for position, reasons in sorted(found.items())
+    )
+    kept = tuple(backend for position, backend in enumerate(settings.backends) if position not in found)
+    return replace(
+        settings,
+        backends=kept,
+        outgoing={backend.name: settings.outgoing[backend.name] for backend in kept},
+        warnings=(*settings.warnings, *(str(error) for error in errors if error.backends == ())),
+        left_out=left_out,
+    )
 
 
 def load_file(path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
@@ -81,7 +117,7 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
-def _deep_checks(settings: Settings) -> Iterator[ConfigError]:
+def _deep_checks(config: VmcpConfig, settings: Settings) -> Iterator[ConfigError]:
     if settings.authz is not None:
         try:
             CedarAuthorizer(settings.authz)
@@ -95,6 +131,25 @@ def _deep_checks(settings: Settings) -> Iterator[ConfigError]:
                 Trust(oidc.ca_bundle).context()
             except ConnectError as error:
                 yield ConfigError("incomingAuth.oidc.caBundlePath", str(error))
+    for position, (given, backend) in enumerate(zip(config.backends, settings.backends, strict=True)):
+        if backend.ca_bundle is not None and (problem := _bundle_problem(backend.ca_bundle)):
+            path, missing = join("backends", position, "caBundlePath"), not Path(backend.ca_bundle).is_file()
+            yield ConfigError(path, f"the CA bundle {given.ca_bundle_path} {problem}", (position,), missing)
+
+
+def _bundle_problem(path: str) -> str:
+    """Say why a file cannot be added to what a backend's connections trust; "" = it can."""
+    try:
+        content = Path(path).read_bytes()
+        # Reading it into a bare context takes 0.1 ms; the one for connections, with the system's trust, 20.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "replace"))
+    except ssl.SSLError:
+        return "holds no PEM certificate, or one that cannot be read"
+    except ValueError:
+        return "holds no PEM certificate"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
 
 
 def _unique(errors: list[ConfigError]) -> list[ConfigError]:

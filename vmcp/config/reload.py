@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from api.contract.errors import ConfigErrors
 from vmcp.config.load import Loaded, load, read_bounded
-from vmcp.config.settings import Settings
+from vmcp.config.settings import LeftOut, Settings
 from vmcp.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 INTERVAL = 1.0
 """Seconds between two looks at the file."""
 MAX_ERRORS_SHOWN = 20
+
+_Stamp = tuple[int, int, int, int] | None
 
 Apply = Callable[[Settings], Awaitable[None]]
 """Swaps settings in; raises when it cannot, and then leaves everything as it was."""
@@ -41,6 +43,7 @@ class ConfigStatus:
         refused: Messages about the file as it is now, when it was refused; empty = the file is what runs.
         places: Where in the file the mistakes are.
         refused_at: Unix seconds of the refusal; None = none.
+        left_out: Backends of the configuration in use that cannot be served.
     """
 
     digest: str
@@ -49,6 +52,7 @@ class ConfigStatus:
     refused: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     refused_at: float | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Return the object for `/status`.
@@ -61,6 +65,10 @@ class ConfigStatus:
             "generation": self.generation,
             "refused": list(self.places),
             "refused_at": self.refused_at,
+            "left_out": [
+                {"backend": one.name, "places": list(dict.fromkeys(error.path for error in one.errors))}
+                for one in self.left_out
+            ],
         }
 
 
@@ -87,7 +95,8 @@ class Reloader:
     debug: bool = False
     root: str = ""
     interval: float = INTERVAL
-    _seen: tuple[int, int, int, int] | None = None
+    _seen: tuple[_Stamp, ...] | None = None
+    _awaited: tuple[Path, ...] = ()
     _nudge: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -125,13 +134,16 @@ class Reloader:
                 self._refuse([(error.path or "document", str(error)) for error in errors.errors])
                 self._seen = signature
                 return False
-            self._seen = signature
+            # Files that were not watched before may have come since they were looked for: look once more.
+            self._seen = signature if loaded.awaited == self._awaited else None
+            self._awaited = loaded.awaited
             return await self._swap(loaded)
 
     async def _swap(self, loaded: Loaded) -> bool:
-        if loaded.digest == self.status.digest:
+        left_out = loaded.settings.left_out
+        if loaded.digest == self.status.digest and left_out == self.status.left_out:
             if self.status.refused:
-                self.status = ConfigStatus(self.status.digest, self.status.loaded_at, self.status.generation)
+                self.status = replace(self.status, refused=(), places=(), refused_at=None)
                 self.metrics.reloaded(accepted=True)
             return False
         try:
@@ -140,8 +152,9 @@ class Reloader:
             log.exception("configuration cannot be swapped in", digest=loaded.digest)
             self._refuse([("document", f"cannot be swapped in: {type(error).__name__}: {error}")])
             return False
-        self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1)
+        self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1, left_out=left_out)
         self.metrics.reloaded(accepted=True)
+        report_left_out(loaded.settings, self.metrics)
         for warning in loaded.settings.warnings:
             log.warning("configuration", warning=warning)
         log.info("configuration reloaded", digest=loaded.digest, backends=len(loaded.settings.backends))
@@ -156,12 +169,25 @@ class Reloader:
             log.error("configuration refused, the old one stays", errors=shown)
             self.metrics.reloaded(accepted=False)
         old = self.status
-        self.status = ConfigStatus(old.digest, old.loaded_at, old.generation, shown, places, time.time())
+        self.status = replace(old, refused=shown, places=places, refused_at=time.time())
 
-    def _signature(self) -> tuple[int, int, int, int] | None:
-        """Return what changes when the file does; through symlinks, so a swapped directory counts."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    def _signature(self) -> tuple[_Stamp, ...] | None:
+        """Return what changes when the file does, or one that a backend waits for; None while there is no file."""
+        own = _stamp(self.path)
+        return None if own is None else (own, *(_stamp(path) for path in self._awaited))
+
+
+def report_left_out(settings: Settings, metrics: Metrics) -> None:
+    """Say which backends of an accepted configuration cannot be served, and why."""
+    metrics.left_out(one.name for one in settings.left_out)
+    for one in settings.left_out:
+        log.warning("backend left out", backend=one.name, reasons=[str(error) for error in one.errors])
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return what changes when a file does; through symlinks, so a swapped directory counts."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)

@@ -46,8 +46,10 @@ class _Notes:
     warnings: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list, repr=False)
 
-    def error(self, where: str, message: str) -> None:
-        self.errors.append(ConfigError(where, message))
+    def error(
+        self, where: str, message: str, backends: tuple[int, ...] | None = None, *, missing: bool = False
+    ) -> None:
+        self.errors.append(ConfigError(where, message, backends, missing))
 
     def file(self, path: str) -> str | None:
         """Return where a file of the configuration is found; None = none is named."""
@@ -59,12 +61,9 @@ class _Notes:
             self.secrets.append(value)
         return value
 
-    def from_env(self, where: str, variable: str) -> str:
-        """Return a variable's value, or note that it is missing."""
-        value = secret_text(self.environ.get(variable, ""))
-        if not value:
-            self.error(where, f"environment variable {variable} is not set")
-        return self.secret(value)
+    def from_env(self, variable: str) -> str:
+        """Return a variable's value; the contract's checks have told of one that is missing."""
+        return self.secret(secret_text(self.environ.get(variable, "")))
 
 
 def resolve(
@@ -138,24 +137,26 @@ def _backends(config: VmcpConfig, operational: Operational, notes: _Notes) -> tu
 def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardSpec]:
     """Read the environment form of header forwarding, by variable: one per backend."""
     found: dict[str, ForwardSpec] = {}
-    owners: dict[str, list[str]] = {}
-    for backend in backends:
-        owners.setdefault(manifest_variable(backend.name), []).append(backend.name)
+    owners: dict[str, list[int]] = {}
+    names = [backend.name for backend in backends]
+    for position, name in enumerate(names):
+        owners.setdefault(manifest_variable(name), []).append(position)
     for variable, text in sorted(notes.environ.items()):
         if not variable.startswith(HEADER_FORWARD_ENV):
             continue
-        names = owners.get(variable, [])
-        if not names:
+        users = owners.get(variable, [])
+        if not users:
             # The operator removes a member's variable with the next rollout; until then nobody is harmed.
             notes.warnings.append(f"{variable} belongs to no backend")
             continue
-        if len(names) > 1:
-            notes.error("backends", f"{variable} belongs to more than one backend: {', '.join(names)}")
+        if len(users) > 1:
+            several = ", ".join(names[position] for position in users)
+            notes.error("backends", f"{variable} belongs to more than one backend: {several}", tuple(users))
             continue
         try:
             found[variable] = read_manifest(text)
         except ValueError as error:
-            notes.error(variable, str(error))
+            notes.error(variable, str(error), tuple(users))
     return found
 
 
@@ -184,15 +185,19 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
     where = join("backends", index, "headerForward")
     native = backend.header_forward
     if native is not None and manifest is not None:
-        notes.error(where, f"{manifest_variable(backend.name)} configures the same backend: use one of the two")
+        notes.error(
+            where, f"{manifest_variable(backend.name)} configures the same backend: use one of the two", (index,)
+        )
         return ()
     if native is not None:
         spec = ForwardSpec(native.add_plaintext_headers, native.add_headers_from_secret)
     else:
         spec = manifest or ForwardSpec()
-    headers, errors = resolve_static(spec, notes.environ)
-    for message in errors:
-        notes.error(where if native is not None else manifest_variable(backend.name), message)
+    headers, problems = resolve_static(spec, notes.environ)
+    place = where if native is not None else manifest_variable(backend.name)
+    for problem in problems:
+        if native is None or problem.variable:  # the contract's checks have told of the others
+            notes.error(place, problem.message, (index,), missing=problem.missing)
     secret_names = {name.lower() for name in spec.secret}
     for name, value in headers:
         if name.lower() in secret_names or name.lower() == "authorization":
@@ -231,27 +236,26 @@ def _outgoing(config: VmcpConfig, notes: _Notes) -> dict[str, OutgoingSettings]:
     for name in named:
         if name not in known:
             notes.warnings.append(f"outgoingAuth.backends.{name}: there is no backend of this name")
-    shared = _strategy("outgoingAuth.default", default, notes)
+    shared = _strategy(default, notes)
     found: dict[str, OutgoingSettings] = {}
     for backend in config.backends:
         own = named.get(backend.name)
-        where = join("outgoingAuth", "backends", backend.name)
-        found[backend.name] = shared if own is None else _strategy(where, own, notes)
+        found[backend.name] = shared if own is None else _strategy(own, notes)
     return found
 
 
-def _strategy(where: str, strategy: Strategy | None, notes: _Notes) -> OutgoingSettings:
+def _strategy(strategy: Strategy | None, notes: _Notes) -> OutgoingSettings:
     if strategy is None or strategy.type in ("", "unauthenticated"):
         return NoAuthSettings()
     if strategy.type == "header_injection" and (injection := strategy.header_injection) is not None:
         variable = injection.header_value_env
-        value = notes.from_env(f"{where}.headerInjection.headerValueEnv", variable) if variable else ""
+        value = notes.from_env(variable) if variable else ""
         return InjectionSettings(
             name=injection.header_name, value=value or notes.secret(secret_text(injection.header_value))
         )
     if strategy.type == "token_exchange" and (exchange := strategy.token_exchange) is not None:
         variable = exchange.client_secret_env
-        secret = notes.from_env(f"{where}.tokenExchange.clientSecretEnv", variable) if variable else ""
+        secret = notes.from_env(variable) if variable else ""
         kind = exchange.subject_token_type
         return ExchangeSettings(
             token_url=exchange.token_url,
@@ -261,8 +265,7 @@ def _strategy(where: str, strategy: Strategy | None, notes: _Notes) -> OutgoingS
             scopes=tuple(exchange.scopes),
             subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
         )
-    # Reached only for strategies that `unsupported` refuses, so nothing is ever built from this.
-    notes.error(f"{where}.type", f"the strategy {strategy.type} cannot be used")
+    # Reached only for strategies that the contract's checks refuse: their backends are left out.
     return NoAuthSettings()
 
 

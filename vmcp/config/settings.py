@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from api.contract.defaults import DEFAULT_TIMEOUT
+from api.contract.errors import ConfigError
 from vmcp.audit.log import AuditSettings
 from vmcp.auth.exchange import ExchangeSettings
 from vmcp.auth.oidc import OidcSettings
@@ -34,6 +35,28 @@ class InjectionSettings:
     value: str = field(repr=False)
 
     method = "header_injection"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A backend of the file that cannot be used; the others are served without it.
+
+    Attributes:
+        name: Of the backend; its place in the file where it has none.
+        errors: Why.
+    """
+
+    name: str
+    errors: tuple[ConfigError, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether only something that the file names is not there: a variable or a file.
+
+        A running gateway keeps such a backend as it stood. The operator publishes a configuration for pods that it is
+        about to roll; until then the old ones lack the new variables and mounts.
+        """
+        return all(error.missing for error in self.errors)
 
 
 OutgoingSettings = NoAuthSettings | InjectionSettings | ExchangeSettings
@@ -95,6 +118,7 @@ class Settings:
         sealing: Secret that replicas share to open each other's cursors and request states; None = of this process.
         secrets: Every secret value in use, for the redactor.
         warnings: What works, but probably not as meant.
+        left_out: Backends of the file that cannot be used, in the order of the file.
     """
 
     name: str
@@ -115,3 +139,4 @@ class Settings:
     sealing: bytes | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()

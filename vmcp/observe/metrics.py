@@ -11,6 +11,7 @@
 | `vmcp_sessions`, `vmcp_rate_limited_total`, `vmcp_unauthenticated_total`, `vmcp_audit_dropped_total` | - |
 | `vmcp_config_reloads_total` | `result` |
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
+| `vmcp_backend_left_out` | `backend` |
 | `vmcp_backend_up`, `vmcp_backend_circuit_open` | `backend` |
 
 ToolHive labels with URLs and resource URIs; those are unbounded and can hold secrets, so they are left out here.
@@ -107,6 +108,12 @@ class Metrics:
         self._reload_good = Gauge(
             "vmcp_config_last_reload_successful", "1 = the file as it is was accepted.", registry=registry
         )
+        self._left_out = Gauge(
+            "vmcp_backend_left_out",
+            "1 = the configuration's backend cannot be served as it is; the log says why.",
+            ("backend",),
+            registry=registry,
+        )
         self._reloaded_at = Gauge(
             "vmcp_config_last_reload_success_timestamp_seconds",
             "Unix time of the last accepted file.",
@@ -163,6 +170,12 @@ class Metrics:
         self._reload_good.set(1 if accepted else 0)
         if accepted:
             self._reloaded_at.set(time.time())
+
+    def left_out(self, backends: Iterable[str]) -> None:
+        """Record the backends of the accepted configuration that cannot be served."""
+        self._left_out.clear()
+        for backend in backends:
+            self._left_out.labels(backend).set(1)
 
     def watch_backends(self, source: Callable[[], Iterable[BackendSample]]) -> None:
         """Ask `source` at every scrape; replaces an earlier one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.contract.config import Aggregation, VmcpConfig, WorkloadTools
-from api.contract.validation.report import Report
+from api.contract.validation.report import Positions, Report
 
 STRATEGIES = ("prefix", "priority", "manual", "prefixOnConflict")
 _WITH_PREFIX = ("prefix", "prefixOnConflict")
@@ -22,9 +22,12 @@ def check_aggregation(config: VmcpConfig, report: Report) -> None:
     if known:
         _check_strategy(aggregation, report)
     names = [tools.workload for tools in aggregation.tools]
-    report.unique("aggregation.tools", names, "workload", "workload")
+    positions = Positions(config)
+    # A filter that cannot be read must not show what it hides: its backend is left out, not its filter.
+    report.unique("aggregation.tools", names, "workload", "workload", costs=lambda _index, name: positions.of(name))
     for index, tools in enumerate(aggregation.tools):
-        _check_tools(tools, f"aggregation.tools[{index}]", report)
+        with report.costing(positions.of(tools.workload) if tools.workload else None):
+            _check_tools(tools, f"aggregation.tools[{index}]", report)
 
 
 def _check_strategy(aggregation: Aggregation, report: Report) -> None:

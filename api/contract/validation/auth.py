@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from api.contract.auth import (
@@ -17,11 +17,12 @@ from api.contract.auth import (
     Xaa,
 )
 from api.contract.config import VmcpConfig
+from api.contract.errors import join
 from api.contract.headers import header_name_problem
 from api.contract.secrets import secret_header_problem, secret_problem, secret_text
 from api.contract.urls import has_http_url_shape
 from api.contract.validation.backends import check_ca_path
-from api.contract.validation.report import Report
+from api.contract.validation.report import Positions, Report
 
 STRATEGIES = {
     "unauthenticated": "",
@@ -78,10 +79,20 @@ def check_outgoing_auth(config: VmcpConfig, report: Report, env: Env) -> None:
         report.add("outgoingAuth", "is required")
         return
     report.one_of("outgoingAuth.source", auth.source, ("inline", "discovered"))
+    for where, strategy, costs in strategies_of(config):
+        with report.costing(costs):
+            check_strategy(strategy, where, report, env)
+
+
+def strategies_of(config: VmcpConfig) -> Iterator[tuple[str, Strategy, tuple[int, ...] | None]]:
+    """Yield every outgoing strategy: its place, the strategy, and the positions of the backends that depend on it."""
+    auth, positions = config.outgoing_auth, Positions(config)
+    if auth is None:
+        return
     if auth.default is not None:
-        check_strategy(auth.default, "outgoingAuth.default", report, env)
+        yield "outgoingAuth.default", auth.default, positions.except_for(auth.backends)
     for name, strategy in auth.backends.items():
-        check_strategy(strategy, f"outgoingAuth.backends.{name}", report, env)
+        yield join("outgoingAuth", "backends", name), strategy, positions.of(name)
 
 
 def check_strategy(strategy: Strategy, where: str, report: Report, env: Env = None) -> None:
@@ -134,7 +145,7 @@ def _check_secret(
     if not variable or env is None:
         return
     if not env.get(variable):
-        report.add(f"{where}.{key}Env", f"environment variable {variable} is not set")
+        report.add(f"{where}.{key}Env", f"environment variable {variable} is not set", missing=True)
     elif problem := problem_of(secret_text(env[variable])):
         report.add(f"{where}.{key}Env", f"the value of environment variable {variable} {problem}")
 

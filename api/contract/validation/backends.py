@@ -17,9 +17,11 @@ _IDENTIFIER = re.compile(r"[A-Z0-9_]+")
 
 def check_backends(config: VmcpConfig, report: Report) -> None:
     """Check `backends` and `passthroughHeaders`."""
-    report.unique("backends", (backend.name for backend in config.backends), "name", "backend name")
+    names = (backend.name for backend in config.backends)
+    report.unique("backends", names, "name", "backend name", costs=lambda index, _name: (index,))
     for index, backend in enumerate(config.backends):
-        _check_backend(backend, f"backends[{index}]", report)
+        with report.costing((index,)):
+            _check_backend(backend, f"backends[{index}]", report)
     for index, name in enumerate(config.passthrough_headers):
         problem = passthrough_problem(name)
         if problem:

@@ -8,7 +8,7 @@ from api.contract.config import VmcpConfig
 from api.contract.duration import Duration
 from api.contract.headers import canonical_header, is_header_name
 from api.contract.operations import Bucket, FailureHandling, Operational, Optimizer
-from api.contract.validation.report import Report
+from api.contract.validation.report import Positions, Report
 
 _NUMBER = re.compile(r"([0-9]*[.])?[0-9]+")
 _SECOND = Duration(10**9)
@@ -17,7 +17,7 @@ _SECOND = Duration(10**9)
 def check_operations(config: VmcpConfig, report: Report) -> None:
     """Check everything around the calls themselves."""
     if config.operational is not None:
-        _check_operational(config.operational, report)
+        _check_operational(config.operational, Positions(config), report)
     names = [ref.name for ref in config.composite_tool_refs]
     report.unique("compositeToolRefs", names, "name", "definition")
     for index, name in enumerate(names):
@@ -36,12 +36,13 @@ def _positive(value: Duration | None, where: str, report: Report) -> None:
         report.add(where, "must be positive")
 
 
-def _check_operational(operational: Operational, report: Report) -> None:
+def _check_operational(operational: Operational, positions: Positions, report: Report) -> None:
     report.one_of("operational.logLevel", operational.log_level, ("debug",), optional=True)
     if operational.timeouts is not None:
         _positive(operational.timeouts.default, "operational.timeouts.default", report)
         for name, value in operational.timeouts.per_workload.items():
-            _positive(value, f"operational.timeouts.perWorkload.{name}", report)
+            with report.costing(positions.of(name)):
+                _positive(value, f"operational.timeouts.perWorkload.{name}", report)
     if operational.failure_handling is not None:
         _check_failure_handling(operational.failure_handling, "operational.failureHandling", report)
 

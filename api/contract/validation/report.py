@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+from api.contract.config import VmcpConfig
 from api.contract.errors import ConfigError
 from api.contract.nearest import nearest
 
@@ -13,10 +15,20 @@ class Report:
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
+        self._backends: tuple[int, ...] | None = None
 
-    def add(self, path: str, message: str) -> None:
-        """Note a mistake."""
-        self.errors.append(ConfigError(path, message))
+    def add(self, path: str, message: str, *, missing: bool = False) -> None:
+        """Note a mistake; `missing`: something that the document names is not there."""
+        self.errors.append(ConfigError(path, message, self._backends, missing))
+
+    @contextmanager
+    def costing(self, backends: tuple[int, ...] | None) -> Iterator[None]:
+        """Note that what is found meanwhile costs these backends only (None: the whole document)."""
+        before, self._backends = self._backends, backends
+        try:
+            yield
+        finally:
+            self._backends = before
 
     def require(self, path: str, value: object) -> bool:
         """Note that something is missing; return whether it is there."""
@@ -34,10 +46,43 @@ class Report:
         self.add(path, f'unknown value "{value}"{nearest(value, words)}')
         return False
 
-    def unique(self, path: str, names: Iterable[str], key: str, what: str) -> None:
-        """Note names that stand more than once, at their second place."""
+    def unique(
+        self,
+        path: str,
+        names: Iterable[str],
+        key: str,
+        what: str,
+        costs: Callable[[int, str], tuple[int, ...] | None] = lambda _index, _name: None,
+    ) -> None:
+        """Note names that stand more than once, at their second place; `costs` says which backends that costs."""
         seen: dict[str, int] = {}
         for index, name in enumerate(names):
             if name and name in seen:
-                self.add(f"{path}[{index}].{key}", f'{what} "{name}" is already used by {path}[{seen[name]}]')
+                with self.costing(costs(index, name)):
+                    self.add(f"{path}[{index}].{key}", f'{what} "{name}" is already used by {path}[{seen[name]}]')
             seen.setdefault(name, index)
+
+
+class Positions:
+    """Where the backends of a configuration stand, by name.
+
+    A gateway that finds its backends itself has none in its configuration: there every mistake costs the document.
+    """
+
+    def __init__(self, config: VmcpConfig) -> None:
+        self._by_name: dict[str, tuple[int, ...]] | None = None
+        if config.backends:
+            self._by_name = {}
+            for index, backend in enumerate(config.backends):
+                self._by_name[backend.name] = (*self._by_name.get(backend.name, ()), index)
+
+    def of(self, name: str) -> tuple[int, ...] | None:
+        """Return the positions of the backends of this name; () when there is none."""
+        return None if self._by_name is None else self._by_name.get(name, ())
+
+    def except_for(self, names: Iterable[str]) -> tuple[int, ...] | None:
+        """Return the positions of all backends but those of these names."""
+        if self._by_name is None:
+            return None
+        left_out = set(names)
+        return tuple(sorted(i for name, found in self._by_name.items() if name not in left_out for i in found))

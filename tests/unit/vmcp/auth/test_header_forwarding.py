@@ -13,7 +13,9 @@ def test_secret_values_come_from_the_environment_and_missing_ones_are_named():
     spec = ForwardSpec({"X-Plain": "p"}, {"X-Key": "HEADER_FORWARD_X_KEY_GH", "X-Gone": "HEADER_FORWARD_X_GONE_GH"})
     headers, errors = resolve_static(spec, {"TOOLHIVE_SECRET_HEADER_FORWARD_X_KEY_GH": "s"})
     assert headers == (("X-Plain", "p"), ("X-Key", "s"))
-    assert errors == ('header "X-Gone": environment variable TOOLHIVE_SECRET_HEADER_FORWARD_X_GONE_GH is not set',)
+    (error,) = errors
+    assert error.message == 'header "X-Gone": environment variable TOOLHIVE_SECRET_HEADER_FORWARD_X_GONE_GH is not set'
+    assert error.missing
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -26,8 +28,9 @@ def test_the_line_break_that_echo_leaves_at_the_end_of_a_secret_is_not_part_of_i
 def test_a_secret_value_that_cannot_stand_in_a_header_is_named_by_its_variable_and_never_shown(value):
     headers, (error,) = resolve_static(ForwardSpec({}, {"X-Key": "ID"}), {"TOOLHIVE_SECRET_ID": value})
     assert headers == ()
-    assert error.startswith('header "X-Key": the value of environment variable TOOLHIVE_SECRET_ID ')
-    assert value not in error
+    assert error.message.startswith('header "X-Key": the value of environment variable TOOLHIVE_SECRET_ID ')
+    assert value not in error.message
+    assert not error.missing
 
 
 def test_the_manifest_of_the_environment_is_read():

@@ -7,6 +7,7 @@ import gzip
 import json
 
 import pytest
+import trustme
 
 from api.contract.errors import ConfigErrors
 from tests.unit.vmcp.config.configs import text
@@ -24,9 +25,13 @@ def settings(environ: dict[str, str] | None = None, **changes: object):
 
 
 def errors(environ: dict[str, str] | None = None, **changes: object) -> list[str]:
-    with pytest.raises(ConfigErrors) as caught:
-        load(text(**changes), environ or {})
-    return [str(error) for error in caught.value.errors]
+    """What is wrong, be it with the document or with single backends."""
+    try:
+        found = load(text(**changes), environ or {}).settings.left_out
+    except ConfigErrors as caught:
+        return [str(error) for error in caught.errors]
+    assert found, "nothing is wrong"
+    return list(dict.fromkeys(str(error) for one in found for error in one.errors))
 
 
 def backend(**fields: object) -> dict:
@@ -165,13 +170,15 @@ def test_a_variable_of_two_backends_is_refused():
     assert "more than one backend: a-b, a.b" in message
 
 
-def test_ca_bundles_are_looked_up_below_the_root_but_checked_as_they_stand():
+def test_ca_bundles_are_looked_up_below_the_root_but_checked_as_they_stand(tmp_path):
     entry = backend(type="entry", caBundlePath="/etc/toolhive/ca-bundles/gh/ca.crt")
-    assert load(text(backends=[entry]), {}).settings.backends[0].ca_bundle == "/etc/toolhive/ca-bundles/gh/ca.crt"
-    rooted = load(text(backends=[entry]), {}, root="/srv/pod").settings
-    assert rooted.backends[0].ca_bundle == "/srv/pod/etc/toolhive/ca-bundles/gh/ca.crt"
-    with pytest.raises(ConfigErrors, match="caBundlePath"):
-        load(text(backends=[{**entry, "caBundlePath": "../ca.crt"}]), {}, root="/srv/pod")
+    mounted = tmp_path / "etc/toolhive/ca-bundles/gh/ca.crt"
+    mounted.parent.mkdir(parents=True)
+    mounted.write_bytes(trustme.CA().cert_pem.bytes())
+    rooted = load(text(backends=[entry]), {}, root=str(tmp_path)).settings
+    assert rooted.backends[0].ca_bundle == str(mounted)
+    (refused,) = load(text(backends=[{**entry, "caBundlePath": "../ca.crt"}]), {}, root=str(tmp_path)).settings.left_out
+    assert refused.errors[0].path == "backends[0].caBundlePath"
 
 
 def test_partial_failure_mode_fails_only_where_the_file_says_so():

@@ -23,7 +23,8 @@ class Bench:
         self.swapped = asyncio.Event()
         self.metrics = Metrics()
         first = load_file(path, {})
-        self.reloader = Reloader(path, {}, self.apply, self.metrics, ConfigStatus(first.digest, 1.0), interval=0.005)
+        status = ConfigStatus(first.digest, 1.0, left_out=first.settings.left_out)
+        self.reloader = Reloader(path, {}, self.apply, self.metrics, status, interval=0.005)
 
     async def apply(self, settings: Settings) -> None:
         if self.fail is not None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import vmcp.http.server.protocol as guarded
+from api.contract.errors import ConfigError
 from vmcp.backend.interface import Reply
 from vmcp.backend.settings import BackendSettings
-from vmcp.config.settings import NoAuthSettings, Settings
+from vmcp.config.settings import LeftOut, NoAuthSettings, Settings
 from vmcp.core.rules import AggregationRules, Strategy
 from vmcp.front.settings import FrontSettings
 from vmcp.server import Server
@@ -236,6 +238,29 @@ async def test_equal_parts_of_a_reload_keep_running(running):
     assert second.authenticator is first.authenticator
     assert second.authorizer is first.authorizer
     assert len(running.backends) == 2
+
+
+@pytest.mark.parametrize("missing", [True, False])
+async def test_a_backend_whose_variable_is_not_there_yet_stays_as_it_stood_and_a_broken_one_goes(running, missing):
+    before = running.server.gateway.plan.backends["b0"]
+    error = ConfigError("backends[0]", "environment variable X is not set", (0,), missing=missing)
+    wanted = replace(settings("http://other.test/mcp"), backends=(), outgoing={}, left_out=(LeftOut("b0", (error,)),))
+    await running.server.apply(wanted)
+    assert running.server.gateway.plan.backends == ({"b0": before} if missing else {})
+    assert len(running.backends) == 1
+
+
+async def test_a_backend_that_cannot_be_made_costs_itself_only(running, monkeypatch):
+    made = running.server._make_backend
+
+    def some(given: BackendSettings, *args: Any) -> Any:
+        if given.name == "b1":
+            raise ValueError("not an http(s) URL")
+        return made(given, *args)
+
+    monkeypatch.setattr(running.server, "_make_backend", some)
+    await running.server.apply(settings("http://one.test/mcp", "http://two.test/mcp", "http://three.test/mcp"))
+    assert list(running.server.gateway.plan.backends) == ["b0", "b2"]
 
 
 async def test_a_reload_that_fails_changes_nothing(running, monkeypatch):

@@ -1,6 +1,7 @@
-"""What the file may say but this version cannot do: refused by name, never ignored.
+"""What a configuration may say but this project's gateway cannot do yet: refused by name, never ignored.
 
-A setting that is silently without effect is worse than an error: nobody notices that calls are not limited.
+A setting that is silently without effect is worse than an error: nobody notices that calls are not limited. The gateway
+refuses by this list; the operator reads it first and says it in a condition, so that no pod starts in vain.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from api.contract.auth import Strategy
-from api.contract.config import VmcpConfig
+from api.contract.config import Dialect, VmcpConfig
 from api.contract.errors import ConfigError, join
+from api.contract.validation.auth import strategies_of
 
 _STRATEGIES = frozenset({"", "unauthenticated", "header_injection", "token_exchange"})
 
 
-def unsupported(config: VmcpConfig) -> tuple[ConfigError, ...]:
-    """Return everything that the configuration asks for in vain."""
+def unsupported(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> tuple[ConfigError, ...]:
+    """Return everything that the configuration asks for in vain; nothing for the stock gateway."""
+    if dialect is not Dialect.NATIVE:
+        return ()
     return (*_features(config), *_incoming(config), *_outgoing(config), *_telemetry(config))
 
 
@@ -44,22 +48,19 @@ def _incoming(config: VmcpConfig) -> Iterator[ConfigError]:
 
 
 def _outgoing(config: VmcpConfig) -> Iterator[ConfigError]:
-    outgoing = config.outgoing_auth
-    if outgoing is None:
-        return
-    named = [("outgoingAuth.default", outgoing.default)]
-    named += [(join("outgoingAuth", "backends", name), strategy) for name, strategy in outgoing.backends.items()]
-    for where, strategy in named:
-        if strategy is not None:
-            yield from _strategy(where, strategy)
+    for where, strategy, costs in strategies_of(config):
+        for problem in unsupported_strategy(strategy):
+            yield ConfigError(join(where, problem.path), problem.message, costs)
 
 
-def _strategy(where: str, strategy: Strategy) -> Iterator[ConfigError]:
+def unsupported_strategy(strategy: Strategy) -> tuple[ConfigError, ...]:
+    """Return what of an outgoing strategy the native gateway cannot do; the places start at the strategy."""
     if strategy.type not in _STRATEGIES:
-        yield _later(f"{where}.type", f"the strategy {strategy.type}")
+        return (_later("type", f"the strategy {strategy.type}"),)
     exchange = strategy.token_exchange
     if strategy.type == "token_exchange" and exchange is not None and exchange.subject_provider_name:
-        yield _later(f"{where}.tokenExchange.subjectProviderName", "tokens of upstream providers")
+        return (_later("tokenExchange.subjectProviderName", "tokens of upstream providers"),)
+    return ()
 
 
 def _telemetry(config: VmcpConfig) -> Iterator[ConfigError]:
