@@ -6,6 +6,7 @@ sampling or roots request parks the call (`parking`) and becomes an `input_requi
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -151,6 +152,7 @@ class Bridging:
                 expires=time.time() + TTL,
                 parked=parked,
                 inner=inner,
+                nonce=secrets.token_urlsafe(9),
             ),
         )
 

@@ -32,10 +32,10 @@ from vmcp.core.requests import (
 from vmcp.core.seal import Sealer
 from vmcp.core.sessions import BackendSessions, SharedSessions
 from vmcp.core.snapshot import Route, Snapshot
-from vmcp.core.state import RequestState, StateError, open_state, request_digest
+from vmcp.core.state import Continuations, RequestState, StateError, open_state, request_digest
 from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
 from vmcp.core.views import CursorError, Page, Pager
-from vmcp.limits.interface import RATE_LIMITED_CODE
+from vmcp.limits.interface import RATE_LIMITED_CODE, RateLimiter
 from vmcp.wire.jsonrpc import RpcError, dumps
 from vmcp.wire.protocol import (
     COMPLETE,
@@ -78,6 +78,7 @@ class Gateway:
         self.offers = Offers(plan)
         self.shared = SharedSessions()
         self.parked = ParkedCalls()
+        self._continues = Continuations()
         self._pager = Pager(sealer, size=page_size)
         self._bridging = Bridging(sealer, self.parked)
 
@@ -148,21 +149,29 @@ class Gateway:
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         route = _find(views.snapshot, method, name)
         arguments = None if target.arguments is UNSET else bytes(target.arguments)
-        refused = self._refuse(caller, method, name, arguments, route, retry=target.is_retry)
+        refused = self._refuse(caller, method, name, arguments, route)
         if refused is not None:
             return refused
         assert route is not None
         backend = plan.backends.get(route.backend)
         if backend is None:
             return unknown(method, name)
+        try:
+            state = None if target.requestState is UNSET else self._state(caller, route, method, target, arguments)
+        except StateError as err:
+            return failed(INVALID_PARAMS, str(err), name=name)
+        if method == TOOLS_CALL and plan.limiter is not None and (state is None or not self._continues.take(state)):
+            limited = _limited(plan.limiter, caller, route)
+            if limited is not None:
+                return limited
         if target.is_retry:
-            return await self._again(caller, backend, route, method, params, target)
+            return await self._again(caller, backend, route, method, params, target, state)
         return await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
 
     def _refuse(
-        self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None, *, retry: bool
+        self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None
     ) -> Outcome | None:
-        """Ask policy, then the table, then the limits. Policy first: a denial must not tell what exists."""
+        """Ask policy, then the table. Policy first: a denial must not tell what exists."""
         action = _ACTIONS[method]
         annotations = None if route is None else route.annotations
         if not self.plan.authorizer.allows(caller.principal, action, name, arguments, annotations):
@@ -173,14 +182,22 @@ class Gateway:
             wrong = caller.verify(route)
             if wrong is not None:
                 return Outcome(error=wrong, verdict=Verdict.FAILURE, name=name, route=route)
-        if method == TOOLS_CALL and self.plan.limiter is not None and not retry:
-            wait = self.plan.limiter.take(caller.principal, name)
-            if wait is not None:
-                outcome = failed(RATE_LIMITED_CODE, "rate limit exceeded", name=name)
-                outcome.retry_after = wait
-                outcome.route = route
-                return outcome
         return None
+
+    def _state(
+        self, caller: Caller, route: Route, method: str, target: Target, arguments: bytes | None
+    ) -> RequestState:
+        """Return what the `requestState` of a retry says.
+
+        Raises:
+            StateError: It is not one that this caller was given for this very request.
+        """
+        digest = request_digest(method, route.name, arguments)
+        assert target.requestState is not UNSET
+        state = open_state(self.sealer, target.requestState, owner=caller.principal.key, digest=digest)
+        if state.backend != route.backend:
+            raise StateError("requestState is not valid")
+        return state
 
     def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
         named = method in _NAMED
@@ -215,20 +232,18 @@ class Gateway:
             return broken(err, route)
 
     async def _again(
-        self, caller: Caller, backend: Backend, route: Route, method: str, params: bytes, target: Target
+        self,
+        caller: Caller,
+        backend: Backend,
+        route: Route,
+        method: str,
+        params: bytes,
+        target: Target,
+        state: RequestState | None,
     ) -> Outcome:
         """Continue a request that ended with `input_required`."""
         responses = None if target.inputResponses is UNSET else bytes(target.inputResponses)
         arguments = None if target.arguments is UNSET else bytes(target.arguments)
-        state: RequestState | None = None
-        if target.requestState is not UNSET:
-            digest = request_digest(method, route.name, arguments)
-            try:
-                state = open_state(self.sealer, target.requestState, owner=caller.principal.key, digest=digest)
-            except StateError as err:
-                return failed(INVALID_PARAMS, str(err), name=route.name)
-            if state.backend != route.backend:
-                return failed(INVALID_PARAMS, "requestState is not valid", name=route.name)
         try:
             if state is not None and state.parked:
                 return await self._bridging.resume(caller, route, method, state, responses, arguments)
@@ -290,6 +305,17 @@ class Gateway:
                 await session.notify(method, params)
             except BackendError as err:
                 log.debug("a notification did not reach its backend", backend=err.backend, category=err.category)
+
+
+def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | None:
+    """Take a token for a call; return the refusal when there is none."""
+    wait = limiter.take(caller.principal, route.name)
+    if wait is None:
+        return None
+    outcome = failed(RATE_LIMITED_CODE, "rate limit exceeded", name=route.name)
+    outcome.retry_after = wait
+    outcome.route = route
+    return outcome
 
 
 def _answers(backend: Backend) -> bool:

@@ -39,7 +39,7 @@ def pages_as_requests(error: RpcError, capabilities: bytes) -> bytes | None:
         return None
     try:
         pages = msgspec.json.decode(error.data, type=_Pages).elicitations
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     if not pages or len(pages) > MAX_PAGES:
         return None

@@ -28,6 +28,7 @@ from vmcp.wire.jsonrpc import (
     dumps,
     fields,
     known_id,
+    loads_id,
     loads_str,
     parse,
     response,
@@ -108,8 +109,18 @@ class LegacyFront:
             raise Refusal(404, SESSION_NOT_FOUND, "session not found", id=request_id)
         return session
 
+    def _named_session(self, arrival: Arrival) -> LegacySession | None:
+        """Return the live session that an `initialize` names.
+
+        Clients keep the id of a session that ended (a reloaded editor, a restarted gateway) and start anew with it;
+        they get a new session, since a refusal would leave them stuck with the old id.
+        """
+        session_id = text(arrival.headers, b"mcp-session-id")
+        assert arrival.principal is not None
+        return self.store.find(session_id, arrival.principal) if session_id else None
+
     async def _initialize(self, arrival: Arrival, message: Message, send: Send) -> None:
-        if b"mcp-session-id" in arrival.headers:
+        if self._named_session(arrival) is not None:
             raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=known_id(message))
         params = fields(decode_params(message.params))
         asked = loads_str(params.get("protocolVersion"))
@@ -246,8 +257,8 @@ class LegacyFront:
         if message.is_response:
             session.answered(message)
         elif message.method == CANCELLED:
-            request_id = fields(decode_params(message.params)).get("requestId")
-            task = None if request_id is None else session.inflight.get(msgspec.json.decode(request_id))
+            request_id = loads_id(fields(decode_params(message.params)).get("requestId"))
+            task = None if request_id is None else session.inflight.get(request_id)
             if task is not None:
                 task.cancel()
         elif message.method == ROOTS_CHANGED:

@@ -26,7 +26,17 @@ from vmcp.front.exchange import EventWriter, Exchange
 from vmcp.front.listen import Listener, read_filter
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer
 from vmcp.limits.interface import RATE_LIMITED_CODE
-from vmcp.wire.jsonrpc import Message, RequestId, RpcError, dumps, error_response, known_id, notification, response
+from vmcp.wire.jsonrpc import (
+    Message,
+    RequestId,
+    RpcError,
+    dumps,
+    error_response,
+    known_id,
+    loads_str,
+    notification,
+    response,
+)
 from vmcp.wire.protocol import (
     HEADER_MISMATCH,
     INTERNAL_ERROR,
@@ -269,8 +279,8 @@ def _trace_fields(meta: Meta) -> dict[str, str] | None:
     if meta.traceparent is UNSET:
         return None
     found = {"traceparent": meta.traceparent, "tracestate": meta.tracestate, "baggage": meta.baggage}
-    values = {name: msgspec.json.decode(raw) for name, raw in found.items() if raw is not UNSET}
-    return {name: value for name, value in values.items() if isinstance(value, str)}
+    values = {name: loads_str(raw) for name, raw in found.items() if raw is not UNSET}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

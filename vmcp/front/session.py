@@ -26,7 +26,7 @@ from vmcp.core.sessions import BackendSessions
 from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.settings import FrontSettings
 from vmcp.front.streams import Streams
-from vmcp.wire.jsonrpc import Message, RpcError, fields, notification, request
+from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str, notification, request
 from vmcp.wire.protocol import (
     ELICITATION_COMPLETE,
     INTERNAL_ERROR,
@@ -110,8 +110,7 @@ class LegacySession:
         """Say whether a log message reaches the level that the client asked for."""
         if self.log_level is None:
             return True
-        level = msgspec.json.decode(fields(params).get("level", b'"debug"'))
-        return _RANK.get(level if isinstance(level, str) else "", 0) >= _RANK[self.log_level]
+        return _RANK.get(loads_str(fields(params).get("level")) or "", 0) >= _RANK[self.log_level]
 
     def notification(self, backend: str, method: str, params: bytes) -> None:  # noqa: ARG002  one client, whoever sent it
         """Take what a backend says outside of any call: it goes to the session's own stream."""

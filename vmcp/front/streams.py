@@ -132,7 +132,7 @@ class Streams:
         """Return the stream and the place that an event id names; None when they are not known (any more)."""
         name, _, number = event_id.rpartition("-")
         stream = self.own if name == self.own.name else self._posts.get(name)
-        if stream is None or not number.isdigit() or len(number) > 18:
+        if stream is None or not (number.isascii() and number.isdigit()) or len(number) > 18:
             return None
         return stream, int(number)
 

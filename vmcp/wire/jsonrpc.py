@@ -82,6 +82,7 @@ class JsonRpcError(ValueError):
 
 
 _decoder = msgspec.json.Decoder(Message)
+_id_decoder = msgspec.json.Decoder(str | int | float)
 _raw_object = msgspec.json.Decoder(dict[str, Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -170,6 +171,14 @@ def loads_str(raw: Raw | bytes | None) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, str) else None
+
+
+def loads_id(raw: Raw | bytes | None) -> RequestId | None:
+    """Return the request id that `raw` is, None when it is anything else: only texts and numbers are ids."""
+    try:
+        return None if not raw else _id_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def request(id: RequestId, method: str, params: bytes | Raw | None = None) -> bytes:  # noqa: A002  the member's name

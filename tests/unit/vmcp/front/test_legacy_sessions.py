@@ -313,3 +313,19 @@ async def test_batches_are_for_2025_03_26_only(world, backend):
     assert (silent.status, silent.body) == (202, b"")
     for bad in ([], [1], [{"jsonrpc": "2.0", "id": 1, "method": "initialize"}], [batch[0]] * 51):
         assert (await w.post(bad, headers).answer()).status == 400
+
+
+@pytest.mark.parametrize("old", ["ended", "foreign", "made up", "empty"])
+async def test_initialize_with_the_id_of_no_live_session_opens_a_new_one(w, old):
+    ids = {"made up": "x" * 40, "empty": ""}
+    if old == "ended":
+        await w.initialize()
+        ids["ended"] = w.session_id
+        await w.send("DELETE", "/mcp", w.session_headers())
+    elif old == "foreign":
+        await w.initialize(headers={"authorization": "Bearer ann"})
+        ids["foreign"] = w.session_id
+    answer = await w.initialize(headers={"mcp-session-id": ids[old]})
+    assert answer.status == 200
+    assert w.session_id not in (None, ids[old])
+    assert (await w.legacy("ping").answer()).status == 200
