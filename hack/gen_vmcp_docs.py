@@ -57,8 +57,8 @@ UNREAD = {
 OWN_WORDS = {
     "backends": "Backends with fixed addresses; the operator writes the group's members here",
     "operational": "Timeouts, health checks, circuit breakers, logging",
-    "operational.failureHandling.circuitBreaker.enabled": "Use a circuit breaker; backends of type `direct` have one "
-    "(5 failures, 60 s) without being asked",
+    "operational.failureHandling.circuitBreaker.enabled": "Use a circuit breaker; backends of type `entry` or `direct` "
+    "have one (5 failures, 60 s) without being asked",
     "operational.failureHandling.partialFailureMode": "`fail`: a list that cannot be whole is an error that names who "
     "is missing; `best_effort`: lists hold what is there. The documented default is `fail`, which the stock gateway "
     "never acted on; here only a file that says `fail` itself gets it",

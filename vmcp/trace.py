@@ -1,6 +1,7 @@
-"""W3C trace context: read from headers or `_meta`, continued with a new span id, written to both.
+"""W3C trace context: read from headers or `_meta`, passed on as it came, written to both.
 
-Only the context travels; exporting spans is a later issue. The rules are those of the W3C recommendation (level 1): a
+Only the context travels. The gateway exports no spans, so it makes up no span id either: one that nobody ever reports
+would cut the backend's spans off from their parent. The rules are those of the W3C recommendation (level 1): a
 malformed `traceparent` is none, and drops `tracestate`; unknown versions are read as version 00. A request without one
 belongs to no trace: that is its sender's decision.
 """
@@ -8,7 +9,6 @@ belongs to no trace: that is its sender's decision.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,10 +42,6 @@ class TraceContext:
     def traceparent(self) -> str:
         """The header value, version 00."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
-
-    def child(self) -> TraceContext:
-        """Return the context for a request that we make: same trace, a span id of our own."""
-        return TraceContext(self.trace_id, secrets.token_hex(8), self.flags, self.tracestate, self.baggage)
 
     def fields(self) -> tuple[tuple[str, str], ...]:
         """Return the pairs to write, for headers and for `_meta` alike."""

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+MAX_LOGGED = 100
+"""Characters of a method that a backend made up."""
+
 
 class Monitor:
     """See the module.
@@ -180,9 +183,12 @@ class Monitor:
             self._kick()
 
     def _on_notification(self, method: str, _params: bytes) -> None:
-        if self._handshake is not None and (kinds := kinds_of(method, self._handshake)):
-            self._dirty |= set(kinds)
-            self._kick()
+        if self._handshake is None or not (kinds := kinds_of(method, self._handshake)):
+            # Nobody asked: no client has to do with the monitor's own session.
+            log.debug("a backend's notification was dropped", backend=self._backend.name, method=method[:MAX_LOGGED])
+            return
+        self._dirty |= set(kinds)
+        self._kick()
 
     def _listen(self, handshake: Handshake) -> None:
         """Open the modern backend's push channel for the lists that it announces to tell about."""

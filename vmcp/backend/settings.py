@@ -52,7 +52,7 @@ class BackendSettings:
         health_timeout: Seconds for one probe.
         slow_after: Seconds after which a successful probe means DEGRADED.
         unhealthy_threshold: Failures in a row until UNHEALTHY.
-        breaker: None = no circuit breaker; direct backends have one by default.
+        breaker: None = no circuit breaker; entries and direct endpoints have one by default.
     """
 
     name: str

@@ -13,6 +13,7 @@ from api.contract.errors import ConfigError, join
 from api.contract.identifiers import HEADER_FORWARD_ENV, SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
 from api.contract.secrets import secret_text, session_secret
+from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
 from vmcp.audit.log import AuditSettings
@@ -206,12 +207,12 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
 
 
 def _breaker(backend: Backend, operational: Operational) -> BreakerSettings | None:
-    """Return the circuit breaker: on where the file says so, and by default for direct backends (rule 5)."""
+    """Return the circuit breaker: on where the file says so, and by default towards remote servers."""
     failure = operational.failure_handling
     given = failure.circuit_breaker if failure is not None else None
     if given is not None and given.enabled:
         return BreakerSettings(threshold=given.failure_threshold, timeout=_seconds(given.timeout))
-    return BreakerSettings() if backend.type == "direct" else None
+    return BreakerSettings() if backend.type in REMOTE_TYPES else None
 
 
 def _fails_partially(operational: Operational) -> bool:

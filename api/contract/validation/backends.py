@@ -11,7 +11,8 @@ from api.contract.validation.report import Report
 
 TRANSPORTS = ("streamable-http", "sse")
 BACKEND_TYPES = ("container", "proxy", "entry", "direct")
-_CA_TYPES = ("entry", "direct")
+REMOTE_TYPES = ("entry", "direct")
+"""Types of remote servers that the gateway reaches without a proxy of their own."""
 _IDENTIFIER = re.compile(r"[A-Z0-9_]+")
 
 
@@ -43,7 +44,7 @@ def _check_backend(backend: Backend, where: str, report: Report) -> None:
     report.one_of(f"{where}.transport", backend.transport, TRANSPORTS)
     report.one_of(f"{where}.type", backend.type, BACKEND_TYPES, optional=True)
     if backend.ca_bundle_path:
-        if backend.type not in _CA_TYPES:
+        if backend.type not in REMOTE_TYPES:
             report.add(f"{where}.caBundlePath", 'is only valid when type is "entry" or "direct"')
         check_ca_path(backend.ca_bundle_path, f"{where}.caBundlePath", report)
     if backend.header_forward is not None:

@@ -131,10 +131,14 @@ async def test_rule_3_list_changed_refetches_that_list_only_where_it_was_announc
     assert order.index("GET") > order.index("notifications/initialized")
     assert server.verbs("GET")[0].headers["accept"] == "text/event-stream"
     server.tools = [{"name": "other"}]
-    gate.put_nowait("notifications/unheard_of")
-    gate.put_nowait("notifications/prompts/list_changed")
-    gate.put_nowait("notifications/tools/list_changed")
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["other"])
+    with structlog.testing.capture_logs() as lines:
+        gate.put_nowait("notifications/" + "x" * 500)
+        gate.put_nowait("notifications/prompts/list_changed")
+        gate.put_nowait("notifications/tools/list_changed")
+        await until(lambda: [item.key for item in backend.catalogue.tools] == ["other"])
+    dropped = [line["method"] for line in lines if line["event"] == "a backend's notification was dropped"]
+    assert dropped == [("notifications/" + "x" * 500)[:100], "notifications/prompts/list_changed"]
+    assert {line["log_level"] for line in lines if line.get("method") in dropped} == {"debug"}
     assert len(server.posts("tools/list")) == 2
     assert len(server.posts("prompts/list")) == 1, "prompts.listChanged was not announced"
     assert changes[-1].kinds == {Kind.TOOLS}

@@ -78,10 +78,11 @@ def test_operational_settings_arrive_at_the_backends():
     assert found.fail_partial
 
 
-def test_direct_backends_have_a_circuit_breaker_without_being_asked():
-    found = settings(backends=[backend(type="direct"), backend(name="e", type="entry")])
-    assert (found.backends[0].breaker.threshold, found.backends[0].breaker.timeout) == (5, 60.0)
-    assert found.backends[1].breaker is None
+def test_remote_servers_have_a_circuit_breaker_without_being_asked():
+    types = ("direct", "entry", "container", "proxy", "")
+    found = settings(backends=[backend(name=f"b{number}", type=type_) for number, type_ in enumerate(types)])
+    breakers = [each.breaker and (each.breaker.threshold, each.breaker.timeout) for each in found.backends]
+    assert breakers == [(5, 60.0), (5, 60.0), None, None, None]
 
 
 def test_aggregation_becomes_rules():
