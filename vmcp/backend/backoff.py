@@ -23,10 +23,11 @@ class Backoff:
         """Return the seconds to wait now: between the half and the whole of the step, never below the first wait.
 
         Args:
-            override: What the server asked for (`retry:`); used once, bounded by the limit of 1 hour.
+            override: What the server asked for (`retry:`); used once, never below the first wait either (`retry: 0`
+                would be a request after the other), bounded by the limit of 1 hour.
         """
         step = min(self._limit, self._first * 2.0 ** min(self._attempt, 30))
         self._attempt += 1
         if override is not None:
-            return min(max(0.0, override), 3600.0)
+            return min(max(self._first, override), 3600.0)
         return max(self._first, step * self._random.uniform(0.5, 1.0))

@@ -17,11 +17,14 @@ class BackendError(Exception):
     category = "unavailable"
 
     def __init__(self, backend: str, reason: str, *, status: int = 0, sent: bool = True) -> None:
-        super().__init__(f"backend {backend}: {reason}")
+        super().__init__()
         self.backend = backend
         self.reason = reason
         self.status = status
         self.sent = sent
+
+    def __str__(self) -> str:
+        return f"backend {self.backend}: {self.reason}"
 
 
 class BackendUnavailable(BackendError):  # noqa: N818

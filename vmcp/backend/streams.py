@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import structlog
+
 from vmcp.backend.allowance import LINE
 from vmcp.backend.errors import BackendProtocolError, BackendTimeout
 from vmcp.backend.wire import Wire
-from vmcp.http.client import HttpError, Stream
+from vmcp.http.client import HttpError, HttpTimeout, Stream
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.sse import Event, SseError, SseParser
+
+log = structlog.get_logger(__name__)
 
 OPEN_TIMEOUT = 3600.0
 """Seconds for the head of a standing stream: a server may hold it back until it has something to say."""
@@ -25,9 +29,11 @@ class MessageStream:
     Attributes:
         last_id: The newest event id, for resumption; None = the server sends none.
         retry: Seconds that the server asks us to wait before we come back; None = no wish.
+        messages: How many came.
+        noise: Words to append to a complaint: that events were skipped; "" = none were.
     """
 
-    __slots__ = ("_events", "_parser", "_stream", "_wire", "last_id", "retry")
+    __slots__ = ("_events", "_parser", "_stream", "_wire", "last_id", "messages", "noise", "retry")
 
     def __init__(self, wire: Wire, stream: Stream, *, max_event: int) -> None:
         self._wire = wire
@@ -36,6 +42,8 @@ class MessageStream:
         self._events: deque[Event] = deque()
         self.last_id: str | None = None
         self.retry: float | None = None
+        self.messages = 0
+        self.noise = ""
 
     @property
     def deadline(self) -> float | None:
@@ -59,6 +67,11 @@ class MessageStream:
                     return None
                 self._events.extend(self._parser.feed(chunk))
                 await self.pay((chunk.count(b"\n") + chunk.count(b"\r")) * LINE)
+            except HttpTimeout as err:
+                if idle is None:
+                    # The stream may have said a lot: what passed is the deadline.
+                    raise BackendTimeout(self._wire.name, "the answer was not complete in time") from err
+                raise self._wire.translate(err) from err
             except HttpError as err:
                 raise self._wire.translate(err) from err
             except SseError as err:
@@ -71,10 +84,13 @@ class MessageStream:
         return event
 
     async def message(self, *, idle: float | None = None) -> Message | None:
-        """Return the next JSON-RPC message, None at the end. Events without data only carry ids.
+        """Return the next JSON-RPC message, None at the end.
+
+        Events without data only carry ids. Events whose data is no message cost themselves and nothing else: servers
+        and proxies send heartbeats of many kinds.
 
         Raises:
-            BackendError: As `event`, and when data is no JSON-RPC message.
+            BackendError: As `event`.
         """
         while True:
             event = await self.event(idle=idle)
@@ -85,8 +101,12 @@ class MessageStream:
             try:
                 message = parse(event.data)
             except JsonRpcError as err:
-                self._stream.close()
-                raise BackendProtocolError(self._wire.name, f"an event of the stream is no message: {err}") from err
+                if not self.noise:
+                    log.debug("an event that is no message was skipped", backend=self._wire.name, reason=str(err))
+                self.noise = f", and an event of it is no message: {err}"
+                await self.pay(1)
+                continue
+            self.messages += 1
             if not message.is_response:
                 await self.pay(1)
             return message

@@ -46,6 +46,12 @@ def _is_own(name: str) -> bool:
     return name in _OWN or name.startswith("mcp-")
 
 
+def _one_cookie(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Join configured cookies with those of the session: RFC 6265 5.4 allows one header."""
+    said = "; ".join(value for name, value in headers if name.lower() == "cookie")
+    return [*(pair for pair in headers if pair[0].lower() != "cookie"), ("cookie", said)]
+
+
 class Wire:
     """Everything that the requests to one backend share.
 
@@ -102,7 +108,7 @@ class Wire:
                 taken.add(low)
         out.extend(pair for pair in auth if not _is_own(pair[0].lower()))
         out.extend(transport)
-        return out
+        return _one_cookie(out) if "cookie" in taken else out
 
     async def send(
         self,

@@ -1,4 +1,4 @@
-"""The standing GET stream of a legacy session: resumed where it ended, with back-off, while the session lives."""
+"""The standing GET stream of a legacy session: optional, kept with back-off while the session lives, and resumed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from vmcp.backend.answers import PASSING
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
 from vmcp.backend.legacy.inbox import Inbox
@@ -17,11 +18,16 @@ from vmcp.http.client import Response
 
 log = structlog.get_logger(__name__)
 
-_PASSING = frozenset({408, 425, 429})
+NOT_OFFERED = frozenset({405, 501})
+"""What a server without the stream answers by the specification, or by HTTP."""
 
 
 class GetStream:
-    """Keeps the stream open. `run` ends when the server offers none, or no longer knows the session."""
+    """Keeps the stream open. `run` ends when the server offers none, or no longer knows the session.
+
+    A refusal says little: the frameworks of POST-only servers answer GET with 404, others do so when the session is
+    gone. So the session itself is asked, with a request that every server understands.
+    """
 
     def __init__(
         self,
@@ -30,18 +36,30 @@ class GetStream:
         inbox: Inbox,
         *,
         max_event: int,
-        on_lost: Callable[[], None],
+        is_alive: Callable[[], Awaitable[bool | None]],
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """Make a stream; opens nothing.
+
+        Args:
+            wire: To the backend.
+            channel: Of the session.
+            inbox: Takes what comes.
+            max_event: Bytes of one event.
+            is_alive: Asks whether the server knows the session; None = it cannot be said now.
+            backoff: Between two attempts.
+            sleep: For tests.
+        """
         self._wire = wire
         self._channel = channel
         self._inbox = inbox
         self._max_event = max_event
-        self._on_lost = on_lost
+        self._is_alive = is_alive
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._last_id: str | None = None
+        self._was_open = False
 
     async def run(self) -> None:
         """Open, read, resume."""
@@ -49,11 +67,11 @@ class GetStream:
             retry: float | None = None
             try:
                 response = await self._open()
-                if response.stream is None:
-                    if not self._goes_on(response):
-                        return
-                else:
+                if response.stream is not None:
+                    self._was_open = True
                     retry = await self._read(MessageStream(self._wire, response.stream, max_event=self._max_event))
+                elif not await self._goes_on(response.status):
+                    return
             except BackendError as err:
                 log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
             await self._sleep(self._backoff.next(retry))
@@ -62,12 +80,17 @@ class GetStream:
         deadline = asyncio.get_running_loop().time() + OPEN_TIMEOUT
         return await self._channel.get(self._last_id, deadline=deadline)
 
-    def _goes_on(self, response: Response) -> bool:
+    async def _goes_on(self, status: int) -> bool:
         """Decide by the status of an answer that is no stream."""
-        if response.status == 404 and self._channel.session_id is not None:
-            self._on_lost()
+        if status in NOT_OFFERED or status < 400:
             return False
-        return response.status >= 500 or response.status in _PASSING
+        if status >= 500 or status in PASSING:
+            return True
+        alive = await self._is_alive()
+        if alive:
+            log.debug("the backend offers no stream of the session", backend=self._wire.name, status=status)
+        # A stream that was there may come back; one that was never there is not offered.
+        return alive is None or (alive and self._was_open)
 
     async def _read(self, stream: MessageStream) -> float | None:
         """Read to the end; return the server's `retry`, in seconds."""

@@ -1,6 +1,10 @@
 """A session with a legacy backend: one handshake, one session id, and a new handshake when the backend forgot it.
 
-Serves both legacy transports; what differs between them is a `Channel`.
+Serves both legacy transports; what differs between them is the channel.
+
+Some servers forget a session without a word that we know. So when answers in a session are doubtful, it is asked for a
+sign of life (`ping`); when it gives none although a new handshake succeeds, the new session takes its place. Nothing is
+sent twice on a doubt: the call that raised it keeps its answer.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from vmcp.auth.interface import Principal
-from vmcp.backend.answers import SessionLost, reply_of
+from vmcp.auth.interface import ANONYMOUS, Principal
+from vmcp.backend.answers import PASSING, SessionLost, is_doubtful, reply_of
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
-from vmcp.backend.handshake import Handshake, WrongEra, initialize_params, read_initialize
+from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.getstream import GetStream
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
+from vmcp.backend.legacy.link import Link, Lives, shake_hands
 from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
@@ -29,7 +34,7 @@ from vmcp.wire.jsonrpc import dumps, fields, loads_str
 from vmcp.wire.protocol import (
     CANCELLED,
     INITIALIZE,
-    INITIALIZED,
+    METHOD_NOT_FOUND,
     PING,
     PROMPTS_LIST,
     RESOURCES_LIST,
@@ -41,6 +46,15 @@ from vmcp.wire.protocol import (
 log = structlog.get_logger(__name__)
 
 _IDEMPOTENT = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PROMPTS_LIST, PING, INITIALIZE})
+
+OWN_TIMEOUT = 2.0
+"""Seconds that a call waits for a request that the gateway sends by itself before it."""
+
+VERIFY_TIMEOUT = 3.0
+"""Seconds for a sign of life."""
+
+ERRORS_IN_A_ROW = 3
+"""After as many errors and no result, a session is asked for a sign of life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +82,6 @@ class LegacyOptions:
     backoff: Callable[[], Backoff] = Backoff
 
 
-@dataclass(slots=True, eq=False)
-class _Link:
-    """One life of the session: from a handshake until the backend forgets it."""
-
-    channel: StreamableChannel | SseChannel
-    handshake: Handshake
-    stream: asyncio.Task[None] | None = None
-    level: str | None = None
-    lost: bool = False
-
-
 class LegacySession:
     """See the module."""
 
@@ -87,8 +90,12 @@ class LegacySession:
         self._spec = spec
         self._options = options
         self._principal: Principal | None = None if options.probe else spec.principal
-        self._link: _Link | None = None
-        self._opening: asyncio.Task[_Link] | None = None
+        self._link: Link | None = None
+        self._opening: asyncio.Task[Link] | None = None
+        self._verifying: asyncio.Task[bool | None] | None = None
+        self._trusted_until = 0.0
+        self._trust = Backoff(limit=60.0)
+        self._lives = Lives(options.backoff())
         self._reviving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._subscribed: dict[str, Call] = {}
@@ -123,10 +130,14 @@ class LegacySession:
                 return await self._request(link, call, deadline)
             except SessionLost:
                 self._lose(link)
-        raise BackendUnavailable(self._wire.name, "forgets every session at once")
+        raise BackendUnavailable(self._wire.name, "forgets every session at once", sent=False)
 
-    async def _request(self, link: _Link, call: Call, deadline: float) -> Reply:
-        self._next_id = id_ = self._next_id + 1
+    def _id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    async def _request(self, link: Link, call: Call, deadline: float) -> Reply:
+        id_ = self._id()
         token = progress_token(call.params) if call.sink is not None else None
         params = legacy_params(call.params, call.trace, token=None if token is None else dumps(id_))
         body = jsonrpc.request(id_, call.method, params)
@@ -137,16 +148,32 @@ class LegacySession:
         except (asyncio.CancelledError, BackendTimeout):
             self._cancel(link, id_)
             raise
+        except BackendError as err:
+            if err.status >= 400 and err.status not in PASSING:
+                self._doubt(link)
+            raise
         finally:
             self._inbox.end(id_)
         reply = reply_of(self._wire.name, message, id_, status=status, era=Era.LEGACY)
-        self._remember(link, call, reply)
+        if reply.error is None:
+            link.answered = True
+            link.errors = 0
+            self._remember(link, call)
+        else:
+            self._refused(link, call, reply)
         return reply
 
-    def _remember(self, link: _Link, call: Call, reply: Reply) -> None:
-        """Keep what a new handshake must tell the server again."""
-        if reply.error is not None:
+    def _refused(self, link: Link, call: Call, reply: Reply) -> None:
+        """An error came; see whether it says something about the session."""
+        assert reply.error is not None
+        if reply.error.code == METHOD_NOT_FOUND:
             return
+        link.errors += 1
+        if link.errors >= ERRORS_IN_A_ROW or call.method == PING or is_doubtful(reply.error, reply.status):
+            self._doubt(link)
+
+    def _remember(self, link: Link, call: Call) -> None:
+        """Keep what a new handshake must tell the server again."""
         match call.method:
             case protocol.SET_LEVEL:
                 link.level = loads_str(fields(call.params).get("level"))
@@ -156,23 +183,36 @@ class LegacySession:
             case protocol.RESOURCES_UNSUBSCRIBE:
                 self._subscribed.pop(loads_str(fields(call.params).get("uri")) or "", None)
 
-    async def _sync_level(self, link: _Link, call: Call, deadline: float) -> None:
-        """Tell the server the level that this call wants, when it is another than the session's."""
+    async def _sync_level(self, link: Link, call: Call, deadline: float) -> None:
+        """Tell the server the level that this call wants, when it is another than the session's.
+
+        The client did not ask for this request, so nothing that becomes of it concerns the call.
+
+        Raises:
+            SessionLost: The server does not know the session.
+        """
         level = call.log_level
-        if level is None or level == link.level or call.method == SET_LEVEL or not link.handshake.offers("logging"):
+        if level is None or level == link.level or link.deaf or call.method == SET_LEVEL:
+            return
+        if not link.handshake.offers("logging"):
             return
         link.level = level
-        await self._request(
-            link,
-            Call(method=SET_LEVEL, params=dumps({"level": level}), principal=call.principal, headers=call.headers),
-            deadline,
-        )
+        params = dumps({"level": level})
+        own = Call(method=SET_LEVEL, params=params, principal=call.principal, headers=call.headers)
+        try:
+            reply = await self._request(link, own, min(deadline, asyncio.get_running_loop().time() + OWN_TIMEOUT))
+            reason = "" if reply.error is None else f"error {reply.error.code}"
+        except BackendError as err:
+            reason = err.reason
+        if reason:
+            link.deaf = True
+            log.info("a backend takes no log level", backend=self._wire.name, reason=reason)
 
-    def _cancel(self, link: _Link, id_: int) -> None:
+    def _cancel(self, link: Link, id_: int) -> None:
         params = dumps({"requestId": id_, "reason": "the client is no longer waiting"})
         self._spawn(self._tell(link, jsonrpc.notification(CANCELLED, params)))
 
-    async def _tell(self, link: _Link, body: bytes) -> None:
+    async def _tell(self, link: Link, body: bytes) -> None:
         try:
             await link.channel.post(body)
         except BackendError as err:
@@ -206,13 +246,20 @@ class LegacySession:
         """
         return (await self._ensure(deadline)).handshake
 
-    async def _ensure(self, deadline: float) -> _Link:
+    async def _ensure(self, deadline: float) -> Link:
         """Return the session; one handshake at a time, and no caller's departure ends it for the others."""
+        if self._verifying is not None and self._verifying is not asyncio.current_task():
+            await asyncio.wait((self._verifying,), timeout=OWN_TIMEOUT)
         link = self._link
         if link is not None and not link.lost:
             return link
         if self._closed:
             raise BackendUnavailable(self._wire.name, "the session is closed", sent=False)
+        now = asyncio.get_running_loop().time()
+        refused_for = self._lives.refuses(now)
+        if refused_for > 0:
+            reason = f"forgets every session at once; the next is tried in {refused_for:.1f} s"
+            raise BackendUnavailable(self._wire.name, reason, sent=False)
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._opened)
@@ -222,49 +269,54 @@ class LegacySession:
         except TimeoutError:
             raise BackendTimeout(self._wire.name, "the session could not be opened in time", sent=False) from None
 
-    def _opened(self, task: asyncio.Task[_Link]) -> None:
+    def _opened(self, task: asyncio.Task[Link]) -> None:
         self._opening = None
         if not task.cancelled():
             task.exception()  # waiters have it; without any it is nobody's concern
 
-    async def _open(self) -> _Link:
-        channel = self._channel()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._spec.timeout
-        params = initialize_params(self._spec.client_capabilities, self._spec.client_info)
-        self._next_id = id_ = self._next_id + 1
-        active = ActiveCall(Call(method=INITIALIZE), None, deadline)
-        try:
-            message, status = await channel.exchange(
-                jsonrpc.request(id_, INITIALIZE, params), id_, active, idempotent=True
-            )
-            handshake = read_initialize(self._wire.name, message, status)
-            channel.established(handshake.version)
-            await channel.post(jsonrpc.notification(INITIALIZED))
-        except SessionLost:
-            await channel.close()
-            raise BackendUnavailable(self._wire.name, "lost the session while opening it") from None
-        except BaseException:
-            await channel.close()
-            raise
-        link = self._link = _Link(channel, handshake)
-        self._listen(link)
-        for call in list(self._subscribed.values()):
-            await self._request(link, call, loop.time() + self._spec.timeout)
-        if self._options.on_handshake is not None:
-            self._options.on_handshake(handshake)
+    async def _open(self) -> Link:
+        link = await self._shake_hands()
+        self._install(link)
         return link
+
+    async def _shake_hands(self) -> Link:
+        channel = self._channel()
+        handshake = await shake_hands(self._wire.name, channel, self._spec, self._id)
+        return Link(channel, handshake, asyncio.get_running_loop().time())
+
+    def _install(self, link: Link) -> None:
+        """Go on in a new session."""
+        self._link = link
+        self._listen(link)
+        if self._subscribed:
+            self._spawn(self._subscribe_again(link))
+        if self._options.on_handshake is not None:
+            self._options.on_handshake(link.handshake)
+
+    async def _subscribe_again(self, link: Link) -> None:
+        """Tell a new session what the old one was subscribed to."""
+        for uri, call in list(self._subscribed.items()):
+            try:
+                reply = await self._request(link, call, asyncio.get_running_loop().time() + self._spec.timeout)
+            except (BackendError, SessionLost) as err:
+                log.info("a subscription was not renewed", backend=self._wire.name, uri=uri, reason=str(err))
+            else:
+                if reply.error is not None:
+                    log.info(
+                        "a subscription was not renewed", backend=self._wire.name, uri=uri, reason=reply.error.code
+                    )
 
     def _channel(self) -> StreamableChannel | SseChannel:
         if self._options.sse:
-            return SseChannel(
+            channel = SseChannel(
                 self._wire,
                 lambda: self._inbox,
                 principal=self._principal,
                 passthrough=self._spec.headers,
                 max_event=self._options.max_event,
-                on_lost=self._on_lost,
+                on_lost=lambda: self._on_lost(channel),
             )
+            return channel
         return StreamableChannel(
             self._wire,
             lambda: self._inbox,
@@ -273,7 +325,7 @@ class LegacySession:
             max_event=self._options.max_event,
         )
 
-    def _listen(self, link: _Link) -> None:
+    def _listen(self, link: Link) -> None:
         if not self._options.listen or not isinstance(link.channel, StreamableChannel):
             return
         stream = GetStream(
@@ -281,26 +333,88 @@ class LegacySession:
             link.channel,
             self._inbox,
             max_event=self._options.max_event,
-            on_lost=lambda: self._forget(link),
+            is_alive=lambda: self._is_alive(link),
             backoff=self._options.backoff(),
             sleep=self._options.sleep,
         )
         link.stream = asyncio.get_running_loop().create_task(stream.run())
 
+    # --- doubt ---
+
+    def _doubt(self, link: Link) -> None:
+        """Look, in the background and not all the time, whether the server still knows the session."""
+        if link.lost or not link.has_id or self._closed or self._verifying is not None:
+            return
+        now = asyncio.get_running_loop().time()
+        if now >= self._trusted_until:
+            self._trusted_until = now + self._trust.next()
+            self._start_verifying(link)
+
+    def _start_verifying(self, link: Link) -> asyncio.Task[bool | None]:
+        self._verifying = task = asyncio.get_running_loop().create_task(self._verify(link))
+        task.add_done_callback(self._verified)
+        return task
+
+    def _verified(self, task: asyncio.Task[bool | None]) -> None:
+        self._verifying = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _is_alive(self, link: Link) -> bool | None:
+        """Return whether the server knows the session; None when that cannot be said now."""
+        if link.lost or not link.has_id:
+            return not link.lost
+        return await asyncio.shield(self._verifying or self._start_verifying(link))
+
+    async def _verify(self, link: Link) -> bool | None:
+        """Ask for a sign of life, and replace a session that gives none although a new one can be had."""
+        deadline = asyncio.get_running_loop().time() + VERIFY_TIMEOUT
+        principal = self._principal or ANONYMOUS
+        try:
+            reply = await self._request(link, Call(method=PING, principal=principal), deadline)
+        except SessionLost:
+            self._forget(link)
+            return False
+        except BackendError as err:
+            if err.status < 400 or err.status in PASSING:
+                return None
+        else:
+            if reply.error is None or reply.error.code == METHOD_NOT_FOUND:
+                link.errors = 0
+                return True
+        return await self._replace(link)
+
+    async def _replace(self, link: Link) -> bool | None:
+        try:
+            async with asyncio.timeout(self._spec.timeout):
+                fresh = await self._shake_hands()
+        except (BackendError, WrongEra, TimeoutError):
+            return None  # the server is in trouble, which says nothing about the session
+        log.info("a session that only failed was replaced", backend=self._wire.name)
+        self._lose(link)
+        self._install(fresh)
+        if not self._inbox.active:
+            self._spawn(link.channel.close())
+        return False
+
     # --- loss ---
 
-    def _on_lost(self) -> None:
-        if self._link is not None:
+    def _on_lost(self, channel: SseChannel) -> None:
+        if self._link is not None and self._link.channel is channel:
             self._forget(self._link)
 
-    def _forget(self, link: _Link) -> None:
+    def _forget(self, link: Link) -> None:
         """The backend dropped the session by itself: come back without waiting for a call, if somebody listens."""
         self._lose(link)
         if self._options.listen and not self._closed and (self._reviving is None or self._reviving.done()):
             self._reviving = asyncio.get_running_loop().create_task(self._revive())
 
-    def _lose(self, link: _Link) -> None:
+    def _lose(self, link: Link) -> None:
+        if link.lost:
+            return
         link.lost = True
+        self._lives.ended(link, asyncio.get_running_loop().time())
+        self._trust.reset()
         if self._link is link:
             self._link = None
         if link.stream is not None and link.stream is not asyncio.current_task():
@@ -309,6 +423,8 @@ class LegacySession:
     async def _revive(self) -> None:
         backoff = self._options.backoff()
         loop = asyncio.get_running_loop()
+        if (wait := self._lives.wait(loop.time())) > 0:
+            await self._options.sleep(wait)
         while not self._closed:
             try:
                 await self._ensure(loop.time() + self._spec.timeout)
@@ -325,7 +441,7 @@ class LegacySession:
     async def close(self) -> None:
         """End streams and questions, tell the backend. Bounded to a few seconds."""
         self._closed = True
-        tasks = [self._opening, self._reviving, *self._background]
+        tasks = [self._opening, self._verifying, self._reviving, *self._background]
         link, self._link = self._link, None
         if link is not None:
             tasks.append(link.stream)

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import SessionLost, message_of
+from vmcp.backend.answers import SessionLost, answers, check_session, message_of
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
+from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
-from vmcp.wire.jsonrpc import JsonRpcError, Message, RequestId, parse
+from vmcp.http.client import Response
+from vmcp.wire.jsonrpc import Message, RpcError
 
 POST_TIMEOUT = 10.0
 
@@ -62,8 +64,9 @@ class SseChannel:
         self._max_event = max_event
         self._on_lost = on_lost
         self._target = ""
+        self._cookies = Cookies(secure=wire.url.startswith("https:"))
         self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[RequestId, _Waiter] = {}
+        self._waiting: dict[int, _Waiter] = {}
         self._lost = False
         self._lock = asyncio.Lock()
         self.principal = principal
@@ -72,9 +75,7 @@ class SseChannel:
     def established(self, version: str) -> None:
         """Nothing travels in headers here."""
 
-    async def exchange(
-        self, body: bytes, id_: RequestId, active: ActiveCall, *, idempotent: bool
-    ) -> tuple[Message, int]:
+    async def exchange(self, body: bytes, id_: int, active: ActiveCall, *, idempotent: bool) -> tuple[Message, int]:
         """Send a request and wait for its response on the stream.
 
         Raises:
@@ -88,7 +89,7 @@ class SseChannel:
             response = await self._wire.send(
                 "POST",
                 body,
-                POST_HEADERS,
+                POST_HEADERS + self._cookies.header,
                 deadline=active.deadline,
                 principal=self.principal,
                 passthrough=active.call.headers or self.passthrough,
@@ -98,17 +99,35 @@ class SseChannel:
             )
             if response.stream is not None:
                 response.stream.close()
-            if response.status in {400, 404, 410} and not response.body.startswith(b"{"):
-                raise SessionLost
+            self._keep_cookies(response)
             if response.status >= 300:
-                return message_of(self._wire.name, response), response.status
-            return await waiter.future, response.status
+                return self._refusal(response, id_), response.status
+            message = await waiter.future
         except BackendTimeout as err:
             raise BackendTimeout(self._wire.name, err.reason) from None
         finally:
             waiter.deadline = None
             waiter.future.cancel()
             self._waiting.pop(id_, None)
+        check_session(response, message, id_, self._target)
+        return message, response.status
+
+    def _refusal(self, response: Response, id_: int) -> Message:
+        """Return the error in an answer that should have been an acknowledgement."""
+        try:
+            message = message_of(self._wire.name, response)
+        except BackendError:
+            check_session(response, None, id_, self._target)
+            if response.status == 400:
+                raise SessionLost from None  # "no transport for this session", in whatever words
+            raise
+        check_session(response, message, id_, self._target)
+        return message
+
+    def _keep_cookies(self, response: Response) -> None:
+        said = response.headers.get("set-cookie")
+        if said is not None:
+            self._cookies.take(said)
 
     async def _ensure(self, deadline: float) -> None:
         async with self._lock:
@@ -128,6 +147,7 @@ class SseChannel:
             long_lived=True,
             idempotent=True,
         )
+        self._keep_cookies(response)
         if response.stream is None:
             if response.status >= 500:
                 raise BackendUnavailable(self._wire.name, f"answered HTTP {response.status}", status=response.status)
@@ -163,13 +183,10 @@ class SseChannel:
     async def _read(self, stream: MessageStream) -> None:
         error: BackendError = BackendUnavailable(self._wire.name, "the event stream ended")
         try:
-            while (event := await stream.event()) is not None:
-                if event.event == "message" and event.data:
-                    await self._take(stream, parse(event.data))
+            while (message := await stream.message()) is not None:
+                await self._take(message)
         except BackendError as err:
             error = err
-        except JsonRpcError as err:
-            error = BackendProtocolError(self._wire.name, f"an event of the stream is no message: {err}")
         finally:
             stream.close()
             self._lost = True
@@ -178,14 +195,22 @@ class SseChannel:
                     waiter.future.set_exception(error)
             self._on_lost()
 
-    async def _take(self, stream: MessageStream, message: Message) -> None:
+    async def _take(self, message: Message) -> None:
         if not message.is_response:
-            await stream.pay(1)
             await self._inbox().take(message, None)
             return
-        waiter = None if not isinstance(message.id, int) else self._waiting.get(message.id)
+        waiter = self._waiter_of(message)
         if waiter is not None and not waiter.future.done():
             waiter.future.set_result(message)
+
+    def _waiter_of(self, message: Message) -> _Waiter | None:
+        """Return whose response it is: by its id, or, for an error whose id is nobody's, if only one call waits."""
+        if isinstance(message.id, int):
+            return self._waiting.get(message.id)
+        found = next((waiter for id_, waiter in self._waiting.items() if answers(message, id_)), None)
+        if found is None and isinstance(message.error, RpcError) and len(self._waiting) == 1:
+            return next(iter(self._waiting.values()))
+        return found
 
     async def post(self, body: bytes) -> None:
         """Send a notification or an answer.
@@ -199,7 +224,7 @@ class SseChannel:
         response = await self._wire.send(
             "POST",
             body,
-            POST_HEADERS,
+            POST_HEADERS + self._cookies.header,
             deadline=deadline,
             principal=self.principal,
             passthrough=self.passthrough,

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+
+from msgspec import UNSET
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import SessionLost, is_session_loss, message_of
+from vmcp.backend.answers import check_session, is_answer, message_of
 from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
+from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
 from vmcp.http.client import Response
-from vmcp.wire.jsonrpc import Message, RequestId
+from vmcp.wire.jsonrpc import Message
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
 
 RESUME_WAIT = 1.0
 """Seconds before a broken stream is resumed, when the server did not say how long."""
 
+RESUME_FLOOR = 0.1
+"""Seconds that we wait at least, whatever the server says; doubled each time that a stream brought nothing."""
+
 POST_TIMEOUT = 10.0
 """Seconds for notifications and for answers to the backend's questions."""
-
-
-class Channel(Protocol):
-    """How a legacy session's messages travel."""
-
-    async def exchange(
-        self, body: bytes, id_: RequestId, active: ActiveCall, *, idempotent: bool
-    ) -> tuple[Message, int]:
-        """Send a request; return the response and the HTTP status."""
-        ...
-
-    async def post(self, body: bytes) -> None:
-        """Send a notification, or an answer of ours."""
-        ...
-
-    def established(self, version: str) -> None:
-        """The handshake agreed on a version."""
-        ...
-
-    async def close(self) -> None:
-        """End the session at the server, best effort."""
-        ...
 
 
 class StreamableChannel:
@@ -69,6 +52,7 @@ class StreamableChannel:
         self._max_event = max_event
         self._version: str | None = None
         self._headers: HeaderList = POST_HEADERS
+        self._cookies = Cookies(secure=wire.url.startswith("https:"))
         self.session_id: str | None = None
         self.principal = principal
         self.passthrough = passthrough
@@ -80,11 +64,15 @@ class StreamableChannel:
 
     def _session_headers(self) -> HeaderList:
         out: HeaderList = () if self.session_id is None else ((H_SESSION, self.session_id),)
-        return out if self._version is None else (*out, (H_VERSION, self._version))
+        return (*out, *(() if self._version is None else ((H_VERSION, self._version),)), *self._cookies.header)
 
-    async def exchange(
-        self, body: bytes, id_: RequestId, active: ActiveCall, *, idempotent: bool
-    ) -> tuple[Message, int]:
+    def _keep_cookies(self, response: Response) -> None:
+        """Go back to the instance that a load balancer chose for this session."""
+        said = response.headers.get("set-cookie")
+        if said is not None and self._cookies.take(said):
+            self._headers = POST_HEADERS + self._session_headers()
+
+    async def exchange(self, body: bytes, id_: int, active: ActiveCall, *, idempotent: bool) -> tuple[Message, int]:
         """Send a request and read until its response.
 
         Raises:
@@ -102,17 +90,30 @@ class StreamableChannel:
             trace=call.trace,
             idempotent=idempotent,
         )
+        self._keep_cookies(response)
         if self._version is None:
             self.session_id = response.headers.get(H_SESSION) or None
-        elif self.session_id is not None and response.status in {400, 404} and is_session_loss(response):
-            raise SessionLost
-        if response.stream is None:
-            return message_of(self._wire.name, response), response.status
-        return await self._follow(response, id_, active), response.status
+        return await self._message(response, id_, active), response.status
 
-    async def _follow(self, response: Response, id_: RequestId, active: ActiveCall) -> Message:
+    async def _message(self, response: Response, id_: int, active: ActiveCall) -> Message:
+        """Return the response to a request, once it is certain that it does not say that the session is lost."""
+        try:
+            if response.stream is None:
+                message = message_of(self._wire.name, response)
+            else:
+                message = await self._follow(response, id_, active)
+        except BackendError as err:
+            if self._version is not None and err.status >= 400:
+                check_session(response, None, id_, self.session_id)
+            raise
+        if self._version is not None and message.result is UNSET:
+            check_session(response, message, id_, self.session_id)
+        return message
+
+    async def _follow(self, response: Response, id_: int, active: ActiveCall) -> Message:
         """Read the call's stream; when it ends early and had event ids, resume where it ended."""
         last_id: str | None = None
+        floor = RESUME_FLOOR
         while True:
             assert response.stream is not None
             stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
@@ -133,22 +134,24 @@ class StreamableChannel:
                 return found
             last_id = stream.last_id or last_id
             if last_id is None:
-                raise BackendUnavailable(self._wire.name, "the stream ended without the answer")
-            response = await self._resume(last_id, stream.retry, active)
+                raise BackendUnavailable(self._wire.name, f"the stream ended without the answer{stream.noise}")
+            floor = RESUME_FLOOR if stream.messages else floor * 2
+            response = await self._resume(
+                last_id, max(floor, RESUME_WAIT if stream.retry is None else stream.retry), active
+            )
 
-    async def _until_response(self, stream: MessageStream, id_: RequestId, active: ActiveCall) -> Message | None:
+    async def _until_response(self, stream: MessageStream, id_: int, active: ActiveCall) -> Message | None:
         while (message := await stream.message()) is not None:
             if message.is_response:
-                if message.id == id_ or message.id is None:
+                if is_answer(message, id_):
                     stream.finish()
                     return message
                 continue
             await self._inbox().take(message, active)
         return None
 
-    async def _resume(self, last_id: str, retry: float | None, active: ActiveCall) -> Response:
+    async def _resume(self, last_id: str, wait: float, active: ActiveCall) -> Response:
         loop = asyncio.get_running_loop()
-        wait = RESUME_WAIT if retry is None else retry
         if loop.time() + wait >= active.deadline:
             raise BackendUnavailable(
                 self._wire.name, "the stream ended without the answer, and there is no time to resume"

@@ -13,9 +13,9 @@ import structlog
 from msgspec import UNSET, Raw, UnsetType
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import message_of, reply_of
-from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
-from vmcp.backend.handshake import WrongEra
+from vmcp.backend.answers import is_answer, message_of, reply_of
+from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable
+from vmcp.backend.handshake import WrongEra, supported_versions
 from vmcp.backend.interface import Call, InputRequired, NotificationSink, Reply, RpcFault
 from vmcp.backend.meta import modern_params, progress_token
 from vmcp.backend.model import Era
@@ -52,7 +52,6 @@ _IDEMPOTENT = frozenset(
         protocol.LISTEN,
     }
 )
-_KNOWN_ANSWERS = protocol.MODERN_CODES | {protocol.METHOD_NOT_FOUND, protocol.INVALID_PARAMS, protocol.INTERNAL_ERROR}
 _ERA_STATUS = frozenset({400, 404, 405, 406, 415})
 MAX_ROUNDS: Final = 16
 """Questions in a row that one call may lead to."""
@@ -88,11 +87,11 @@ class ModernCaller:
         Args:
             call: The request.
             deadline: Loop time; questions to people stop the clock.
-            final: The era was checked just now: take every answer as it is.
+            final: The backend's era is certain: take every answer as it is.
             probe: Use the gateway's own credentials.
 
         Raises:
-            WrongEra: The answer looks like a legacy server's; nothing was executed.
+            WrongEra: The answer looks like a legacy server's.
             BackendError: No answer.
         """
         for _ in range(MAX_ROUNDS):
@@ -122,13 +121,19 @@ class ModernCaller:
             trace=call.trace,
             idempotent=call.method in _IDEMPOTENT,
         )
-        if response.stream is None:
-            if not final and response.status in _ERA_STATUS:
-                _check_era(response)
-            message = message_of(self._wire.name, response)
-        else:
+        if response.stream is not None:
             message = await self._follow(response, id_, call, deadline)
-        reply = reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN)
+            return self._sort(call, reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN))
+        looks_legacy = not final and response.status in _ERA_STATUS and _is_legacy_refusal(response)
+        try:
+            message = message_of(self._wire.name, response)
+            reply = reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN)
+        except BackendError as err:
+            if looks_legacy:
+                raise WrongEra(err) from None
+            raise
+        if looks_legacy:
+            raise WrongEra(reply)
         return self._sort(call, reply)
 
     def _sort(self, call: Call, reply: Reply) -> Reply:
@@ -211,7 +216,7 @@ class ModernCaller:
         try:
             while (message := await stream.message()) is not None:
                 if message.is_response:
-                    if message.id == id_ or message.id is None:
+                    if is_answer(message, id_):
                         stream.finish()
                         return message
                 elif message.is_notification and call.sink is not None:
@@ -219,7 +224,7 @@ class ModernCaller:
         except asyncio.CancelledError:
             stream.close()
             raise
-        raise BackendUnavailable(self._wire.name, "the stream ended without the answer")
+        raise BackendUnavailable(self._wire.name, f"the stream ended without the answer{stream.noise}")
 
 
 def _pass_on(message: Message, call: Call, sink: NotificationSink) -> None:
@@ -261,26 +266,14 @@ async def _answers(backend: str, call: Call, asked: InputRequired) -> bytes:
     return jsonrpc.join(out)
 
 
-def _check_era(response: Response) -> None:
-    """Raise WrongEra for a refusal that no modern server gives."""
+def _is_legacy_refusal(response: Response) -> bool:
+    """Tell whether a refusal is one that no modern server gives."""
     try:
         error = jsonrpc.parse(response.body).error
     except jsonrpc.JsonRpcError:
-        raise WrongEra from None
+        return True
     if not isinstance(error, RpcError):
-        return
-    if error.code == protocol.UNSUPPORTED_VERSION and MODERN not in supported_versions(error):
-        raise WrongEra
-    if error.code not in _KNOWN_ANSWERS and error.code in {-32000, -32001, protocol.INVALID_REQUEST}:
-        raise WrongEra
-
-
-def supported_versions(error: RpcError) -> tuple[str, ...]:
-    """Return `data.supported` of an UNSUPPORTED_VERSION error."""
-    if error.data is UNSET:
-        return ()
-    try:
-        listed = msgspec.json.decode(fields(bytes(error.data)).get("supported") or b"[]")
-    except (msgspec.DecodeError, RecursionError):
-        return ()
-    return tuple(item for item in listed if isinstance(item, str)) if isinstance(listed, list) else ()
+        return False
+    if error.code == protocol.UNSUPPORTED_VERSION:
+        return MODERN not in supported_versions(error)
+    return error.code in {-32000, -32001, protocol.INVALID_REQUEST}

@@ -1,10 +1,11 @@
-"""Which era a backend speaks: asked once with `server/discover`, and asked again when it contradicts itself.
+"""`server/discover`: whether a backend has the modern era, and what it announces there.
 
 A verdict needs an answer that only one era gives. A timeout, a refused connection, 401, 403, 429 or 5xx is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -13,11 +14,11 @@ from msgspec import UNSET
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import message_of
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
-from vmcp.backend.handshake import Handshake
+from vmcp.backend.handshake import Handshake, supported_versions
 from vmcp.backend.interface import Call
 from vmcp.backend.meta import modern_params
 from vmcp.backend.model import Era
-from vmcp.backend.modern.calls import ModernCaller, supported_versions
+from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.wire import POST_HEADERS
 from vmcp.wire import jsonrpc
@@ -26,6 +27,7 @@ from vmcp.wire.protocol import (
     DISCOVER,
     H_METHOD,
     H_VERSION,
+    LEGACY_VERSIONS,
     META_SERVER_INFO,
     MODERN,
     MODERN_CODES,
@@ -40,14 +42,18 @@ class Verdict:
     """What a probe found.
 
     Attributes:
-        era: None = inconclusive; the caller may try `initialize`, whose success is a verdict.
+        era: MODERN = it has the modern era, LEGACY = it has not; None = inconclusive: the caller may try `initialize`,
+            whose success is a verdict.
         handshake: Of a modern server; None where its refusal gave it away.
         status: HTTP status of an inconclusive answer.
+        legacy: It names versions of the legacy era. That it names none means nothing: servers list here what they speak
+            in this era.
     """
 
     era: Era | None
     handshake: Handshake | None = None
     status: int = 200
+    legacy: bool = False
 
 
 async def classify(
@@ -78,7 +84,9 @@ async def classify(
 def _judge(message: Message, status: int) -> Verdict:
     if isinstance(message.error, RpcError):
         if message.error.code == UNSUPPORTED_VERSION:
-            return Verdict(Era.MODERN if MODERN in supported_versions(message.error) else Era.LEGACY, status=status)
+            named = supported_versions(message.error)
+            era = Era.MODERN if MODERN in named else Era.LEGACY
+            return Verdict(era, status=status, legacy=_names_legacy(named))
         if message.error.code in MODERN_CODES:
             return Verdict(Era.MODERN, status=status)
         return Verdict(None if status >= 500 else Era.LEGACY, status=status)
@@ -93,7 +101,11 @@ def _judge(message: Message, status: int) -> Verdict:
         versions = []
     if not isinstance(versions, list) or MODERN not in versions:
         return Verdict(Era.LEGACY, status=status)
-    return Verdict(Era.MODERN, _handshake(result), status)
+    return Verdict(Era.MODERN, _handshake(result), status, _names_legacy(versions))
+
+
+def _names_legacy(versions: Iterable[object]) -> bool:
+    return any(version in LEGACY_VERSIONS for version in versions)
 
 
 def _handshake(result: dict[str, msgspec.Raw]) -> Handshake:

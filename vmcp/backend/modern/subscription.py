@@ -13,6 +13,7 @@ import structlog
 from msgspec import UNSET, Raw
 
 from vmcp.auth.interface import Principal
+from vmcp.backend.answers import PASSING
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
 from vmcp.backend.interface import Call
@@ -29,7 +30,6 @@ from vmcp.wire.protocol import ACKNOWLEDGED, H_METHOD, H_VERSION, LISTEN, META_S
 log = structlog.get_logger(__name__)
 
 _HEADERS: HeaderList = (*POST_HEADERS, (H_VERSION, MODERN), (H_METHOD, LISTEN))
-_PASSING = frozenset({408, 425, 429})
 
 
 class Listener:
@@ -119,7 +119,7 @@ class Listener:
 
     @staticmethod
     def _comes_back(response: Response) -> bool:
-        return response.status >= 500 or response.status in _PASSING
+        return response.status >= 500 or response.status in PASSING
 
     def _take(self, message: Message, *, gap: bool) -> None:
         if not message.is_notification or not isinstance(message.method, str):

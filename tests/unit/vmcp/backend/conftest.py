@@ -93,10 +93,14 @@ class Peer:
         await self.json({"jsonrpc": "2.0", "id": request.id, "result": result}, **headers)
 
     async def error(
-        self, request: Request, code: int, status: int = 200, message: str = "no", data: Any = None
+        self, request: Request, code: int, status: int = 200, message: str = "no", data: Any = None, **members: Any
     ) -> None:
         error = {"code": code, "message": message, **({} if data is None else {"data": data})}
-        await self.json({"jsonrpc": "2.0", "id": request.id, "error": error}, status)
+        await self.json({"jsonrpc": "2.0", "id": request.id, "error": error, **members}, status)
+
+    async def text(self, text: str, status: int, kind: str = "text/plain") -> None:
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(text.encode())}\r\n\r\n"
+        await self.raw((head + text).encode())
 
     async def accept(self) -> None:
         await self.raw(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
@@ -193,12 +197,17 @@ class McpScript:
         return request
 
     async def _handle(self, request: Request) -> None:
-        peer = request.peer
         key = request.method if request.verb == "POST" else request.verb
         handler = self.on.get(key) or (self.on.get("*") if request.verb == "POST" else None)
         if handler is not None:
             await handler(request)
-        elif request.verb == "GET":
+        else:
+            await self.default(request)
+
+    async def default(self, request: Request) -> None:
+        """Answer as a well-behaved legacy server does."""
+        peer = request.peer
+        if request.verb == "GET":
             await peer.json({}, 405)
         elif request.verb == "DELETE":
             self.live.discard(request.headers.get("mcp-session-id", ""))
@@ -236,6 +245,17 @@ class McpScript:
                 await request.peer.result(request, {"content": content})
             case _:
                 await request.peer.error(request, -32601)
+
+    def be_dual(self) -> None:
+        """Turn into a server of both eras."""
+        self.be_modern()
+        modern = self.on["*"]
+
+        async def either(request: Request) -> None:
+            is_modern = request.headers.get("mcp-protocol-version") == MODERN
+            await (modern(request) if is_modern else self.default(request))
+
+        self.on["*"] = either
 
     def be_modern(self, **capabilities: Any) -> None:
         """Turn into a modern server that offers `echo`."""
