@@ -11,8 +11,7 @@ import structlog
 from vmcp.auth.interface import OutgoingAuth, Principal
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.breaker import Breaker
-from vmcp.backend.errors import BackendTimeout
-from vmcp.backend.handshake import Handshake
+from vmcp.backend.era import Eras
 from vmcp.backend.health import HealthKeeper
 from vmcp.backend.interface import (
     BackendSession,
@@ -25,7 +24,7 @@ from vmcp.backend.interface import (
 )
 from vmcp.backend.model import Era
 from vmcp.backend.modern.calls import ModernCaller
-from vmcp.backend.modern.discover import classify
+from vmcp.backend.modern.discover import Verdict, classify
 from vmcp.backend.modern.mirrored import mirror_of
 from vmcp.backend.monitor import Monitor
 from vmcp.backend.personal import PersonalCatalogues
@@ -36,9 +35,6 @@ from vmcp.backend.wire import Wire
 from vmcp.http.client import Client, Limits, Reach, Trust, parse_origin
 
 log = structlog.get_logger(__name__)
-
-REPROBE_EVERY = 5.0
-"""Seconds between two looks at the era of a backend that contradicts itself."""
 
 
 class McpBackend:
@@ -52,6 +48,7 @@ class McpBackend:
         health: Where every call and probe reports to.
         wire: For the adapters.
         modern: For the adapters.
+        eras: Which of them serves a request.
     """
 
     def __init__(
@@ -95,18 +92,16 @@ class McpBackend:
             on_change=lambda: self._tell(frozenset()),
         )
         self.wire = Wire(settings, self._client, auth, target)
-        self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self._suspect)
+        self.eras = Eras(settings.name, self.state, self._discover, probe_timeout=lambda: self.settings.health_timeout)
+        self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self.eras.suspect)
         self._catalogue = Catalogue()
         self._listeners: list[Callable[[CatalogueChange], None]] = []
-        self._classifying: asyncio.Task[Era] | None = None
-        self._judged_at = 0.0
-        self._handshake: Handshake | None = None
         self._sleep = sleep
         self._backoff = backoff
         self._personal = PersonalCatalogues(self)
         self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
         if settings.transport == "sse":
-            self.state.era = Era.LEGACY
+            self.eras.judged(Verdict(Era.LEGACY, legacy=True))
 
     # --- Backend: what it is ---
 
@@ -181,9 +176,7 @@ class McpBackend:
         self._listeners.clear()
         await self._monitor.close()
         await self._personal.close()
-        if self._classifying is not None:
-            self._classifying.cancel()
-            await asyncio.gather(self._classifying, return_exceptions=True)
+        await self.eras.close()
         self._client.close()
 
     # --- for monitor and sessions: catalogue ---
@@ -192,13 +185,12 @@ class McpBackend:
         """Take a new catalogue and tell who listens when it differs."""
         changed = differences(self._catalogue, catalogue)
         first = catalogue.known and not self._catalogue.known
+        other_era = catalogue.era is not self._catalogue.era
         self._catalogue = catalogue
+        if Kind.TOOLS in changed or other_era:
+            found = {item.key: mirror_of(item.raw) for item in catalogue.tools} if catalogue.era is Era.MODERN else {}
+            self.modern.mirrors = {name: mirror for name, mirror in found.items() if mirror}
         if changed or first:
-            if Kind.TOOLS in changed:
-                found = (
-                    {item.key: mirror_of(item.raw) for item in catalogue.tools} if catalogue.era is Era.MODERN else {}
-                )
-                self.modern.mirrors = {name: mirror for name, mirror in found.items() if mirror}
             self._tell(changed or frozenset(Kind))
 
     def _tell(self, kinds: frozenset[Kind]) -> None:
@@ -217,71 +209,5 @@ class McpBackend:
         except TimeoutError:
             log.info("the tools could not be fetched in time", backend=self.name)
 
-    # --- for sessions: era ---
-
-    def confirm(self, era: Era) -> None:
-        """A call succeeded in this era's way: that is a verdict."""
-        if self.state.era is None:
-            self.state.era = era
-
-    async def classify(self, deadline: float, principal: Principal | None, passthrough: HeaderList) -> Era:
-        """Return the era, asking the backend; one probe at a time. An inconclusive answer means LEGACY, for this call.
-
-        Raises:
-            BackendError: The backend cannot be asked.
-        """
-        if self._classifying is None:
-            self._classifying = asyncio.get_running_loop().create_task(self._classify(principal, passthrough))
-            self._classifying.add_done_callback(self._classified)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(self._classifying)
-        except TimeoutError:
-            raise BackendTimeout(self.name, "did not say in time which protocol it speaks", sent=False) from None
-
-    def _classified(self, task: asyncio.Task[Era]) -> None:
-        self._classifying = None
-        if not task.cancelled():
-            task.exception()
-
-    async def _classify(self, principal: Principal | None, passthrough: HeaderList) -> Era:
-        deadline = asyncio.get_running_loop().time() + self.settings.health_timeout
-        verdict = await classify(self.modern, deadline=deadline, principal=principal, passthrough=passthrough)
-        self._judged_at = asyncio.get_running_loop().time()
-        if verdict.era is None:
-            return Era.LEGACY
-        if verdict.era is not self.state.era:
-            log.info("the backend's protocol is known", backend=self.name, era=verdict.era.value)
-        self.state.era = verdict.era
-        self._handshake = verdict.handshake
-        self.state.version = "" if verdict.handshake is None else verdict.handshake.version
-        return verdict.era
-
-    async def reclassify(self, was: Era, deadline: float, principal: Principal | None, passthrough: HeaderList) -> None:
-        """The backend contradicted the era that we took it for: ask again, but not more than every few seconds.
-
-        Raises:
-            BackendError: The backend cannot be asked.
-        """
-        if self.transport == "sse":
-            return
-        recent = asyncio.get_running_loop().time() - self._judged_at < REPROBE_EVERY
-        if self.state.era is was and not (recent and self._judged_at):
-            await self.classify(deadline, principal, passthrough)
-
-    def _suspect(self) -> None:
-        """A modern backend left out what every modern result has: look again before the next call, at leisure."""
-        now = asyncio.get_running_loop().time()
-        if now - self._judged_at >= REPROBE_EVERY:
-            self._judged_at = now
-            self.state.era = None
-
-    async def discovered(self, deadline: float, principal: Principal | None, passthrough: HeaderList) -> Handshake:
-        """Return what a modern backend announces.
-
-        Raises:
-            BackendError: It cannot be had.
-        """
-        if self._handshake is None:
-            await self.classify(deadline, principal, passthrough)
-        return self._handshake or Handshake("", frozenset())
+    async def _discover(self, deadline: float, principal: Principal | None, headers: HeaderList) -> Verdict:
+        return await classify(self.modern, deadline=deadline, principal=principal, passthrough=headers)

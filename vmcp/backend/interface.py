@@ -213,6 +213,7 @@ class SessionSpec:
         headers: Passthrough headers for the session's own requests.
         events: Where to tell what belongs to no call; None = dropped, and no GET stream is opened.
         timeout: Seconds for a handshake.
+        era: The client's: its calls go in this era where the backend has it; None = the gateway's own session.
     """
 
     principal: Principal = ANONYMOUS
@@ -221,6 +222,7 @@ class SessionSpec:
     headers: HeaderList = ()
     events: SessionEvents | None = None
     timeout: float = DEFAULT_TIMEOUT.seconds
+    era: Era | None = None
 
 
 class BackendSession(Protocol):

@@ -133,7 +133,8 @@ class BackendState:
     """What is known of a backend's health; changed in place by its owner, read by everybody.
 
     Attributes:
-        era: None until the first classification.
+        era: In which the gateway speaks for itself: the modern one where the backend has it. None until that is known.
+        eras: All that the backend is known to speak; a client's calls go in the client's era where it is among them.
         version: Negotiated protocol version, "" until then.
         health: See Health.
         circuit: See Circuit.
@@ -145,6 +146,7 @@ class BackendState:
     """
 
     era: Era | None = None
+    eras: frozenset[Era] = frozenset()
     version: str = ""
     health: Health = Health.UNKNOWN
     circuit: Circuit = Circuit.CLOSED

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.errors import BackendAuthFailed, BackendError
+from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavailable
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
 from vmcp.backend.model import Era
@@ -144,11 +144,14 @@ class Monitor:
         session = self._own_session()
         if backend.state.era is Era.MODERN and self._handshake is not None:
             verdict = await classify(backend.modern, deadline=deadline, principal=None)
-            if verdict.era is not Era.MODERN:
+            if verdict.era is None:
+                raise BackendUnavailable(backend.name, f"answered HTTP {verdict.status}", status=verdict.status)
+            backend.eras.judged(verdict)
+            if verdict.era is Era.LEGACY:
                 log.info("the backend no longer speaks the modern protocol", backend=backend.name)
-                backend.state.era = None
             elif verdict.handshake is not None:
                 self._handshake = verdict.handshake
+                self._listen(verdict.handshake)
                 return
         known = self._handshake
         handshake = await session.handshake(deadline)
@@ -179,6 +182,7 @@ class Monitor:
         self._handshake = handshake
         self._dirty |= set(KINDS)
         if again:
+            self._backend.eras.ask_again()
             self._drop = True
             self._kick()
 

@@ -11,7 +11,7 @@ import structlog
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable, CircuitOpen
+from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, CircuitOpen
 from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT = 5.0
+ATTEMPTS = 3
+"""Ways that one request may be tried: each of the two eras, and the first again after the other."""
+TRIAL_TIMEOUT = 5.0
+"""Seconds for finding out, while a call waits, whether a backend has the legacy era besides the modern one."""
+NO_ANSWER = 30.0
+"""Seconds after which that is tried again when there was no answer."""
+CONTRADICTION = "contradicts itself about the protocol that it speaks"
 _DONE = Reply(result=b"{}", era=Era.MODERN)
 
 
@@ -104,6 +111,8 @@ class Session:
         try:
             reply = await self.dispatch(call, started + call.timeout)
         except BackendError as err:
+            if isinstance(err, BackendTimeout) and monotonic() - started >= call.timeout:
+                err.reason = f"{err.reason} (the limit of the call is {call.timeout:g} s)"
             backend.health.failed(err)
             if backend.on_call is not None:
                 backend.on_call(backend.name, call.method, monotonic() - started, None)
@@ -122,18 +131,51 @@ class Session:
         Raises:
             BackendError: No answer.
         """
-        for attempt in (0, 1):
-            era = self._backend.state.era or await self._backend.classify(deadline, self.principal, call.headers)
+        eras = self._backend.eras
+        certain = False
+        for _ in range(ATTEMPTS):
+            era = await eras.choose(self._spec.era, deadline, self.principal, call.headers)
             try:
                 if era is Era.MODERN:
-                    return await self._to_modern(call, deadline, final=attempt == 1)
+                    return await self._to_modern(call, deadline, final=certain)
+                if eras.on_trial and not await self._has_legacy(deadline):
+                    return await self._to_modern(call, deadline, final=certain)
                 reply = await self._session().call(call, deadline)
-            except WrongEra:
-                await self._backend.reclassify(era, deadline, self.principal, call.headers)
+            except WrongEra as wrong:
+                if not await eras.contradicted(era, deadline, self.principal, call.headers):
+                    # The backend speaks this era after all, so this was its answer: it is not asked twice.
+                    return self._otherwise(wrong)
+                certain = True
             else:
-                self._backend.confirm(Era.LEGACY)
+                eras.confirm()
                 return reply
-        raise BackendProtocolError(self._backend.name, "contradicts itself about the protocol that it speaks")
+        raise BackendProtocolError(self._backend.name, CONTRADICTION)
+
+    def _otherwise(self, wrong: WrongEra) -> Reply:
+        if isinstance(wrong.otherwise, BackendError):
+            raise wrong.otherwise
+        if wrong.otherwise is None:
+            raise BackendProtocolError(self._backend.name, CONTRADICTION)
+        return wrong.otherwise
+
+    async def _has_legacy(self, deadline: float) -> bool:
+        """Try a handshake with a backend that has the modern era; what becomes of it harms no call."""
+        now = asyncio.get_running_loop().time()
+        try:
+            await self._session().open(min(now + TRIAL_TIMEOUT, now + (deadline - now) / 2))
+        except WrongEra:
+            self._backend.eras.refused()
+        except BackendProtocolError as err:
+            log.info("initialize was refused", backend=self._backend.name, reason=err.reason)
+            self._backend.eras.refused()
+        except BackendError as err:
+            log.info("initialize had no answer", backend=self._backend.name, reason=err.reason)
+            if err.sent or isinstance(err, BackendTimeout):
+                self._backend.eras.refused(again_in=NO_ANSWER)
+        else:
+            self._backend.eras.confirm()
+            return True
+        return False
 
     async def handshake(self, deadline: float) -> Handshake:
         """Return what the backend announces, asking it where that is not known.
@@ -141,22 +183,25 @@ class Session:
         Raises:
             BackendError: It cannot be had.
         """
-        for _ in range(2):
-            era = self._backend.state.era or await self._backend.classify(deadline, self.principal, self._spec.headers)
+        eras = self._backend.eras
+        headers = self._spec.headers
+        for _ in range(ATTEMPTS):
+            era = await eras.choose(None, deadline, self.principal, headers)
             if era is Era.MODERN:
-                return await self._backend.discovered(deadline, self.principal, self._spec.headers)
+                return await eras.discovered(deadline, self.principal, headers)
             try:
                 found = await self._session().open(deadline)
             except WrongEra:
-                await self._backend.reclassify(era, deadline, self.principal, self._spec.headers)
+                if not await eras.contradicted(era, deadline, self.principal, headers):
+                    break
             else:
-                self._backend.confirm(Era.LEGACY)
+                eras.confirm()
                 return found
-        raise BackendProtocolError(self._backend.name, "contradicts itself about the protocol that it speaks")
+        raise BackendProtocolError(self._backend.name, CONTRADICTION)
 
     async def notify(self, method: str, params: bytes) -> None:
-        """Send a notification; modern backends take none."""
-        if self._legacy is not None and self._backend.state.era is not Era.MODERN:
+        """Send a notification; the modern era has none of a client."""
+        if self._legacy is not None:
             await self._legacy.notify(method, params)
 
     async def close(self) -> None:

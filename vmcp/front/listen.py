@@ -84,6 +84,7 @@ class Listener:
             client_info=caller.info,
             headers=caller.headers,
             events=self,
+            era=caller.era,
         )
         self._sessions = BackendSessions(spec)
         self._caller = Caller(

@@ -160,7 +160,13 @@ class ModernFront:
         shared = self._front.gateway.shared
         sessions = shared.find(key)
         if sessions is None:
-            spec = SessionSpec(principal=principal, client_capabilities=capabilities, client_info=info, headers=headers)
+            spec = SessionSpec(
+                principal=principal,
+                client_capabilities=capabilities,
+                client_info=info,
+                headers=headers,
+                era=Era.MODERN,
+            )
             sessions = shared.get(key, lambda: spec)
         return Caller(
             principal=principal,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import HeaderList, Kind, RpcFault, SessionSpec
+from vmcp.backend.interface import Era, HeaderList, Kind, RpcFault, SessionSpec
 from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
 from vmcp.core.seal import Purpose, Sealer
@@ -97,6 +97,7 @@ class LegacySession:
                 client_info=self.info,
                 headers=self.headers,
                 events=self,
+                era=Era.LEGACY,
             )
         )
         self._declared = fields(self.capabilities)

@@ -61,6 +61,10 @@ async def never(request) -> None:
     await request.peer.gone()
 
 
+async def hang_up(request) -> None:
+    request.peer.writer.close()
+
+
 async def half_a_stream(request) -> None:
     await request.peer.stream()
     await request.peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})
@@ -223,7 +227,7 @@ async def test_a_backend_that_stops_being_modern_is_asked_again_and_served(serve
     backend = backend_of(server.url)
     session = backend.open(SessionSpec())
     assert (await session.call(call())).era is Era.MODERN
-    backend._judged_at = -100.0  # long ago
+    backend.eras._asked_at = -100.0  # long ago
     server.on.clear()
     reply = await session.call(call())
     assert reply.era is Era.LEGACY
@@ -236,7 +240,7 @@ async def test_a_backend_that_becomes_modern_is_asked_again_and_served(server, b
     backend = backend_of(server.url)
     session = backend.open(SessionSpec())
     assert (await session.call(call())).era is Era.LEGACY
-    backend._judged_at = -100.0
+    backend.eras._asked_at = -100.0
     server.live.clear()
     server.be_modern()
     fresh = backend.open(SessionSpec())
@@ -288,15 +292,17 @@ async def test_an_inconclusive_probe_is_no_verdict_but_a_handshake_is(server, ba
     await session.close()
 
 
-async def test_a_probe_that_times_out_is_no_verdict(server, backend_of) -> None:
-    server.on["server/discover"] = never
+@pytest.mark.parametrize("end", ["silent", "closed"])
+async def test_a_backend_that_never_answers_the_probe_is_asked_to_initialize(server, backend_of, end) -> None:
+    server.on["server/discover"] = never if end == "silent" else hang_up
     backend = backend_of(server.url, health_timeout=0.2)
-    session = backend.open(SessionSpec())
-    with pytest.raises(BackendTimeout):
-        await session.call(call())
-    assert backend.state.era is None
-    del server.on["server/discover"]
-    assert (await session.call(call())).result is not None
+    await backend.start()
+    assert await backend.wait_known(5.0)
+    assert [item.key for item in backend.catalogue.tools] == ["echo"]
+    assert backend.state.era is Era.LEGACY
+    session = backend.open(SessionSpec(era=Era.MODERN))
+    assert (await session.call(call())).era is Era.LEGACY
+    assert len(server.posts("server/discover")) == 1, "what got no answer is not asked before every call"
     await session.close()
 
 
