@@ -132,6 +132,7 @@ def unused_but_needed() -> dict[str, str]:
         "serviceaccounts",
         "roles.rbac.authorization.k8s.io",
         "rolebindings.rbac.authorization.k8s.io",
+        "poddisruptionbudgets.policy",
     )
     return {f"get {name}": taken_over for name in generated} | {
         "update virtualmcpservers/finalizers.toolhive.stacklok.dev": (

@@ -21,16 +21,19 @@ import structlog
 
 from api.contract.errors import ConfigErrors
 from api.contract.identifiers import GATEWAY_PORT
+from api.contract.lifetime import GRACE_PERIOD_ENV
 from vmcp.config.load import Loaded, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
     NETWORKS_ENV,
     ORIGINS_ENV,
     ServeOptions,
+    is_loopback,
     parse_networks,
     parse_origins,
     parse_resolve,
 )
+from vmcp.ending import divide
 from vmcp.observe import logs
 from vmcp.observe.redact import Redactor
 
@@ -115,6 +118,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         networks = parse_networks([*arguments.allow_network, *environ.get(NETWORKS_ENV, "").split(",")])
     except ValueError as error:
         commands.error(f"--allow-network or {NETWORKS_ENV}: {error}")
+    try:
+        ending = divide(environ.get(GRACE_PERIOD_ENV, ""), balanced=not is_loopback(arguments.host))
+    except ValueError as error:
+        commands.error(f"{GRACE_PERIOD_ENV}: {error}")
     options = ServeOptions(
         config=arguments.config,
         host=arguments.host,
@@ -124,6 +131,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         root=arguments.root.rstrip("/"),
         allowed_origins=origins,
         allowed_networks=networks,
+        ending=ending,
     )
     return _served(options, loaded, dict(environ))
 

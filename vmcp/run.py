@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import signal
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from vmcp.auth.interface import OutgoingAuth
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.load import Loaded
-from vmcp.config.options import ServeOptions
+from vmcp.config.options import ServeOptions, is_loopback
 from vmcp.config.reload import ConfigStatus, Reloader, report_left_out
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
@@ -27,9 +26,6 @@ from vmcp.observe.redact import Redactor
 from vmcp.server import Server
 from vmcp.serving import serve
 from vmcp.version import VERSION
-
-DRAIN_SECONDS = 5.0
-"""Between "not ready" and the end of accepting: time for load balancers to notice. None where nobody balances."""
 
 log = structlog.get_logger("vmcp")
 
@@ -71,7 +67,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             port=options.port,
             stop=stop,
             listening=_Announcement(options, loaded),
-            drain_seconds=0.0 if is_loopback(options.host) else DRAIN_SECONDS,
+            ending=options.ending,
         )
     finally:
         watching.cancel()
@@ -132,11 +128,3 @@ class _Announcement:
             sealing="process" if settings.sealing is None else "shared",
             digest=self._loaded.digest,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a listener on `host` is reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 import structlog
 import uvicorn
 
+from vmcp.ending import Ending
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.server import Server
 
@@ -35,8 +36,7 @@ async def serve(
     port: int,
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
-    drain_seconds: float = 0.0,
-    grace_seconds: float = 10.0,
+    ending: Ending | None = None,
 ) -> None:
     """Serve until `stop` is set, then end: not ready, keep serving a while, end streams, finish calls, close.
 
@@ -46,12 +46,12 @@ async def serve(
         port: Port to listen on; 0 = any.
         stop: Set it to end.
         listening: Called once with the port.
-        drain_seconds: Between "not ready" and the end of accepting, so that load balancers notice.
-        grace_seconds: For calls that are under way.
+        ending: How long each part of the end may take; None for the defaults.
 
     Raises:
         OSError: The address cannot be used.
     """
+    ending = ending or Ending()
     sock = _listen(host, port)
     config = uvicorn.Config(
         server.app,
@@ -64,7 +64,7 @@ async def serve(
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, int(grace_seconds)),
+        timeout_graceful_shutdown=max(1, int(ending.grace)),
         backlog=BACKLOG,
     )
     web = _Uvicorn(config)
@@ -78,15 +78,18 @@ async def serve(
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             server.drain()
-            log.info("shutting down", drain_seconds=drain_seconds, grace_seconds=grace_seconds)
-            await asyncio.wait({serving}, timeout=drain_seconds)
+            log.info("shutting down", drain_seconds=ending.drain, grace_seconds=ending.grace)
+            await asyncio.wait({serving}, timeout=ending.drain)
             server.end_streams()
             web.should_exit = True
         await serving
     finally:
         stopping.cancel()
-        async with asyncio.timeout(grace_seconds + 10):
-            await server.close()
+        try:
+            async with asyncio.timeout(ending.close):
+                await server.close()
+        except TimeoutError:
+            log.warning("not everything was closed in time", close_seconds=ending.close)
 
 
 def _listen(host: str, port: int) -> socket.socket:

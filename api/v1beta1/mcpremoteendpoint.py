@@ -95,7 +95,8 @@ class MCPRemoteEndpointSpec(Struct):
     remote_url: Annotated[str, Limits(pattern=r"^https?://")]
     """URL of the MCP endpoint. Loopback, link-local and metadata addresses are refused by the operator."""
     allow_private_endpoint: bool = False
-    """Accept private addresses and names inside the cluster."""
+    """Accept addresses of private ranges, those of Services among them, and names that end in cluster.local. Other
+    names, short ones of Services (server.ns.svc) among them, are accepted without it."""
     transport: Literal["streamable-http", "sse"]
     """MCP transport of the server; sse is the deprecated one of 2024-11-05."""
     group_ref: MCPGroupRef

@@ -35,7 +35,8 @@ class MCPRemoteProxySpec(Struct):
     remote_url: Annotated[str, Limits(pattern=r"^https?://")]
     """URL of the MCP endpoint. Loopback, link-local and metadata addresses are refused by the operator."""
     allow_private_endpoint: bool = False
-    """Accept private addresses and names inside the cluster."""
+    """Accept addresses of private ranges, those of Services among them, and names that end in cluster.local. Other
+    names, short ones of Services (server.ns.svc) among them, are accepted without it."""
     proxy_port: Port = 8080
     """Port that the proxy listens on."""
     transport: Literal["sse", "streamable-http"] = "streamable-http"

@@ -18,7 +18,8 @@ class MCPServerEntrySpec(Struct):
     remote_url: RemoteUrl
     """URL of the MCP endpoint. Loopback, link-local and metadata addresses are refused by the operator."""
     allow_private_endpoint: bool = False
-    """Accept private addresses and names inside the cluster."""
+    """Accept addresses of private ranges, those of Services among them, and names that end in cluster.local. Other
+    names, short ones of Services (server.ns.svc) among them, are accepted without it."""
     transport: Literal["sse", "streamable-http"]
     """MCP transport of the server."""
     group_ref: MCPGroupRef

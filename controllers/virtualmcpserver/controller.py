@@ -29,6 +29,7 @@ from controllers.shared.resources import (
     MEMBER_KINDS,
     OIDC_CONFIG,
     POD,
+    POD_DISRUPTION_BUDGET,
     ROLE,
     ROLE_BINDING,
     SECRET,
@@ -63,6 +64,16 @@ _GENERATED = (
     "generated for gateways: watched as metadata, applied when something differs, read when another operator's "
     "object is taken over"
 )
+_OWNED = (
+    DEPLOYMENT,
+    SERVICE,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    ROLE,
+    ROLE_BINDING,
+    POD_DISRUPTION_BUDGET,
+)
 
 RULES = (
     Rule.of(VMCP, *READ, why="the kind itself"),
@@ -88,6 +99,7 @@ RULES = (
     Rule.of(SERVICE_ACCOUNT, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
     Rule.of(ROLE_BINDING, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
+    Rule.of(POD_DISRUPTION_BUDGET, *_APPLY, "delete", why=f"{_GENERATED}; for several replicas only"),
     Rule.of(CONFIG_MAP, *_APPLY, why="the gateway's configuration; CA bundles and policies are read by name"),
     Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
     Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
@@ -218,7 +230,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     manager.informer(VMCP, indexes={GROUP_REF: None})
     for kind in (TOOL_CONFIG, OIDC_CONFIG, TELEMETRY_CONFIG, AUTHZ_CONFIG, COMPOSITE_TOOL, EMBEDDING_SERVER):
         manager.informer(kind)
-    for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
+    for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET):
         manager.informer(kind, metadata_only=True)
     for kind in (SECRET, CONFIG_MAP):
         contents(manager, kind)
@@ -253,7 +265,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
         EMBEDDING_SERVER,
     ):
         builder.watches(kind, reconciler.dependencies.users)
-    for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, ROLE, ROLE_BINDING):
+    for kind in _OWNED:
         builder.owns(kind).watches(kind, reconciler.dependencies.users)
     builder.watches(POD, of_pod)
     complete(builder, reconciler, manager, VMCP, concurrency=4)

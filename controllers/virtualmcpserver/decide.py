@@ -31,6 +31,7 @@ from controllers.virtualmcpserver.names import name_problem
 from controllers.virtualmcpserver.objects import (
     ConfigTooLargeError,
     desired_config_map,
+    desired_disruption_budget,
     desired_identity,
     desired_service,
     render_config,
@@ -59,6 +60,7 @@ class Intents:
     config_map: Json | None = None
     deployment: Json | None = None
     service: Json | None = None
+    disruption_budget: Json | None = None
 
     @property
     def empty(self) -> bool:
@@ -244,6 +246,7 @@ def _intents(
         config_map=desired_config_map(snapshot, data, checksum),
         deployment=desired_deployment(snapshot, config, env, volumes, mounts, checksum),
         service=desired_service(snapshot),
+        disruption_budget=desired_disruption_budget(snapshot),
     )
     reason = R.CONFIG_COMPRESSED if packed else R.CONFIG_WRITTEN
     message = f"the configuration holds {len(config.backends)} backends" if snapshot.inline else "the gateway watches"

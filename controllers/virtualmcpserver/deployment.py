@@ -8,17 +8,14 @@ from typing import Any
 
 from api.contract import Dialect, VmcpConfig
 from api.contract.identifiers import GATEWAY_PORT
+from api.contract.lifetime import GRACE_PERIOD, GRACE_PERIOD_ENV
 from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
-from controllers.virtualmcpserver.names import identity_name
+from controllers.virtualmcpserver.names import CONFIG_DIRECTORY, CONFIG_KEY, identity_name
 from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime import Record
 
 CONTAINER = "vmcp"
-CONFIG_KEY = "config.yaml"
-"""Key of the configuration in the ConfigMap, and so its file name in the pod."""
-CONFIG_DIRECTORY = "/etc/vmcp-config"
-CONFIG_PATH = f"{CONFIG_DIRECTORY}/{CONFIG_KEY}"
 CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
 ROTATION = "toolhive.stacklok.dev/secrets-hash"
 SESSION_SECRET = "toolhive.stacklok.dev/session-secret-hash"  # noqa: S105  an annotation's name
@@ -68,6 +65,8 @@ def desired_deployment(
     template = _template(snapshot, config, env, volumes, mounts, checksum)
     if spec.pod_template_spec is not None:
         template = merged_template(template, spec.pod_template_spec)
+    if snapshot.dialect is Dialect.NATIVE:
+        template = with_grace_period(template)
     annotations = {}
     if spec.pod_template_spec is not None:
         annotations[TEMPLATE_HASH] = _hash(spec.pod_template_spec)
@@ -85,6 +84,19 @@ def desired_deployment(
     if spec.replicas is not None:
         body["spec"]["replicas"] = spec.replicas
     return body
+
+
+def with_grace_period(template: Json) -> Json:
+    """Return the template with its grace period in the gateway's environment; one of podTemplateSpec's own stays."""
+    pod = template["spec"]
+    period = pod.get("terminationGracePeriodSeconds", GRACE_PERIOD)
+    containers = []
+    for container in pod["containers"]:
+        env = container.get("env") or []
+        if container.get("name") == CONTAINER and all(variable.get("name") != GRACE_PERIOD_ENV for variable in env):
+            container = {**container, "env": [*env, {"name": GRACE_PERIOD_ENV, "value": str(period)}]}
+        containers.append(container)
+    return {**template, "spec": {**pod, "containers": containers}}
 
 
 def with_session_secret(deployment: Json, secret: Record) -> Json:
@@ -162,7 +174,7 @@ def _template(
     if annotations:
         metadata["annotations"] = annotations
     pod: Json = {
-        "terminationGracePeriodSeconds": 30,
+        "terminationGracePeriodSeconds": GRACE_PERIOD,
         "serviceAccountName": snapshot.spec.service_account or identity_name(snapshot.name),
         "securityContext": {
             "runAsNonRoot": True,
@@ -186,7 +198,7 @@ def _fixed_ids(snapshot: Snapshot, names: tuple[str, ...]) -> dict[str, int]:
 def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: list[Json]) -> Json:
     # "::" takes connections of both families; the stock gateway would put it before the port without brackets.
     host = "::" if snapshot.dialect is Dialect.NATIVE else "0.0.0.0"  # noqa: S104  a pod listens for its Service
-    arguments = ["serve", f"--config={CONFIG_PATH}", f"--host={host}", f"--port={GATEWAY_PORT}"]
+    arguments = ["serve", f"--config={CONFIG_DIRECTORY}/{CONFIG_KEY}", f"--host={host}", f"--port={GATEWAY_PORT}"]
     if config.operational is not None and config.operational.log_level == "debug":
         arguments.append("--debug")
     return {
@@ -201,10 +213,9 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
             "requests": {"cpu": "100m", "memory": "128Mi"},
             "limits": {"cpu": "500m", "memory": "512Mi"},
         },
-        "livenessProbe": _probe("/health", delay=30, period=10, timeout=5, failures=3),
         # What a gateway says before it exits comes back in the status of its pod, and from there in ours.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "readinessProbe": _probe("/readyz", delay=15, period=5, timeout=3, failures=3),
+        **_probes(snapshot.dialect),
         "securityContext": {
             "privileged": False,
             "allowPrivilegeEscalation": False,
@@ -217,10 +228,28 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
     }
 
 
-def _probe(path: str, *, delay: int, period: int, timeout: int, failures: int) -> Json:
+def _probes(dialect: Dialect) -> Json:
+    """Return the container's probes.
+
+    The stock gateway's are ToolHive's. This project's gateway listens after 2 s and says by itself in `/readyz` when
+    its backends were heard: it is asked every second, without a delay, and has 2 minutes to start on a busy node. Once
+    it runs, both bear with it for as long as ToolHive's do.
+    """
+    if dialect is Dialect.TOOLHIVE:
+        return {
+            "livenessProbe": _probe("/health", period=10, timeout=5, failures=3) | {"initialDelaySeconds": 30},
+            "readinessProbe": _probe("/readyz", period=5, timeout=3, failures=3) | {"initialDelaySeconds": 15},
+        }
+    return {
+        "startupProbe": _probe("/health", period=1, timeout=3, failures=120),
+        "livenessProbe": _probe("/health", period=10, timeout=5, failures=3),
+        "readinessProbe": _probe("/readyz", period=1, timeout=3, failures=15),
+    }
+
+
+def _probe(path: str, *, period: int, timeout: int, failures: int) -> Json:
     return {
         "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
-        "initialDelaySeconds": delay,
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

@@ -27,11 +27,13 @@ from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.auth import Resolution, reference_of
 from controllers.virtualmcpserver.config import has_ca, header_input
 from controllers.virtualmcpserver.members import Member, Skipped
-from controllers.virtualmcpserver.names import hmac_secret_name
+from controllers.virtualmcpserver.names import CONFIG_DIRECTORY, config_map_name, hmac_secret_name
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
 
 HMAC_KEY = "hmac-secret"
+SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
+"""The only writable place of a read-only root."""
 
 Json = dict[str, Any]
 
@@ -121,8 +123,8 @@ def pod_env(
     env += [_secret(REDIS_PASSWORD_ENV, *redis)] if redis else []
     env += _telemetry_env(snapshot)
     env += [
-        _plain("XDG_CONFIG_HOME", "/tmp"),  # noqa: S108  the only writable place of a read-only root
-        _plain("HOME", "/tmp"),  # noqa: S108
+        _plain("XDG_CONFIG_HOME", SCRATCH),
+        _plain("HOME", SCRATCH),
         _plain("TOOLHIVE_RUNTIME", "kubernetes"),
         _plain("UNSTRUCTURED_LOGS", "false"),
     ]
@@ -193,14 +195,20 @@ def _telemetry_env(snapshot: Snapshot) -> list[Json]:
 def pod_volumes(
     snapshot: Snapshot, referenced: Referenced, backends: tuple[Member, ...]
 ) -> tuple[list[Json], list[Json]]:
-    """Return volumes and mounts: the configuration, then certificates sorted by name."""
+    """Return volumes and mounts: the configuration, scratch space, then certificates sorted by name."""
     sources = {item: (config_map, key) for item, config_map, key in referenced.ca_volumes}
     for member in backends:
         if has_ca(member):
             sources[VolumeInput(VolumePurpose.BACKEND_CA, member.name)] = (member.ca_config_map, member.ca_key)
     names = assign_volume_names(sources)
-    volumes: list[Json] = [{"name": "vmcp-config", "configMap": {"name": f"{snapshot.name}-vmcp-config"}}]
-    mounts: list[Json] = [{"name": "vmcp-config", "mountPath": "/etc/vmcp-config", "readOnly": True}]
+    volumes: list[Json] = [
+        {"name": "vmcp-config", "configMap": {"name": config_map_name(snapshot.name)}},
+        {"name": "vmcp-scratch", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    mounts: list[Json] = [
+        {"name": "vmcp-config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
+        {"name": "vmcp-scratch", "mountPath": SCRATCH},
+    ]
     for item in sorted(sources, key=lambda item: names[item]):
         config_map, key = sources[item]
         source = {"name": config_map, "items": [{"key": key, "path": key}]}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from runtime import Resource
 
+CONFIG_KEY = "config.yaml"
+"""Key of the configuration in the ConfigMap, and so its file name in the pod."""
+CONFIG_DIRECTORY = "/etc/vmcp-config"
+"""Where the pod has it."""
 MAX_NAME = 58
 """Characters of a gateway's name: with its prefix the Service's name is a label of DNS, which has at most 63."""
 
@@ -31,6 +35,11 @@ def hmac_secret_name(name: str) -> str:
 def service_name(name: str) -> str:
     """Return the name of a gateway's Service."""
     return f"vmcp-{name}"
+
+
+def disruption_budget_name(name: str) -> str:
+    """Return the name of the PodDisruptionBudget of a gateway with several replicas."""
+    return service_name(name)
 
 
 def identity_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The objects beside the Deployment: ConfigMap, Service, ServiceAccount, Role, RoleBinding, session Secret."""
+"""The objects beside the Deployment: ConfigMap, Service, identity, disruption budget, session Secret."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from api.contract.config import VmcpConfig
 from api.contract.identifiers import GATEWAY_PORT
 from api.contract.secrets import decode_secret, session_secret
 from controllers.virtualmcpserver.config import has_ca
-from controllers.virtualmcpserver.deployment import CONFIG_KEY, labels_of
+from controllers.virtualmcpserver.deployment import labels_of
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.members import Member
-from controllers.virtualmcpserver.names import config_map_name, hmac_secret_name, identity_name, service_name
+from controllers.virtualmcpserver.names import (
+    CONFIG_KEY,
+    config_map_name,
+    disruption_budget_name,
+    hmac_secret_name,
+    identity_name,
+    service_name,
+)
 from controllers.virtualmcpserver.snapshot import Snapshot
 
 CONTENT_CHECKSUM = "toolhive.stacklok.dev/content-checksum"
@@ -86,6 +93,24 @@ def desired_service(snapshot: Snapshot) -> Json:
         "sessionAffinity": snapshot.spec.session_affinity,
         "selector": labels,
         "ports": [{"name": "http", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT, "protocol": "TCP"}],
+    }
+    return body
+
+
+def desired_disruption_budget(snapshot: Snapshot) -> Json | None:
+    """Return the PodDisruptionBudget that drains a gateway's nodes one pod after the other; None for a single replica.
+
+    The stock operator makes none. Pods that are not ready anyway do not hold up a drain.
+    """
+    replicas = snapshot.spec.replicas
+    if snapshot.dialect is not Dialect.NATIVE or replicas is None or replicas <= 1:
+        return None
+    labels = labels_of(snapshot.name)
+    body = _body(snapshot, "policy/v1", "PodDisruptionBudget", disruption_budget_name(snapshot.name), labels)
+    body["spec"] = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": labels},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
     }
     return body
 

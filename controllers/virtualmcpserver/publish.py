@@ -11,12 +11,21 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.apply import Applied, Applier, ForeignObjectError, intent_hash, is_refusal
-from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.resources import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD_DISRUPTION_BUDGET,
+    ROLE,
+    ROLE_BINDING,
+    SECRET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+)
 from controllers.shared.verdicts import Verdict
 from controllers.virtualmcpserver.decide import Decision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.environment import Json
-from controllers.virtualmcpserver.names import generated, hmac_secret_name, identity_name
+from controllers.virtualmcpserver.names import disruption_budget_name, generated, hmac_secret_name, identity_name
 from controllers.virtualmcpserver.objects import desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime import AlreadyExistsError, ApiError, Key, Manager, NotFoundError, Record, Recorder, Resource
@@ -36,6 +45,7 @@ _BY_KIND = {
     "ConfigMap": CONFIG_MAP,
     "Service": SERVICE,
     "Deployment": DEPLOYMENT,
+    "PodDisruptionBudget": POD_DISRUPTION_BUDGET,
 }
 
 
@@ -46,6 +56,15 @@ class _Waiting:
     since: float
     changed: float
     body: Json
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a `publish` that wrote everything left behind, besides what every gateway has."""
+
+    secret: Record
+    """The session Secret, which is made once and not applied."""
+    disruption_budget: bool
 
 
 class Publisher:
@@ -65,20 +84,17 @@ class Publisher:
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
-        self._done: dict[Key, Record] = {}  # with the session Secret, which is made once and not applied
+        self._done: dict[Key, _Done] = {}
 
     def stands(self, key: Key) -> bool:
         """Whether the last `publish` of a gateway wrote everything, and nobody touched any of it since."""
-        secret = self._done.get(key)
-        return (
-            secret is not None
-            and self._reader.get(SECRET, secret.key) == secret
-            and all(
-                self._applier.stands(kind, Key(key.namespace, name))
-                for kind, name in generated(key.name)
-                if kind != SECRET
-            )
-        )
+        done = self._done.get(key)
+        if done is None or self._reader.get(SECRET, done.secret.key) != done.secret:
+            return False
+        applied = [(kind, name) for kind, name in generated(key.name) if kind != SECRET]
+        if done.disruption_budget:
+            applied.append((POD_DISRUPTION_BUDGET, disruption_budget_name(key.name)))
+        return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in applied)
 
     async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
         """Write the objects.
@@ -109,6 +125,7 @@ class Publisher:
                 deployment = with_session_secret(deployment, secret)
             due = await self._deployment(snapshot, deployment)
             await self._apply(intents.service, owner)
+            await self._disruption_budget(snapshot, intents.disruption_budget)
         except ForeignObjectError as error:
             return Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), due
         except ApiError as error:
@@ -117,7 +134,7 @@ class Publisher:
             self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
             return Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), due
         if due is None and intents.identity:
-            self._done[owner.key] = secret
+            self._done[owner.key] = _Done(secret, disruption_budget=intents.disruption_budget is not None)
         return Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, "every generated object is as it should be"), due
 
     def forget(self, key: Key) -> None:
@@ -135,10 +152,19 @@ class Publisher:
             return
         # The user names an account: what was made for the gateway before is not needed any more.
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
-            key = Key(snapshot.namespace, identity_name(snapshot.name))
-            live = self._reader.get(resource, key)
-            if live is not None and is_controlled_by(live.meta, snapshot.vmcp):
-                await self._delete(resource, live)
+            await self._drop(snapshot, resource, identity_name(snapshot.name))
+
+    async def _disruption_budget(self, snapshot: Snapshot, body: Json | None) -> None:
+        if body is not None:
+            await self._apply(body, snapshot.vmcp)
+        else:
+            await self._drop(snapshot, POD_DISRUPTION_BUDGET, disruption_budget_name(snapshot.name))
+
+    async def _drop(self, snapshot: Snapshot, resource: Resource, name: str) -> None:
+        """Remove an object of ours that is not wanted any more."""
+        live = self._reader.get(resource, Key(snapshot.namespace, name))
+        if live is not None and is_controlled_by(live.meta, snapshot.vmcp):
+            await self._delete(resource, live)
 
     async def _delete(self, resource: Resource, live: Record) -> None:
         try:

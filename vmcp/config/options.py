@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.contract.identifiers import GATEWAY_PORT
+from vmcp.ending import Ending
 
 DEFAULT_HOST = "127.0.0.1"
 ORIGINS_ENV = "VMCP_ALLOWED_ORIGINS"
@@ -31,6 +32,7 @@ class ServeOptions:
         root: Put before absolute paths of CA bundles; empty = none.
         allowed_origins: Of pages that may call although they are not the gateway's own.
         allowed_networks: Loopback, link-local or metadata networks (CIDR) that backends' names may lead to.
+        ending: How the time between SIGTERM and the end is divided.
     """
 
     config: Path
@@ -41,6 +43,7 @@ class ServeOptions:
     root: str = ""
     allowed_origins: frozenset[str] = frozenset()
     allowed_networks: tuple[str, ...] = ()
+    ending: Ending = field(default_factory=Ending)
 
 
 def parse_resolve(values: Iterable[str]) -> dict[tuple[str, int], str]:
@@ -93,3 +96,11 @@ def _origin(value: str) -> str:
         raise ValueError(f"{value!r} is not an origin: http(s)://HOST[:PORT], without a path and without wildcards")
     name = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a listener on `host` is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

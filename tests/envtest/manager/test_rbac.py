@@ -137,6 +137,15 @@ async def _change_modes(admin: Kube, namespace: str) -> set[Permission]:
         {"spec": {"outgoingAuth": {"source": "discovered"}}},
         {"spec": {"serviceAccount": "my-own"}},
     ]
+    for replicas in (2, 1):
+        await admin.patch(API, "VirtualMCPServer", "engineering", {"spec": {"replicas": replicas}}, namespace=namespace)
+        await admin.wait_for(
+            "policy/v1",
+            "PodDisruptionBudget",
+            "vmcp-engineering",
+            namespace=namespace,
+            until=lambda found, wanted=replicas > 1: (found is not None) is wanted,
+        )
     for patch in modes:
         body = await admin.patch(API, "VirtualMCPServer", "engineering", patch, namespace=namespace)
         await settled(admin, [body])

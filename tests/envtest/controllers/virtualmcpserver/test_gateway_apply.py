@@ -143,7 +143,7 @@ async def test_a_deployment_that_another_operator_wrote_by_update_is_taken_over(
     found = await cluster.deployment(until=lambda found: _template(found)["spec"]["containers"][0].get("args"))
     container = _template(found)["spec"]["containers"][0]
     assert "LEFT_OVER" not in {variable["name"] for variable in container["env"]}
-    assert [volume["name"] for volume in _template(found)["spec"]["volumes"]] == ["vmcp-config"]
+    assert [volume["name"] for volume in _template(found)["spec"]["volumes"]] == ["vmcp-config", "vmcp-scratch"]
     assert found["spec"]["replicas"] == 4, "nobody asked for another number"
     annotations = _foreign(_template(found)["metadata"]["annotations"])
     assert annotations == {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}

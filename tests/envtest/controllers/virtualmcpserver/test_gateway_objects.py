@@ -46,3 +46,24 @@ async def test_nothing_is_asked_or_written_once_everything_is_settled(cluster: G
     await cluster.config(until=lambda config: len(config.backends) == 1)
     await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied", phase="Pending")
     await cluster.assert_idle(4.0)
+
+
+async def test_several_replicas_have_a_disruption_budget_that_is_repaired_and_goes_with_them(cluster: Gateways) -> None:
+    api, name = "policy/v1", "vmcp-v"
+    await cluster.group()
+    await cluster.gateway(replicas=2)
+    found = await cluster.owned(api, "PodDisruptionBudget", name)
+    assert found["spec"]["maxUnavailable"] == 1
+    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
+    await cluster.admin.delete(api, "PodDisruptionBudget", name, namespace=cluster.namespace)
+    again = await cluster.admin.wait_for(
+        api,
+        "PodDisruptionBudget",
+        name,
+        namespace=cluster.namespace,
+        until=lambda body: body is not None and body["metadata"]["uid"] != found["metadata"]["uid"],
+    )
+    assert again is not None
+    assert again["spec"] == found["spec"]
+    await cluster.patch(KIND, "v", {"spec": {"replicas": 1}})
+    await cluster.without(api, "PodDisruptionBudget", name)

@@ -16,6 +16,7 @@ from vmcp.backend.interface import Reply
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import LeftOut, NoAuthSettings, Settings
 from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.ending import Ending
 from vmcp.front.settings import FrontSettings
 from vmcp.server import Server
 from vmcp.serving import serve
@@ -52,10 +53,9 @@ class Running:
         self.port = 0
         self._listening = asyncio.Event()
 
-    async def start(self, **options: Any) -> None:
-        coming = serve(
-            self.server, host="127.0.0.1", port=0, stop=self.stop, listening=self._on, grace_seconds=5, **options
-        )
+    async def start(self, *, drain: float = 0.0) -> None:
+        ending = Ending(drain, grace=5)
+        coming = serve(self.server, host="127.0.0.1", port=0, stop=self.stop, listening=self._on, ending=ending)
         self.task = asyncio.create_task(coming)
         await asyncio.wait_for(self._listening.wait(), 10)
 
@@ -277,7 +277,7 @@ async def test_a_reload_that_fails_changes_nothing(running, monkeypatch):
 
 async def test_the_end_is_readiness_first_then_calls_then_streams(backend):
     running = Running(backend)
-    await running.start(drain_seconds=0.3)
+    await running.start(drain=0.3)
     caller, stream, prober = [await Connection.open(running.port) for _ in range(3)]
     session = await initialize(caller)
     begun, go_on = asyncio.Event(), asyncio.Event()
