@@ -267,7 +267,11 @@ class Server:
     def _samples(self) -> list[BackendSample]:
         return [
             BackendSample(
-                name, backend.catalogue.known and backend.state.circuit in _UP, backend.state.circuit not in _UP
+                name,
+                up=backend.catalogue.known and backend.state.circuit in _UP,
+                circuit_open=backend.state.circuit not in _UP,
+                lists_failing=len(backend.state.failing),
+                entries_left_out=sum(map(len, backend.state.left_out.values())),
             )
             for name, backend in self.gateway.plan.backends.items()
         ]

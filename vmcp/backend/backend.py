@@ -90,6 +90,7 @@ class McpBackend:
             threshold=settings.unhealthy_threshold,
             slow_after=settings.slow_after,
             on_change=lambda: self._tell(frozenset()),
+            on_doubt=self._doubt,
         )
         self.wire = Wire(settings, self._client, auth, target)
         self.eras = Eras(settings.name, self.state, self._discover, probe_timeout=lambda: self.settings.health_timeout)
@@ -200,6 +201,9 @@ class McpBackend:
                 listener(change)
             except Exception:
                 log.exception("a listener failed", backend=self.name)
+
+    def _doubt(self) -> None:
+        self._monitor.doubt()
 
     async def refresh_tools(self, deadline: float) -> None:
         """Fetch the list of tools now; failures are only logged."""

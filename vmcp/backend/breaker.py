@@ -51,6 +51,11 @@ class Breaker:
         self._trying = True
         return True
 
+    @property
+    def threshold(self) -> int:
+        """Failures in a row that open it, or would if there were a circuit to open."""
+        return (self._settings or BreakerSettings()).threshold
+
     def wait(self) -> float:
         """Return seconds until somebody will be admitted; 0 = now."""
         if self.state is not Circuit.OPEN or self._settings is None:
@@ -64,9 +69,9 @@ class Breaker:
         if self.state is not Circuit.CLOSED:
             self._move(Circuit.CLOSED)
 
-    def failure(self) -> None:
-        """It did not."""
-        self.failures += 1
+    def failure(self, times: int = 1) -> None:
+        """It did not, so often in a row."""
+        self.failures += times
         half_open = self.state is Circuit.HALF_OPEN
         self._trying = False
         if self._settings is None or self.state is Circuit.OPEN:

@@ -9,13 +9,21 @@ from collections.abc import Callable
 import structlog
 
 from vmcp.backend.breaker import Breaker
-from vmcp.backend.errors import BackendAuthFailed, BackendError, CircuitOpen
+from vmcp.backend.errors import (
+    BackendAuthFailed,
+    BackendError,
+    BackendProtocolError,
+    BackendUnavailable,
+    CircuitOpen,
+)
 from vmcp.backend.model import BackendState, Circuit, Health
 
 log = structlog.get_logger(__name__)
 
 TELL_EVERY = 10.0
 """Seconds between two log lines about single failures of one backend; changes of its health are always logged."""
+_BACKEND_GONE = frozenset({502, 503, 504})
+"""What something in front of a backend answers when it cannot be reached."""
 
 
 class HealthKeeper:
@@ -30,6 +38,7 @@ class HealthKeeper:
         threshold: int,
         slow_after: float,
         on_change: Callable[[], None],
+        on_doubt: Callable[[], None],
     ) -> None:
         """Take what to keep.
 
@@ -40,6 +49,7 @@ class HealthKeeper:
             threshold: Failures in a row until UNHEALTHY.
             slow_after: Seconds after which a probe means DEGRADED.
             on_change: Called when health or circuit changed.
+            on_doubt: Called when calls fail that may be at fault themselves; a probe should decide.
         """
         self._name = name
         self._state = state
@@ -48,6 +58,8 @@ class HealthKeeper:
         self._threshold = threshold
         self._slow_after = slow_after
         self._on_change = on_change
+        self._on_doubt = on_doubt
+        self._doubts = 0
 
     def reconfigure(self, *, threshold: int, slow_after: float) -> None:
         """Go on with other numbers."""
@@ -56,15 +68,22 @@ class HealthKeeper:
 
     def answered(self) -> None:
         """A call had an answer."""
+        self._doubts = 0
         state = self._state
         if state.failures == 0 and state.circuit is Circuit.CLOSED and state.health is not Health.UNKNOWN:
             return  # nothing to say: the usual case, once per call
         health = Health.DEGRADED if state.failures else Health.HEALTHY
         self._succeeded(health if state.health is not Health.DEGRADED else Health.DEGRADED)
 
-    def probed(self, seconds: float) -> None:
-        """A probe succeeded after that time. The first success after failures is not trusted yet."""
-        slow = seconds > self._slow_after or self._state.failures > 0
+    def probed(self, seconds: float, *, whole: bool = True) -> None:
+        """A probe succeeded after that time. The first success after failures is not trusted yet.
+
+        Args:
+            seconds: That it took.
+            whole: All lists could be fetched; a backend of which a list is missing is DEGRADED at best.
+        """
+        self._doubts = 0
+        slow = seconds > self._slow_after or self._state.failures > 0 or not whole
         self._state.last_check = time.time()
         self._succeeded(Health.DEGRADED if slow else Health.HEALTHY)
 
@@ -78,24 +97,58 @@ class HealthKeeper:
         self._sync(before)
 
     def failed(self, err: BackendError) -> None:
-        """A call or a probe had no answer, or was refused."""
-        state = self._state
-        before = (state.health, state.circuit)
+        """A call had no answer, or was refused.
+
+        Callers choose what they send, so what one call meets says little: an answer of any status comes from a backend
+        that is up, and a time-out or a dropped connection may be one tool's or one request's. Only a connection that
+        cannot be made counts by itself. Of the doubtful ones so many in a row as open the circuit make the monitor
+        look, and they count when its probe fails too.
+        """
         if isinstance(err, CircuitOpen):
             return
         if not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol"):
             self.released()  # our side's problem: nothing was learned about the backend
             return
+        self._note(err)
+        if isinstance(err, BackendAuthFailed):
+            self._counted(self._breaker.success)  # somebody answered
+        elif isinstance(err, BackendUnavailable) and not err.sent:
+            self._counted(self._breaker.failure)
+        elif isinstance(err, BackendProtocolError) or (err.status and err.status not in _BACKEND_GONE):
+            self.released()
+        else:
+            self.released()
+            self._doubts += 1
+            if self._doubts >= self._breaker.threshold or self._state.circuit is not Circuit.CLOSED:
+                self._on_doubt()
+        self._tell_failure(err)
+
+    def probe_failed(self, err: BackendError) -> None:
+        """A probe had no answer, or was refused: that is a failure of the backend, and confirms those in doubt."""
+        if isinstance(err, CircuitOpen):
+            return
+        if not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol"):
+            self.released()
+            return
+        self._note(err)
+        doubts, self._doubts = self._doubts, 0
+        if isinstance(err, BackendAuthFailed):
+            self._counted(self._breaker.success)
+        else:
+            self._counted(lambda: self._breaker.failure(1 + doubts))
+        self._tell_failure(err)
+
+    def _note(self, err: BackendError) -> None:
+        state = self._state
         state.last_error, state.last_error_category = err.reason, err.category
         state.last_check = time.time()
-        if isinstance(err, BackendAuthFailed):
-            self._breaker.success()  # somebody answered
-        else:
-            self._breaker.failure()
-            if self._breaker.failures >= self._threshold or self._breaker.state is Circuit.OPEN:
-                state.health = Health.UNHEALTHY
-        if state.health is before[0]:
-            self._tell_failure(err)
+
+    def _counted(self, count: Callable[[], None]) -> None:
+        state = self._state
+        before = (state.health, state.circuit)
+        count()
+        if self._breaker.failures >= self._threshold or self._breaker.state is Circuit.OPEN:
+            state.health = Health.UNHEALTHY
         self._sync(before)
 
     def _tell_failure(self, err: BackendError) -> None:

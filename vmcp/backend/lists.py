@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 
 import msgspec
-import structlog
 from msgspec import Raw
 
+from vmcp.backend.entries import EntryError, check_entry, name_for_people
 from vmcp.backend.errors import BackendProtocolError
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Item, Kind, Reply
-from vmcp.backend.model import Era
+from vmcp.backend.model import LIST_KINDS, Era, ListKind
 from vmcp.backend.modern.discover import ttl_of
 from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
-from vmcp.wire.protocol import METHOD_NOT_FOUND, PROMPTS_LIST, RESOURCES_LIST, TEMPLATES_LIST, TOOLS_LIST
-
-log = structlog.get_logger(__name__)
+from vmcp.wire.protocol import METHOD_NOT_FOUND
 
 MAX_PAGES = 1000
-MAX_ITEMS = 50_000
-MAX_BYTES = 64 * 1024 * 1024
+MAX_ITEMS = 10_000
+MAX_BYTES = 16 * 1024 * 1024
 """Of one list, over all pages. What is larger is refused, not cut: half a list would look like a removal."""
-
-
-@dataclass(frozen=True, slots=True)
-class _List:
-    method: str
-    member: str
-    key: str
-    capability: str
-
-
-LISTS: dict[Kind, _List] = {
-    Kind.TOOLS: _List(TOOLS_LIST, "tools", "name", "tools"),
-    Kind.RESOURCES: _List(RESOURCES_LIST, "resources", "uri", "resources"),
-    Kind.TEMPLATES: _List(TEMPLATES_LIST, "resourceTemplates", "uriTemplate", "resources"),
-    Kind.PROMPTS: _List(PROMPTS_LIST, "prompts", "name", "prompts"),
-}
+MAX_SENTENCES = 20
+"""Entries left out that are told of one by one; the rest is counted."""
 
 Ask = Callable[[str, bytes], Awaitable[Reply]]
 """(method, params) -> reply."""
 
-
-class _Keys(msgspec.Struct):
-    name: str | None = None
-    uri: str | None = None
-    uriTemplate: str | None = None  # noqa: N815  the protocol's name
-
-
 _items = msgspec.json.Decoder(list[Raw])
-_keys = msgspec.json.Decoder(_Keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +38,55 @@ class Listed:
     Attributes:
         items: In the backend's order, keys unique.
         ttl: Seconds that they stay fresh, the least of all pages; None = not said.
+        left_out: Sentences on what could not be taken of it.
     """
 
     items: tuple[Item, ...]
     ttl: float | None
+    left_out: tuple[str, ...] = ()
 
 
-async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask) -> Listed:
+@dataclass(slots=True)
+class _Gathering:
+    """A list on its way in.
+
+    Attributes:
+        known: Items that were good before, by their bytes: what did not change is neither checked nor kept twice.
+    """
+
+    kind: Kind
+    known: dict[bytes, Item]
+    items: dict[str, Item] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+    lost: int = 0
+    size: int = 0
+
+    def add(self, raw: bytes, era: Era) -> None:
+        """Take one entry, or say why not."""
+        item = self.known.get(raw)
+        try:
+            item = item or _item(self.kind, raw, era)
+            if item.key in self.items:
+                raise EntryError("an earlier entry has the same key")
+        except EntryError as err:
+            self.say(f"{self.kind.value}: {name_for_people(self.kind, raw)} is left out: {err}")
+        else:
+            self.items[item.key] = item
+
+    def say(self, sentence: str) -> None:
+        """Note what could not be taken."""
+        self.lost += 1
+        if len(self.sentences) < MAX_SENTENCES:
+            self.sentences.append(sentence)
+
+    def listed(self, ttl: float | None) -> Listed:
+        """Return what came of it."""
+        more = self.lost - len(self.sentences)
+        told = (*self.sentences, f"{self.kind.value}: {more} more") if more else tuple(self.sentences)
+        return Listed(tuple(self.items.values()), ttl, told)
+
+
+async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, known: Iterable[Item] = ()) -> Listed:
     """Return one list, empty when the backend does not announce it.
 
     Args:
@@ -76,38 +94,39 @@ async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask) -> Lis
         kind: Which.
         handshake: What the backend announced.
         ask: Sends a request.
+        known: What the list held before.
 
     Raises:
         BackendError: No answer, a refusal, an answer that is no list, or one without end.
     """
-    spec = LISTS[kind]
+    spec = LIST_KINDS[kind]
     if not handshake.offers(spec.capability):
         return Listed((), None)
-    found: dict[str, Item] = {}
-    seen: set[str] = set()
-    size = 0
+    gathering = _Gathering(kind, {item.raw: item for item in known})
+    cursors: set[str] = set()
     ttl: float | None = None
     params = b"{}"
     for _ in range(MAX_PAGES):
         reply = await ask(spec.method, params)
         if reply.error is not None:
             if reply.error.code == METHOD_NOT_FOUND:
-                return Listed((), ttl)
+                return gathering.listed(ttl)
             raise BackendProtocolError(
                 backend, f"refused {spec.method} (error {reply.error.code})", status=reply.status
             )
         result = fields(reply.result)
-        size += len(reply.result or b"")
+        gathering.size += len(reply.result or b"")
         ttl = _least(ttl, ttl_of(result))
-        _add(backend, kind, spec, result.get(spec.member), found, era=reply.era)
-        if size > MAX_BYTES or len(found) > MAX_ITEMS:
+        _add(backend, spec, result.get(spec.member), gathering, era=reply.era)
+        if gathering.size > MAX_BYTES or len(gathering.items) > MAX_ITEMS:
             raise BackendProtocolError(backend, f"the answer to {spec.method} is too large", status=reply.status)
         cursor = loads_str(result.get("nextCursor"))
-        if cursor is None:
-            return Listed(tuple(found.values()), ttl)
-        if cursor in seen:
-            raise BackendProtocolError(backend, f"{spec.method} repeats a cursor: the list has no end")
-        seen.add(cursor)
+        if not cursor:  # an empty cursor is how some servers say that there is no next page
+            return gathering.listed(ttl)
+        if cursor in cursors:
+            gathering.say(f"{kind.value}: a cursor came twice, so the list is taken to end there")
+            return gathering.listed(ttl)
+        cursors.add(cursor)
         params = dumps({"cursor": cursor})
     raise BackendProtocolError(backend, f"{spec.method} has more than {MAX_PAGES} pages")
 
@@ -116,35 +135,25 @@ def _least(one: float | None, other: float | None) -> float | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def _add(backend: str, kind: Kind, spec: _List, raw: Raw | None, found: dict[str, Item], *, era: Era) -> None:
+def _add(backend: str, spec: ListKind, raw: Raw | None, gathering: _Gathering, *, era: Era) -> None:
     try:
         items = _items.decode(raw if raw is not None else b"null")
     except (msgspec.DecodeError, RecursionError) as err:
         raise BackendProtocolError(backend, f"the answer to {spec.method} holds no list {spec.member!r}") from err
     for item in items:
-        own = bytes(item)
-        key = _key(own, spec.key)
-        if key is None or key in found:
-            log.info("an entry without a name of its own was skipped", backend=backend, list=spec.member, name=key)
-            continue
-        if kind is Kind.TOOLS and era is Era.MODERN and not _mirrorable(backend, key, own):
-            continue
-        found[key] = Item(key, own)
+        gathering.add(bytes(item), era)
 
 
-def _key(raw: bytes, name: str) -> str | None:
-    try:
-        key: str | None = getattr(_keys.decode(raw), name)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return key
+def _item(kind: Kind, raw: bytes, era: Era) -> Item:
+    """Return the item in an entry.
 
-
-def _mirrorable(backend: str, name: str, raw: bytes) -> bool:
-    """The specification wants tools with invalid annotations dropped, one by one."""
-    try:
-        mirror_of(raw)
-    except InvalidMirrorError as err:
-        log.warning("a tool was dropped", backend=backend, tool=name, reason=str(err))
-        return False
-    return True
+    Raises:
+        EntryError: Clients could not take it.
+    """
+    key, own = check_entry(kind, raw, era)
+    if kind is Kind.TOOLS and era is Era.MODERN:
+        try:
+            mirror_of(own)
+        except InvalidMirrorError as err:  # the specification wants such tools dropped, one by one
+            raise EntryError(str(err)) from None
+    return Item(key, own)

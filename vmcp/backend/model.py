@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
+
+from vmcp.wire import protocol
 
 EMPTY_OBJECT: Final = b"{}"
 
@@ -48,6 +52,48 @@ class Kind(enum.StrEnum):
     RESOURCES = "resources"
     TEMPLATES = "templates"
     PROMPTS = "prompts"
+
+
+@dataclass(slots=True, frozen=True)
+class ListKind:
+    """What the protocol calls the parts of one of the four lists, the same in both eras.
+
+    Attributes:
+        method: Asks for it.
+        member: Of the result; holds the entries.
+        key: The member that identifies an entry.
+        capability: The server capability that announces it.
+        changed: The notification that it changed; templates have none of their own.
+        filter: The member of a `subscriptions/listen` filter that asks for that notification.
+    """
+
+    method: str
+    member: str
+    key: str
+    capability: str
+    changed: str
+    filter: str
+
+
+LIST_KINDS: Final[Mapping[Kind, ListKind]] = MappingProxyType(
+    {
+        Kind.TOOLS: ListKind(protocol.TOOLS_LIST, "tools", "name", "tools", protocol.TOOLS_CHANGED, "toolsListChanged"),
+        Kind.RESOURCES: ListKind(
+            protocol.RESOURCES_LIST, "resources", "uri", "resources", protocol.RESOURCES_CHANGED, "resourcesListChanged"
+        ),
+        Kind.TEMPLATES: ListKind(
+            protocol.TEMPLATES_LIST,
+            "resourceTemplates",
+            "uriTemplate",
+            "resources",
+            protocol.RESOURCES_CHANGED,
+            "resourcesListChanged",
+        ),
+        Kind.PROMPTS: ListKind(
+            protocol.PROMPTS_LIST, "prompts", "name", "prompts", protocol.PROMPTS_CHANGED, "promptsListChanged"
+        ),
+    }
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,6 +189,8 @@ class BackendState:
         last_error: A sentence, safe to show; "" = none since the last success.
         last_error_category: `BackendError.category`; "" = none.
         circuit_changed: Unix seconds of the circuit's last change; None = never.
+        failing: Lists that could not be fetched, and why; what was known of them stays.
+        left_out: Sentences on entries of its lists that clients could not take, by list.
     """
 
     era: Era | None = None
@@ -155,6 +203,8 @@ class BackendState:
     last_error: str = ""
     last_error_category: str = ""
     circuit_changed: float | None = None
+    failing: dict[Kind, str] = field(default_factory=dict)
+    left_out: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:

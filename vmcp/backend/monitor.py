@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,11 +19,12 @@ from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavailable
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
+from vmcp.backend.lists import Listed
 from vmcp.backend.model import Era
 from vmcp.backend.modern.discover import classify
 from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.session import Session, ask_once
-from vmcp.backend.shelf import KINDS, fetch_catalogue, fresh_for, kinds_of
+from vmcp.backend.shelf import KINDS, Fetched, assemble, fetch_lists, fresh_for, kinds_of
 from vmcp.wire.protocol import PING
 
 if TYPE_CHECKING:
@@ -33,6 +34,39 @@ log = structlog.get_logger(__name__)
 
 MAX_LOGGED = 100
 """Characters of a method that a backend made up."""
+
+
+REST = 0.5
+"""Seconds between two fetches of lists that a backend asks for, at least; four times what the last one took if that is
+more."""
+DOUBT_EVERY = 2.0
+"""Seconds between two probes that failing calls ask for."""
+
+
+async def _finish(work: Awaitable[None]) -> None:
+    await work
+
+
+class _Retries:
+    """When lists that failed are worth asking for again."""
+
+    def __init__(self) -> None:
+        self._known: dict[Kind, tuple[Backoff, float]] = {}
+
+    def failed(self, kind: Kind) -> None:
+        backoff = self._known[kind][0] if kind in self._known else Backoff(first=2.0, limit=120.0)
+        self._known[kind] = (backoff, time.monotonic() + backoff.next())
+
+    def forget(self, kind: Kind) -> None:
+        self._known.pop(kind, None)
+
+    def at(self, kind: Kind) -> float:
+        """Return the steady time from which a list may be asked for; 0 = any."""
+        return self._known[kind][1] if kind in self._known else 0.0
+
+    def wait(self) -> float | None:
+        """Return seconds until the first of them; None = no list failed."""
+        return max(0.0, min(at for _, at in self._known.values()) - time.monotonic()) if self._known else None
 
 
 class Monitor:
@@ -57,6 +91,10 @@ class Monitor:
         self._lock = asyncio.Lock()
         self._dirty: set[Kind] = set()
         self._stale_at = 0.0
+        self._rest_until = 0.0
+        self._retries = _Retries()
+        self._wake = asyncio.Event()
+        self._doubted_at = 0.0
         self._handshake: Handshake | None = None
         self._drop = False
         self._closed = False
@@ -79,16 +117,33 @@ class Monitor:
 
     async def _run(self) -> None:
         while True:
+            self._wake.clear()
             if self._backend.breaker.admit():
                 await self._round()
             self._first.set()
-            delay = self._delay()
-            if delay is None:
-                return
-            await self._sleep(delay)
+            await self._pause(self._delay())
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait so long, or until failing calls make somebody doubt that the backend is up; None = only that."""
+        loop = asyncio.get_running_loop()
+        waits: list[asyncio.Task[Any]] = [loop.create_task(self._wake.wait())]
+        if seconds is not None:
+            waits.append(loop.create_task(_finish(self._sleep(seconds))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def doubt(self) -> None:
+        """Calls fail in a way that may be their own fault: look whether the backend is up."""
+        now = time.monotonic()
+        if now - self._doubted_at >= DOUBT_EVERY:
+            self._doubted_at = now
+            self._wake.set()
 
     def _delay(self) -> float | None:
-        """Return seconds until the next round; None = never again."""
+        """Return seconds until the next round; None = not before somebody asks for it."""
         backend = self._backend
         interval = backend.settings.health_interval
         open_for = backend.breaker.wait()
@@ -97,7 +152,10 @@ class Monitor:
         settled = backend.state.failures == 0 and (backend.catalogue.known or self.no_credentials)
         if settled:
             self._backoff.reset()
-            return None if interval is None else interval * self._random.uniform(0.9, 1.1)
+            waits = [] if interval is None else [interval * self._random.uniform(0.9, 1.1)]
+            if (retry := self._retries.wait()) is not None:
+                waits.append(max(retry, 0.01))
+            return min(waits, default=None)
         wait = self._backoff.next()
         return wait if interval is None else min(wait, max(interval, 0.01))
 
@@ -111,14 +169,16 @@ class Monitor:
             self.no_credentials = False
             if not self._backend.catalogue.known or time.monotonic() >= self._stale_at:
                 self._dirty |= set(KINDS)
-            failure = await self._refresh()
+            await self._refresh()
+            if self._due():  # something changed meanwhile
+                self._kick()
         except BackendAuthFailed as err:
             self.no_credentials = not err.sent
-            health.failed(err)
+            health.probe_failed(err)
             if err.sent:
                 health.refused()
         except BackendError as err:
-            health.failed(err)
+            health.probe_failed(err)
         except asyncio.CancelledError:
             health.released()
             raise
@@ -126,10 +186,7 @@ class Monitor:
             log.exception("a probe failed in an unforeseen way", backend=self._backend.name)
             health.released()
         else:
-            if failure is None:
-                health.probed(took)
-            else:
-                health.failed(failure)
+            health.probed(took, whole=not self._backend.state.failing)
 
     async def _probe(self) -> None:
         """Ask the least that proves life.
@@ -237,8 +294,11 @@ class Monitor:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_quietly())
 
     async def _refresh_quietly(self) -> None:
+        """Fetch what is dirty, after a rest: a backend that never stops changing must not keep the gateway busy."""
         try:
-            await self._refresh()
+            while self._due():
+                await asyncio.sleep(max(0.0, self._rest_until - time.monotonic()))
+                await self._refresh()
         except BackendError as err:
             log.info("lists could not be fetched", backend=self._backend.name, reason=err.reason)
 
@@ -247,47 +307,67 @@ class Monitor:
         self._dirty |= set(kinds)
         await self._refresh_quietly()
 
-    async def _refresh(self) -> BackendError | None:
-        """Fetch until nothing is dirty; return the failure that stopped it.
+    async def _refresh(self) -> None:
+        """Fetch what is due.
 
         Raises:
-            BackendError: The session could not be opened.
+            BackendError: The session could not be opened. A list that cannot be fetched is not a failure of the
+                backend: it is noted in its state, and tried again with back-off.
         """
         async with self._lock:
-            for _ in range(8):
-                if not self._dirty:
-                    return None
-                kinds = tuple(kind for kind in KINDS if kind in self._dirty)
-                self._dirty.clear()
-                failure = await self._fetch(kinds)
-                if failure is not None:
-                    self._stale_at = 0.0
-                    return failure
-            return None
+            kinds = self._due()
+            if kinds:
+                self._dirty -= set(kinds)
+                await self._fetch(kinds)
 
-    async def _fetch(self, kinds: tuple[Kind, ...]) -> BackendError | None:
+    def _due(self) -> tuple[Kind, ...]:
+        now = time.monotonic()
+        return tuple(kind for kind in KINDS if kind in self._dirty and self._retries.at(kind) <= now)
+
+    async def _fetch(self, kinds: tuple[Kind, ...]) -> None:
         backend = self._backend
         session = self._own_session()
         timeout = backend.settings.timeout
+        began = time.monotonic()
         handshake = await session.handshake(asyncio.get_running_loop().time() + timeout)
 
         async def ask(method: str, params: bytes) -> Reply:
             return await ask_once(session, method, params, timeout)
 
         drop, self._drop = self._drop, False
-        catalogue, ttl, failure = await fetch_catalogue(
-            backend.name,
-            backend.state.era or Era.LEGACY,
-            handshake,
-            ask,
-            before=backend.catalogue,
-            kinds=kinds,
-            keep=not drop,
-        )
+
+        def take(fetched: Fetched) -> None:
+            for kind, found in fetched.items():
+                self._note(kind, found)
+            era = backend.state.era or Era.LEGACY
+            backend.publish(assemble(backend.catalogue, fetched, era, handshake, keep=not drop))
+
+        fetched = await fetch_lists(backend.name, handshake, ask, before=backend.catalogue, kinds=kinds, meanwhile=take)
         if set(kinds) == set(KINDS):
-            self._stale_at = time.monotonic() + fresh_for(handshake, ttl)
-        backend.publish(catalogue)
-        return failure
+            ttls = [found.ttl for found in fetched.values() if isinstance(found, Listed) and found.ttl is not None]
+            self._stale_at = time.monotonic() + fresh_for(handshake, min(ttls, default=None))
+        take(fetched)
+        now = time.monotonic()
+        self._rest_until = now + max(REST, 4 * (now - began))
+
+    def _note(self, kind: Kind, found: Listed | BackendError) -> None:
+        """Say what could not be taken of a list: in the state, and in the log when it is news."""
+        backend = self._backend
+        state = backend.state
+        if isinstance(found, BackendError):
+            self._dirty.add(kind)
+            self._retries.failed(kind)
+            if state.failing.get(kind) != found.reason:
+                log.warning("a list could not be fetched", backend=backend.name, list=kind.value, reason=found.reason)
+            state.failing[kind] = found.reason
+            return
+        self._retries.forget(kind)
+        if state.failing.pop(kind, None) is not None:
+            log.info("a list can be fetched again", backend=backend.name, list=kind.value)
+        if state.left_out.get(kind, ()) != found.left_out:
+            for sentence in found.left_out:
+                log.warning("a part of a list was left out", backend=backend.name, what=sentence)
+        state.left_out[kind] = found.left_out
 
     async def close(self) -> None:
         """Stop everything; bounded by the session's own bounds."""

@@ -79,9 +79,8 @@ class PersonalCatalogues:
         try:
             handshake = await session.handshake(asyncio.get_running_loop().time() + timeout)
             era = backend.state.era or Era.LEGACY
-            catalogue, _ttl, failure = await fetch_catalogue(
-                backend.name, era, handshake, ask, before=entry.catalogue or Catalogue()
-            )
+            before = entry.catalogue or Catalogue()
+            catalogue, failure = await fetch_catalogue(backend.name, era, handshake, ask, before=before)
             if failure is not None and not catalogue.known:
                 raise failure
         except BackendError as err:

@@ -2,68 +2,109 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
 from vmcp.backend.errors import BackendError
 from vmcp.backend.handshake import Handshake
-from vmcp.backend.interface import Catalogue, Item, Kind
+from vmcp.backend.interface import Catalogue, Kind
 from vmcp.backend.lists import Ask, Listed, fetch
-from vmcp.backend.model import Era
+from vmcp.backend.model import LIST_KINDS, Era
 
 log = structlog.get_logger(__name__)
 
 KINDS = tuple(Kind)
+GRACE = 1.0
+"""Seconds after which the lists that are there are shown without those that are not."""
 FRESH_ANNOUNCED = 600.0
 """Seconds until lists of a backend that tells about changes are fetched again all the same."""
 FRESH_SILENT = 60.0
 """The same for one that does not."""
 
 
-async def fetch_catalogue(
+Fetched = Mapping[Kind, Listed | BackendError]
+"""What came of each list that was asked for."""
+
+
+async def fetch_lists(
     backend: str,
-    era: Era,
     handshake: Handshake,
     ask: Ask,
     *,
-    before: Catalogue | None = None,
+    before: Catalogue,
     kinds: tuple[Kind, ...] = KINDS,
-    keep: bool = True,
-) -> tuple[Catalogue, float | None, BackendError | None]:
-    """Fetch lists and return (catalogue, seconds that it stays fresh, the first failure).
+    meanwhile: Callable[[Fetched], None] | None = None,
+) -> Fetched:
+    """Fetch lists, each by itself: one that fails or is slow costs no other.
 
     Args:
         backend: Its name.
-        era: Which it speaks.
         handshake: What it announces.
         ask: Sends a request.
-        before: What is known; None = nothing.
+        before: What is known.
         kinds: Lists to fetch.
-        keep: A list that cannot be fetched stays as it was; False = it becomes empty.
+        meanwhile: Told once what is there after a second, when some list is not.
     """
-    known = before or Catalogue()
+    loop = asyncio.get_running_loop()
+    tasks = {
+        kind: loop.create_task(
+            fetch(backend, kind, handshake, ask, known=before.items(kind)), name=f"{kind} of {backend}"
+        )
+        for kind in kinds
+    }
+    try:
+        _, pending = await asyncio.wait(tasks.values(), timeout=GRACE)
+        if pending:
+            if meanwhile is not None and len(pending) < len(tasks):
+                meanwhile({kind: _result(task) for kind, task in tasks.items() if task.done()})
+            await asyncio.wait(pending)
+    except asyncio.CancelledError:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        raise
+    return {kind: _result(task) for kind, task in tasks.items()}
+
+
+def _result(task: asyncio.Task[Listed]) -> Listed | BackendError:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, BackendError):
+        return error
+    raise error
+
+
+async def fetch_catalogue(
+    backend: str, era: Era, handshake: Handshake, ask: Ask, *, before: Catalogue
+) -> tuple[Catalogue, BackendError | None]:
+    """Fetch all lists; return the catalogue and the first failure. A list that cannot be fetched stays as it was."""
+    fetched = await fetch_lists(backend, handshake, ask, before=before)
+    failure = next((found for found in fetched.values() if isinstance(found, BackendError)), None)
+    return assemble(before, fetched, era, handshake), failure
+
+
+def assemble(known: Catalogue, fetched: Fetched, era: Era, handshake: Handshake, *, keep: bool = True) -> Catalogue:
+    """Return the catalogue that holds what was fetched beside what was known.
+
+    Args:
+        known: What was there before.
+        fetched: What came of the lists that were asked for.
+        era: Which the backend speaks.
+        handshake: What it announces.
+        keep: A list that could not be fetched stays as it was; False = it becomes empty.
+    """
     lists = {kind: known.items(kind) for kind in KINDS}
-    ttl: float | None = None
-    failure: BackendError | None = None
-    for kind in kinds:
-        try:
-            listed: Listed = await fetch(backend, kind, handshake, ask)
-        except BackendError as err:
-            failure = failure or err
-            log.info("a list could not be fetched", backend=backend, list=kind.value, reason=err.reason)
-            if not keep:
-                lists[kind] = ()
-            continue
-        lists[kind] = listed.items
-        ttl = listed.ttl if ttl is None else ttl if listed.ttl is None else min(ttl, listed.ttl)
-    return _assemble(known, lists, era, handshake, heard=failure is None or known.known), ttl, failure
-
-
-def _assemble(
-    known: Catalogue, lists: dict[Kind, tuple[Item, ...]], era: Era, handshake: Handshake, *, heard: bool
-) -> Catalogue:
+    for kind, found in fetched.items():
+        if isinstance(found, Listed):
+            lists[kind] = found.items
+        elif not keep:
+            lists[kind] = ()
+    heard = any(isinstance(found, Listed) for found in fetched.values())
     catalogue = Catalogue(
         tools=lists[Kind.TOOLS],
         resources=lists[Kind.RESOURCES],
@@ -101,17 +142,8 @@ def fresh_for(handshake: Handshake, ttl: float | None) -> float:
 
 def kinds_of(method: str, handshake: Handshake) -> tuple[Kind, ...]:
     """Return the lists that a list_changed notification concerns; none unless the backend announced it."""
-    kinds: tuple[Kind, ...]
-    match method:
-        case "notifications/tools/list_changed":
-            name, kinds = "tools", (Kind.TOOLS,)
-        case "notifications/resources/list_changed":
-            name, kinds = "resources", (Kind.RESOURCES, Kind.TEMPLATES)
-        case "notifications/prompts/list_changed":
-            name, kinds = "prompts", (Kind.PROMPTS,)
-        case _:
-            return ()
-    if not handshake.announces(name):
-        log.debug("an unannounced list_changed was dropped", list=name)
+    kinds = tuple(kind for kind, spec in LIST_KINDS.items() if spec.changed == method)
+    if kinds and not handshake.announces(LIST_KINDS[kinds[0]].capability):
+        log.debug("an unannounced list_changed was dropped", list=kinds[0].value)
         return ()
     return kinds

@@ -157,6 +157,10 @@ def _backend_health(backend: Backend) -> dict[str, Any]:
     if state.circuit is not Circuit.CLOSED:
         shown["CircuitLastChanged"] = _moment(state.circuit_changed)
     age = backend.catalogue.age
+    if state.failing:
+        shown["ListsFailing"] = {kind.value: reason for kind, reason in sorted(state.failing.items())}
+    if any(state.left_out.values()):
+        shown["EntriesLeftOut"] = [sentence for kind in sorted(state.left_out) for sentence in state.left_out[kind]]
     shown["CatalogueAgeSeconds"] = None if age == float("inf") else round(age, 3)
     return shown
 

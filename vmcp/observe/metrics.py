@@ -13,6 +13,7 @@
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
 | `vmcp_backend_left_out` | `backend` |
 | `vmcp_backend_up`, `vmcp_backend_circuit_open` | `backend` |
+| `vmcp_backend_lists_failing`, `vmcp_backend_entries_left_out` | `backend` |
 
 ToolHive labels with URLs and resource URIs; those are unbounded and can hold secrets, so they are left out here.
 """
@@ -65,6 +66,8 @@ class BackendSample:
     name: str
     up: bool
     circuit_open: bool
+    lists_failing: int = 0
+    entries_left_out: int = 0
 
 
 class _Request:
@@ -208,8 +211,16 @@ class _BackendCollector(Collector):
         samples = list(self.source()) if self.source is not None else []
         known = GaugeMetricFamily("toolhive_vmcp_backends_discovered", "Configured backends.", value=len(samples))
         up = GaugeMetricFamily("vmcp_backend_up", "1 = usable.", labels=["backend"])
+        missing = GaugeMetricFamily(
+            "vmcp_backend_lists_failing", "Lists of the backend that cannot be fetched.", labels=["backend"]
+        )
+        left_out = GaugeMetricFamily(
+            "vmcp_backend_entries_left_out", "Entries of its lists that clients could not take.", labels=["backend"]
+        )
         circuit = GaugeMetricFamily("vmcp_backend_circuit_open", "1 = the circuit is open.", labels=["backend"])
         for sample in samples:
             up.add_metric([sample.name], 1.0 if sample.up else 0.0)
             circuit.add_metric([sample.name], 1.0 if sample.circuit_open else 0.0)
-        yield from (known, up, circuit)
+            missing.add_metric([sample.name], sample.lists_failing)
+            left_out.add_metric([sample.name], sample.entries_left_out)
+        yield from (known, up, circuit, missing, left_out)

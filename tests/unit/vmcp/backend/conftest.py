@@ -287,6 +287,11 @@ class McpScript:
         self.on["*"] = everything
 
 
+def tool_of(name: Any, **members: Any) -> dict[str, Any]:
+    """Return a tool with what the specification requires of one."""
+    return {"name": name, "inputSchema": {"type": "object"}, **members}
+
+
 async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
     """Wait for a condition, with a deadline."""
     end = time.monotonic() + seconds

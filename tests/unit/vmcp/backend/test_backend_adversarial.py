@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.vmcp.backend.conftest import tool_of, until
 from vmcp.auth.interface import AuthUnavailable, Principal
 from vmcp.backend import lists
 from vmcp.backend.interface import (
@@ -22,6 +23,7 @@ from vmcp.backend.interface import (
     Circuit,
     Era,
     Health,
+    Kind,
     SessionSpec,
 )
 from vmcp.backend.meta import legacy_params, modern_params
@@ -33,13 +35,6 @@ MODERN = "2026-07-28"
 
 def call(timeout: float = 2.0, **changes) -> Call:
     return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', timeout=timeout, **changes)
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 def raw(data: bytes):
@@ -159,18 +154,19 @@ async def test_no_bytes_at_all_raise_anything_but_a_backend_error(server, backen
 # --- lists ---
 
 
-async def test_a_list_whose_cursor_comes_again_ends_in_an_error(server, backend_of) -> None:
+async def test_a_list_whose_cursor_comes_again_ends_there_and_that_is_said(server, backend_of) -> None:
     async def loop(request) -> None:
-        tools = [{"name": f"t{len(server.seen)}"}]
+        tools = [tool_of(f"t{len(server.posts('tools/list'))}")]
         await request.peer.result(request, {"tools": tools, "nextCursor": "again"})
 
     server.on["tools/list"] = loop
     backend = backend_of(server.url)
     await backend.start()
     assert await backend.wait_known(5)
-    assert "repeats a cursor" in backend.state.last_error
+    assert [item.key for item in backend.catalogue.tools] == ["t1", "t2"]
+    assert "a cursor came twice" in backend.state.left_out[Kind.TOOLS][0]
     assert len(server.posts("tools/list")) == 2
-    assert backend.state.failures == 1
+    assert backend.state.failures == 0
 
 
 async def test_a_list_without_end_ends_in_an_error(server, backend_of, monkeypatch) -> None:
@@ -178,27 +174,27 @@ async def test_a_list_without_end_ends_in_an_error(server, backend_of, monkeypat
 
     async def more(request) -> None:
         count = len(server.posts("tools/list"))
-        await request.peer.result(request, {"tools": [{"name": f"t{count}"}], "nextCursor": str(count)})
+        await request.peer.result(request, {"tools": [tool_of(f"t{count}")], "nextCursor": str(count)})
 
     server.on["tools/list"] = more
     backend = backend_of(server.url)
     await backend.start()
     assert await backend.wait_known(5)
-    assert "more than 20 pages" in backend.state.last_error
+    assert "more than 20 pages" in backend.state.failing[Kind.TOOLS]
 
 
 async def test_a_gigantic_list_is_refused_as_a_whole(server, backend_of, monkeypatch) -> None:
     monkeypatch.setattr(lists, "MAX_ITEMS", 100)
-    server.tools = [{"name": f"t{number}"} for number in range(101)]
+    server.tools = [tool_of(f"t{number}") for number in range(101)]
     backend = backend_of(server.url)
     await backend.start()
     assert await backend.wait_known(5)
-    assert "too large" in backend.state.last_error
+    assert "too large" in backend.state.failing[Kind.TOOLS]
     assert backend.catalogue.tools == ()
 
 
 async def test_entries_without_a_name_are_skipped_and_the_first_of_two_wins(server, backend_of) -> None:
-    server.tools = [{"name": "a", "v": 1}, {"name": "a", "v": 2}, {"title": "x"}, {"name": 3}, 7, {"name": "b"}]  # type: ignore[list-item]  # that is the point
+    server.tools = [tool_of("a", v=1), tool_of("a", v=2), {"title": "x"}, tool_of(3), 7, tool_of("b")]  # type: ignore[list-item]  # that is the point
     backend = backend_of(server.url)
     await backend.start()
     assert await backend.wait_known(5)
@@ -207,7 +203,8 @@ async def test_entries_without_a_name_are_skipped_and_the_first_of_two_wins(serv
 
 
 async def test_unknown_fields_and_number_forms_of_items_are_kept_byte_for_byte(server, backend_of) -> None:
-    item = b'{ "name" : "a" , "x-vendor":{"n":1.0e2,"big":12345678901234567890123}, "_meta":{"ui":[ ]} }'
+    item = b'{ "name" : "a" , "inputSchema":{"type":"object" }, '
+    item += b'"x-vendor":{"n":1.0e2,"big":12345678901234567890123}, "_meta":{"ui":[ ]} }'
 
     async def tools(request) -> None:
         await request.peer.json(b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[%b]}}' % (request.id, item))
@@ -446,7 +443,7 @@ async def test_without_credentials_nothing_is_sent_and_the_backend_is_not_blamed
 
 async def test_lists_that_need_a_callers_credentials_are_fetched_per_caller(server, backend_of, auth_of) -> None:
     async def tools(request) -> None:
-        await request.peer.result(request, {"tools": [{"name": request.headers["authorization"].split("-")[-1]}]})
+        await request.peer.result(request, {"tools": [tool_of(request.headers["authorization"].split("-")[-1])]})
 
     server.on["tools/list"] = tools
     auth = auth_of("token_exchange", authorization="Bearer for-{sub}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 
 import pytest
 import structlog
 import trustme
 
+from tests.unit.vmcp.backend.conftest import tool_of, until
 from vmcp.backend.interface import (
+    BackendUnavailable,
     BreakerSettings,
     Call,
     CatalogueChange,
@@ -25,13 +26,6 @@ from vmcp.backend.interface import (
 
 def call(**changes) -> Call:
     return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', **changes)
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 class Events:
@@ -130,7 +124,7 @@ async def test_rule_3_list_changed_refetches_that_list_only_where_it_was_announc
     order = [request.method or request.verb for request in server.seen]
     assert order.index("GET") > order.index("notifications/initialized")
     assert server.verbs("GET")[0].headers["accept"] == "text/event-stream"
-    server.tools = [{"name": "other"}]
+    server.tools = [tool_of("other")]
     with structlog.testing.capture_logs() as lines:
         gate.put_nowait("notifications/" + "x" * 500)
         gate.put_nowait("notifications/prompts/list_changed")
@@ -199,7 +193,7 @@ async def test_rule_4_a_lost_session_means_a_new_handshake_new_lists_and_a_new_s
     await until(lambda: backend.state.failures > 0)
     assert [item.key for item in backend.catalogue.tools] == ["echo"], "merely unreachable: the last good lists stay"
     assert backend.catalogue.age > 0
-    server.tools = [{"name": "after"}]
+    server.tools = [tool_of("after")]
     await server.start(port=server.port)
     await until(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
     assert server.sessions == 2
@@ -250,6 +244,9 @@ async def test_rule_5_after_five_failures_the_circuit_opens_for_calls_and_one_pr
     await session.call(call())
     port = server.port
     await server.stop()
+    with pytest.raises(BackendUnavailable):
+        await session.call(call())
+    assert backend.state.failures == 0, "a kept connection that died says nothing yet"
     for failed in range(1, 6):
         with pytest.raises(Exception, match="backend remote") as caught:
             await session.call(call())
