@@ -18,8 +18,27 @@ JSON: Final = (b"content-type", b"application/json")
 DISCARD_BYTES: Final = 16 * 1024 * 1024
 """Of a body that is refused for its length, so much more is read before the refusal is sent."""
 DISCARD_SECONDS: Final = 1.0
+_SESSION: Final = b"mcp-session-id"
+_CLOSE: Final = ((b"connection", b"close"),)
 _SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"host", b"content-type"})
 """Headers that must not come twice: readers would disagree about which one counts."""
+
+
+class Budget:
+    """Bytes that all requests may use together.
+
+    Attributes:
+        left: Not used yet.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+
+BODIES: Final = Budget(64 * 1024 * 1024)
+"""For bodies that are not complete yet; one that comes in one piece needs none of it."""
 
 
 class Refusal(Exception):  # noqa: N818  what it is, not what went wrong
@@ -55,6 +74,8 @@ class Disconnected(Exception):  # noqa: N818  it is no error
 def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
     """Return the headers by lower-case name. Repeated ones are joined by commas, as RFC 9110 (5.3) reads them.
 
+    An empty `Mcp-Session-Id` counts as none: it can only mean that there is no session yet.
+
     Raises:
         Refusal: A header that must be single came twice.
     """
@@ -69,6 +90,8 @@ def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
                 headers[name] += b", " + value
             else:
                 headers[name] = value
+    if _SESSION in headers and not headers[_SESSION].strip(b" \t"):
+        del headers[_SESSION]
     return headers
 
 
@@ -82,7 +105,8 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
     """Return the whole body.
 
     Raises:
-        Refusal: It is longer than `limit` bytes (413), or its announced length is no number (400).
+        Refusal: It is longer than `limit` bytes (413), its announced length is no number (400), or there is no room
+            for it besides the bodies of others (503).
         Disconnected: The client went away.
     """
     if _announced(headers) > limit:
@@ -97,21 +121,32 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         if len(body) > limit:
             raise _too_large(limit)
         return body
+    return await _read_parts(receive, body, limit)
+
+
+async def _read_parts(receive: Receive, body: bytes, limit: int) -> bytes:
+    """Read a body that comes bit by bit, as long as there is room for what all clients together have begun."""
     parts = [body]
-    size = len(body)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            if message.get("more_body", False):
-                await _discard(receive)
-            raise _too_large(limit)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    size = 0
+    try:
+        while True:
+            size += len(parts[-1])
+            BODIES.left -= len(parts[-1])
+            if BODIES.left < 0:
+                raise Refusal(503, -32000, "too much is being received", headers=_CLOSE)
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            part: bytes = message.get("body", b"")
+            if size + len(part) > limit:
+                if message.get("more_body", False):
+                    await _discard(receive)
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+    finally:
+        BODIES.left += size
 
 
 def _announced(headers: dict[bytes, bytes]) -> int:
@@ -139,7 +174,7 @@ async def _discard(receive: Receive) -> None:
 
 
 def _too_large(limit: int) -> Refusal:
-    return Refusal(413, -32600, f"the body is longer than {limit} bytes", headers=[(b"connection", b"close")])
+    return Refusal(413, -32600, f"the body is longer than {limit} bytes", headers=_CLOSE)
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:

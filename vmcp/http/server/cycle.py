@@ -78,6 +78,8 @@ class Cycle:
         "_left",
         "_more",
         "_news",
+        "_parts",
+        "_size",
         "_waiter",
         "complete",
         "disconnected",
@@ -93,6 +95,8 @@ class Cycle:
         self.keep_alive = keep_alive
         self._expects = expects
         self._body = b""
+        self._parts: list[bytes] = []
+        self._size = 0
         self._more = True
         self._news = False
         self._waiter: asyncio.Future[None] | None = None
@@ -109,8 +113,13 @@ class Cycle:
         """Take a part of the body."""
         if self.complete:
             return
-        self._body = self._body + body if self._body else body
-        if len(self._body) > HIGH_WATER:
+        if self._parts or self._body:
+            self._parts.append(body)
+            self._size += len(body)
+        else:
+            self._body = body
+            self._size = len(body)
+        if self._size > HIGH_WATER:
             self._connection.may_read(more=False)
         self._tell()
 
@@ -162,7 +171,7 @@ class Cycle:
 
     async def receive(self) -> dict[str, Any]:
         """Return the next part of the body, or that the client is gone."""
-        if self._expects and not self._connection.transport.is_closing():
+        if self._expects and not self.disconnected and not self._connection.transport.is_closing():
             self._connection.transport.write(_CONTINUE)
             self._expects = False
         if not self.disconnected and not self.complete:
@@ -174,6 +183,9 @@ class Cycle:
         if self.disconnected or self.complete:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
+        if self._parts:
+            body = b"".join((body, *self._parts))
+            self._parts = []
         return {"type": "http.request", "body": body, "more_body": self._more}
 
     async def send(self, message: MutableMapping[str, Any]) -> None:

@@ -1,8 +1,12 @@
 """The HTTP/1.1 side of a client's connection: httptools, one cycle per request, and bounds on size and time.
 
 httptools reads heads of any size and waits for ever. Here a head beyond its limit is answered with 431, and `sweep`,
-called now and then, closes connections that take too long to say what they want (slowloris) with 408, and those that
-say nothing for long without a word. uvicorn makes these objects, one per connection, and ends them.
+called now and then, closes connections that take too long to say what they want (slowloris) with 408, those that say
+nothing for long without a word, and those that do not take what they asked for. uvicorn makes these objects, one per
+connection, and ends them.
+
+Nothing is upgraded to (RFC 9110, 7.8 lets a server ignore `Upgrade`): the request is answered as any other. Answers
+keep the order of their requests, refusals included.
 """
 
 from __future__ import annotations
@@ -15,10 +19,14 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
+import structlog
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vmcp.http.server.cycle import Cycle
+from vmcp.http.server.door import Door
+
+log = structlog.get_logger(__name__)
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all headers."""
@@ -28,11 +36,24 @@ BODY_SECONDS: Final = 60.0
 """From the end of the head to the end of the body."""
 LINGER_SECONDS: Final = 2.0
 """How long what a refused client still sends is taken and dropped."""
+WRITE_SECONDS: Final = 30.0
+"""How long a client may leave an answer untouched that waits for it."""
+WRITE_RATE: Final = 1024
+"""Bytes per second that it has to take of one."""
+WRITE_BUDGET: Final = 64 * 1024 * 1024
+"""Bytes that wait for all clients together; beyond, those go that let the most wait."""
+MAX_WAITING: Final = 16
+"""Requests of one connection that wait for the answer to the one before (pipelining); more stay unread."""
+PIECE: Final = 4096
+"""Bytes that are parsed at once where they can hold many requests: one read can bring thousands of them."""
+_BODY_PIECE: Final = 64 * 1024
 MAX_PATHS: Final = 256
 """Targets that are kept in the form in which the application wants them."""
 
 _TOO_LARGE = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the headers are too large"}}'
 _TOO_SLOW = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request took too long to arrive"}}'
+_TOO_MANY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"too many connections"}}'
+_NO_TUNNEL = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"this is no proxy"}}'
 _INVALID = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request is not valid HTTP"}}'
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -54,8 +75,10 @@ class GuardedProtocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],  # noqa: ARG002  uvicorn's signature
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        door: Door | None = None,
     ) -> None:
-        """Take uvicorn's settings and the sets in which it looks for connections and tasks to end."""
+        """Take uvicorn's settings, the sets in which it looks for connections and tasks to end, and who may come in."""
         if not config.loaded:
             config.load()
         self._app = config.loaded_app
@@ -63,14 +86,14 @@ class GuardedProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._connections = server_state.connections
         self._tasks = server_state.tasks
-        parser = httptools.HttpRequestParser(self)
-        # A request that ends the connection is answered even when somebody sent more behind it.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._parser: httptools.HttpRequestParser | None = parser
+        self._door = door
+        self._address: str | None = None
+        self._parser: httptools.HttpRequestParser | None = _parser(self)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until the connection is made
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
         self._cycle: Cycle | None = None
+        self._incoming: Cycle | None = None
         self._waiting: deque[Cycle] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._called: asyncio.Future[None] | None = None
@@ -82,6 +105,11 @@ class GuardedProtocol(asyncio.Protocol):
         self._in_head = True
         self._idle = False
         self._refused = False
+        self._refusal = b""
+        self._upgrading = False
+        self._parsing = False
+        self._unread: memoryview | None = None
+        self._stalled: tuple[float, int] | None = None
         self.due: float | None = None
         self.head_bytes = 0
 
@@ -94,25 +122,82 @@ class GuardedProtocol(asyncio.Protocol):
         self._server = _address(transport.get_extra_info("sockname"))
         self._client = _address(transport.get_extra_info("peername"))
         self.due = monotonic() + HEAD_SECONDS
+        if self._door is not None:
+            address = self._client[0] if self._client is not None else ""
+            if self._door.enter(address):
+                self._address = address
+            else:
+                self._turn_away()
 
     def data_received(self, data: bytes) -> None:
-        """Parse. What belongs to a head is counted even before the parser has seen its end."""
+        """Parse. What can hold many requests is parsed bit by bit, and no further while enough of them wait."""
         if self._refused or self._parser is None:
             return
+        if self._unread is not None:
+            # Reading is paused, but what was on its way may still come.
+            self._unread = memoryview(bytes(self._unread) + data)
+        else:
+            parsed = self._parse(data) if len(data) <= PIECE else 0
+            if parsed < len(data):
+                self._unread = memoryview(data)[parsed:]
+                self._parse_unread()
+
+    def _parse_unread(self) -> None:
+        if self._parsing:
+            return
+        self._parsing = True
+        try:
+            while (left := self._unread) is not None and not self._refused and self._parser is not None:
+                if len(self._waiting) >= MAX_WAITING:
+                    self.may_read(more=False)
+                    return
+                size = PIECE if self._in_head or self._waiting else _BODY_PIECE
+                parsed = self._parse(left[:size])
+                self._unread = left[parsed:] if len(left) > parsed and not self._refused else None
+        finally:
+            self._parsing = False
+
+    def _parse(self, data: bytes | memoryview) -> int:
+        """Feed the parser and return how much it took: less than all behind a request that asks for an upgrade.
+
+        What belongs to a head is counted even before the parser has seen its end.
+        """
+        parsed = len(data)
         if self._in_head:
             self.head_bytes += len(data)
             if self.due is None or self._idle:
                 self._idle = False
                 self.due = monotonic() + HEAD_SECONDS
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # nothing to upgrade to: the request itself was read and is answered as any other
+            self._parser.feed_data(data)  # type: ignore[union-attr]  # the caller looked
+        except httptools.HttpParserUpgrade as upgrade:
+            parsed = upgrade.args[0]
+            self._go_on()
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request", _INVALID)
-            return
         if self._in_head and self.head_bytes > MAX_HEAD:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+        return parsed
+
+    def _go_on(self) -> None:
+        """Replace the parser behind the head of a request that asks for an upgrade: its body is a body like any other.
+
+        The new one is told how long it is, which is all that it has to know of that head.
+        """
+        old, self._upgrading = self._parser, False
+        if self._refused or old is None:
+            return
+        if old.get_method() == b"CONNECT":
+            self._refuse(b"405 Method Not Allowed", _NO_TUNNEL)
+            return
+        framing = (b"content-length", b"transfer-encoding")
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in self._headers if pair[0] in framing)
+        if not old.should_keep_alive():
+            lines += b"connection: close\r\n"
+        muted = _Muted(self)
+        self._parser = _parser(muted)
+        self._parser.feed_data(b"POST / HTTP/%b\r\n%b\r\n" % (old.get_http_version().encode(), lines))
+        muted.speak()
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -120,6 +205,10 @@ class GuardedProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  gone is gone
         """Tell who still answers."""
         self._connections.discard(self)
+        if self._door is not None and self._address is not None:
+            self._door.leave(self._address)
+            self._address = None
+        self._unread = None
         for cycle in (self._cycle, *self._waiting):
             if cycle is not None:
                 cycle.lost()
@@ -138,6 +227,7 @@ class GuardedProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again, or is gone."""
         drained, self._drained = self._drained, None
+        self._stalled = None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
@@ -148,6 +238,11 @@ class GuardedProtocol(asyncio.Protocol):
         else:
             self._cycle.keep_alive = False
 
+    @property
+    def held_up(self) -> bool:
+        """An answer waits for the client."""
+        return self._drained is not None or self.transport.is_closing()
+
     # --- for cycles ---
 
     def may_write(self) -> asyncio.Future[None] | None:
@@ -157,6 +252,8 @@ class GuardedProtocol(asyncio.Protocol):
     def may_read(self, *, more: bool) -> None:
         """See `vmcp.http.server.cycle.Connection`."""
         if more is self._reading or self.transport.is_closing():
+            return
+        if more and (self._waiting or self._unread is not None):
             return
         self._reading = more
         if more:
@@ -170,9 +267,14 @@ class GuardedProtocol(asyncio.Protocol):
             return
         if self._waiting:
             self._begin(self._waiting.popleft())
+        elif self._refusal:
+            self._end(self._refusal)
+            return
         elif self._in_head and self.due is None:
             self._idle = True
             self.due = monotonic() + self._keep_alive
+        if self._unread is not None:
+            self._parse_unread()
         self.may_read(more=True)
 
     # --- httptools ---
@@ -188,7 +290,9 @@ class GuardedProtocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header. Trailers are dropped: who read the headers before them read others (RFC 9110, 6.5.1)."""
+        if not self._in_head:
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
@@ -204,6 +308,9 @@ class GuardedProtocol(asyncio.Protocol):
             return
         parser = self._parser
         assert parser is not None
+        self._upgrading = parser.should_upgrade()
+        if self._upgrading and parser.get_method() == b"CONNECT":
+            return  # its target is no path; see `_go_on`
         version = parser.get_http_version()
         path, raw_path, query = _paths.get(self._url) or _split(self._url)
         scope = {
@@ -222,7 +329,7 @@ class GuardedProtocol(asyncio.Protocol):
         }
         before = self._cycle
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = Cycle(self, scope, keep_alive=keep_alive, expects=self._expects)
+        cycle = self._incoming = Cycle(self, scope, keep_alive=keep_alive, expects=self._expects)
         if before is None or (before.complete and not self._waiting):
             self._begin(cycle)
         else:
@@ -265,13 +372,14 @@ class GuardedProtocol(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body, unless nobody wants it."""
         if not self._refused:
-            self._newest().feed(body)
+            self._incoming.feed(body)  # type: ignore[union-attr]  # set since the end of the head
 
     def on_message_complete(self) -> None:
         """The request is whole: no clock runs until the next one begins."""
-        if self._refused:
+        if self._refused or self._upgrading:
             return
-        cycle = self._newest()
+        cycle, self._incoming = self._incoming, None
+        assert cycle is not None
         cycle.end()
         self._in_head = True
         self.head_bytes = 0
@@ -279,24 +387,44 @@ class GuardedProtocol(asyncio.Protocol):
         if cycle.complete:
             self.answered()
 
-    def _newest(self) -> Cycle:
-        cycle = self._waiting[-1] if self._waiting else self._cycle
-        assert cycle is not None
-        return cycle
-
     # --- refusals ---
 
     def _refuse(self, status: bytes, body: bytes) -> None:
-        """Answer and end. What still arrives is dropped for a moment: closing at once would take the answer away."""
+        """Answer and end, after the answers to the requests before. Nothing more is read of this client."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
         self.due = None
-        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % (status, len(body)) + body)
+        self._unread = None
+        refusal = _refusal(status, body)
+        cut, self._incoming = self._incoming, None
+        if cut is not None:
+            cut.lost()
+            if cut in self._waiting:
+                self._waiting.remove(cut)
+        if self._waiting or (self._cycle is not None and self._cycle is not cut and not self._cycle.complete):
+            self._refusal = refusal
+        elif cut is not None and cut.started:
+            self.transport.abort()  # what was answered cannot be answered again
+        else:
+            self._end(refusal)
+
+    def _turn_away(self) -> None:
+        """Say that there are too many connections, and keep nothing of this one."""
+        self._refused = True
+        self.due = None
+        self.transport.write(_refusal(b"503 Service Unavailable", _TOO_MANY))
+        self.transport.close()
+
+    def _end(self, refusal: bytes) -> None:
+        """Say why and close. What still arrives is dropped for a moment: closing at once would take the answer away."""
+        self._refusal = b""
+        self.transport.write(refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    # --- the clock ---
 
     def overdue(self) -> None:
         """Close: what was promised did not come, or nothing was said for long."""
@@ -306,14 +434,103 @@ class GuardedProtocol(asyncio.Protocol):
         else:
             self._refuse(b"408 Request Timeout", _TOO_SLOW)
 
+    def stalled(self, now: float) -> bool:
+        """Whether the client lets an answer wait, or the end of the connection, and does not even take it slowly."""
+        if not self.held_up:
+            return False
+        left = self.transport.get_write_buffer_size()
+        if self._stalled is None:
+            self._stalled = (now, left)
+            return False
+        since, before = self._stalled
+        if now - since < WRITE_SECONDS:
+            return False
+        # Nothing is added while a client is slow, so what is missing was taken.
+        self._stalled = (now, left)
+        return before - left < WRITE_RATE * WRITE_SECONDS
 
-def sweep(connections: Iterable[Any]) -> int:
-    """Close the connections that are overdue; return how many."""
+
+class _Muted:
+    """Callbacks of a parser that is told about a head which was read already.
+
+    From `speak` on they are those of the connection.
+    """
+
+    def __init__(self, to: GuardedProtocol) -> None:
+        self._to = to
+        self._mute = True
+        self.on_body = to.on_body
+        self.on_message_complete = to.on_message_complete
+
+    def speak(self) -> None:
+        """The next head is a new one."""
+        self._mute = False
+
+    def on_message_begin(self) -> None:
+        """See `GuardedProtocol`."""
+        if not self._mute:
+            self._to.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """See `GuardedProtocol`."""
+        if not self._mute:
+            self._to.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See `GuardedProtocol`."""
+        if not self._mute:
+            self._to.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See `GuardedProtocol`."""
+        if not self._mute:
+            self._to.on_headers_complete()
+
+
+def _refusal(status: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+def _parser(callbacks: Any) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(callbacks)
+    # A request that ends the connection is answered even when somebody sent more behind it.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def sweep(connections: Iterable[Any], budget: int = WRITE_BUDGET) -> int:
+    """Close the connections that are overdue, and those of clients that do not read; return how many.
+
+    Args:
+        connections: Of a listener; what is not ours is left alone.
+        budget: Bytes that may wait for all of them together.
+    """
     now = monotonic()
-    overdue = [c for c in connections if isinstance(c, GuardedProtocol) and c.due is not None and c.due < now]
+    ours = [c for c in connections if isinstance(c, GuardedProtocol)]
+    overdue = [c for c in ours if c.due is not None and c.due < now]
     for connection in overdue:
         connection.overdue()
-    return len(overdue)
+    stalled = [c for c in ours if c.stalled(now)]
+    for connection in stalled:
+        connection.transport.abort()
+    return len(overdue) + len(stalled) + _shed(ours, budget)
+
+
+def _shed(connections: Iterable[GuardedProtocol], budget: int) -> int:
+    """Abort those that let the most wait, until the rest is within the budget; return how many."""
+    waiting = [(size, c) for c in connections if (size := c.transport.get_write_buffer_size())]
+    left = sum(size for size, _ in waiting)
+    shed = 0
+    for size, connection in sorted(waiting, key=lambda pair: pair[0], reverse=True):
+        if left <= budget:
+            break
+        connection.transport.abort()
+        left -= size
+        shed += 1
+    if shed:
+        log.warning("clients that do not read their answers were dropped", count=shed, budget_bytes=budget)
+    return shed
 
 
 def _address(found: Any) -> tuple[str, int] | None:
