@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
 
 from vmcp.ending import Ending
+from vmcp.http.server.door import Door
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.server import Server
 
 log = structlog.get_logger(__name__)
 
+ANY = "::"
+"""Every address of both families."""
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 BACKLOG = 2048
 """Connections that wait to be accepted."""
 
@@ -52,10 +59,10 @@ async def serve(
         OSError: The address cannot be used.
     """
     ending = ending or Ending()
-    sock = _listen(host, port)
+    sock = listen(host, port)
     config = uvicorn.Config(
         server.app,
-        http=GuardedProtocol,
+        http=cast("Any", partial(GuardedProtocol, door=Door())),  # called as a class would be
         ws="none",
         lifespan="off",
         access_log=False,
@@ -92,11 +99,33 @@ async def serve(
             log.warning("not everything was closed in time", close_seconds=ending.close)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket.
+
+    Args:
+        host: An address or a name. "::" takes connections of both families, and those of IPv4 alone where the system
+            has no IPv6.
+        port: 0 = any.
+
+    Raises:
+        OSError: The address cannot be used.
+    """
     try:
+        return _open(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
+    except OSError as error:
+        if host != ANY or error.errno not in _NO_IPV6:
+            raise
+    log.warning("the system has no IPv6, listening on IPv4 only")
+    return _open(socket.AF_INET, "0.0.0.0", port)  # noqa: S104  what "::" means without IPv6
+
+
+def _open(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == ANY and family == socket.AF_INET6:
+            # Not left to net.ipv6.bindv6only.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
         # Whoever is told the port may connect at once, before the server accepts.
         sock.listen(BACKLOG)

@@ -534,7 +534,10 @@ def _shed(connections: Iterable[GuardedProtocol], budget: int) -> int:
 
 
 def _address(found: Any) -> tuple[str, int] | None:
-    return (str(found[0]), int(found[1])) if isinstance(found, tuple | list) and len(found) >= 2 else None
+    if not isinstance(found, tuple | list) or len(found) < 2:
+        return None
+    # A listener of both families shows IPv4 addresses in the form of IPv6.
+    return str(found[0]).removeprefix("::ffff:"), int(found[1])
 
 
 def _split(url: bytes) -> tuple[str, bytes, bytes]:
