@@ -107,6 +107,14 @@ def everything() -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
+def sdk_only() -> Iterator[Process]:
+    """A server that is written with the official SDK alone, in its ordinary style; it speaks both eras."""
+    process = Process([sys.executable, str(HERE / "backends" / "sdk_only.py")], r"listening on (\d+)")
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
     """Starts gateways in front of ports: `gateway(everything=3101)`; one backend keeps its names.
 

@@ -70,3 +70,12 @@ def test_the_backend_scores_in_full_and_so_does_the_gateway_in_front_of_it(
 def test_a_backend_of_one_era_serves_clients_of_both(era, requirements, expected, everything, gateway, failing):
     front = gateway(everything=everything(era).port)
     assert failing(requirements, front.port) == expected
+
+
+@pytest.mark.parametrize("requirements", SCORED)
+def test_a_server_written_with_the_sdk_alone_scores_in_full_through_the_gateway(
+    requirements, sdk_only, gateway, failing, scale
+):
+    front = gateway(sdk=sdk_only.port)
+    for port in scale([front.port], [sdk_only.port, front.port]):
+        assert failing(requirements, port) == set()

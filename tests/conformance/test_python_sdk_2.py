@@ -1,4 +1,4 @@
-"""The Python SDK 2.3 as a client, in both eras, in front of backends of both eras: all four combinations."""
+"""The Python SDK 2.3 as a client, in both eras, in front of backends of each era and of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from mcp import Client, MCPError
 
 MODERN = "2026-07-28"
-CELLS = [(mode, era) for mode in ("legacy", MODERN) for era in ("legacy", "modern")]
+CELLS = [*((mode, era) for mode in ("legacy", MODERN) for era in ("legacy", "modern")), ("legacy", "dual")]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*deprecated as of 2026-07-28.*"),
     pytest.mark.parametrize(("mode", "era"), CELLS, ids=[f"{m}-client-{e}-backend" for m, e in CELLS]),
