@@ -45,7 +45,10 @@ class MCPServerEntryReason(Word):
     ENTRY_READY = "EntryReady", "All checks passed."
     CONFIG_VALID = "ConfigValid", "All checks passed."
     CONFIG_INVALID = "ConfigInvalid", "At least one check did not pass."
-    NAME_COLLISION = "NameCollision", "An older MCPRemoteEndpoint has the same name in the namespace."
+    NAME_COLLISION = (
+        "NameCollision",
+        "An older MCPServer, MCPRemoteProxy or MCPRemoteEndpoint has the same name in the namespace.",
+    )
     REMOTE_URL_VALID = "RemoteURLValid", "The URL passed the rules."
     REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule; the message says which."
     GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."

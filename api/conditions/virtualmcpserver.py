@@ -139,7 +139,10 @@ class VirtualMCPServerReason(Word):
     )
     CONFIG_WRITTEN = "ConfigWritten", "The configuration was written."
     CONFIG_COMPRESSED = "ConfigCompressed", "The configuration was written compressed, being longer than 900 KiB."
-    CONFIG_TOO_LARGE = "ConfigTooLarge", "The configuration does not fit into a ConfigMap; the old one stays."
+    CONFIG_TOO_LARGE = (
+        "ConfigTooLarge",
+        "The configuration does not fit into a ConfigMap, even without members; the old one stays.",
+    )
     CONFIG_INVALID = "ConfigInvalid", "The configuration breaks a rule of the gateway; the message names each."
     NO_USABLE_BACKENDS = (
         "NoUsableBackends",
@@ -174,7 +177,8 @@ class MemberSkipReason(Word):
     RESTRICTED_HEADER = "RestrictedHeader", "The member forwards a header that is restricted or not legal."
     NOT_SUPPORTED = "NotSupported", "The stock gateway does not know this kind when it watches the group itself."
     AUTH_CONFIG_FAILED = "AuthConfigFailed", "The member's auth config did not become a strategy."
-    NAME_COLLISION = "NameCollision", "A member of another kind with the same name is served."
+    NAME_COLLISION = "NameCollision", "An older member of another kind has the same name."
+    TOO_LARGE = "ConfigTooLarge", "The configuration does not fit into a ConfigMap; the largest members are left out."
     IDENTIFIER_COLLISION = (
         "IdentifierCollision",
         "The stock gateway would give this member and another the same environment variables.",

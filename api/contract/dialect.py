@@ -14,11 +14,21 @@ def dialect_errors(config: VmcpConfig, dialect: Dialect) -> list[ConfigError]:
     for index, backend in enumerate(config.backends):
         where = f"backends[{index}]"
         if backend.header_forward is not None:
-            errors.append(ConfigError(f"{where}.headerForward", "the toolhive dialect takes headers from env"))
+            errors.append(
+                ConfigError(f"{where}.headerForward", "the toolhive dialect takes headers from env", (index,))
+            )
         if backend.type not in ("", "entry"):
-            errors.append(ConfigError(f"{where}.type", f'"{backend.type}" is unknown in the toolhive dialect'))
+            errors.append(
+                ConfigError(f"{where}.type", f'"{backend.type}" is unknown in the toolhive dialect', (index,))
+            )
         elif (backend.type == "entry") != bool(backend.ca_bundle_path):
-            errors.append(ConfigError(f"{where}.type", '"entry" goes with caBundlePath in the toolhive dialect'))
+            errors.append(
+                ConfigError(f"{where}.type", '"entry" goes with caBundlePath in the toolhive dialect', (index,))
+            )
+        if ".." in backend.ca_bundle_path:
+            errors.append(
+                ConfigError(f"{where}.caBundlePath", 'the stock gateway refuses every path with ".."', (index,))
+            )
     if config.aggregation is not None and config.aggregation.conflict_resolution == "prefixOnConflict":
         errors.append(
             ConfigError("aggregation.conflictResolution", '"prefixOnConflict" is unknown in the toolhive dialect')

@@ -113,6 +113,18 @@ def _backend_text(backend: Backend, dialect: Dialect) -> str:
     return text
 
 
+def backend_sizes(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> dict[str, int]:
+    """Return about how many bytes of the written configuration each backend takes: itself, its strategy, its tools."""
+    sizes = {backend.name: len(_backend_text(backend, dialect)) for backend in config.backends}
+    strategies = config.outgoing_auth.backends if config.outgoing_auth is not None else {}
+    parts: list[tuple[str, Section]] = [*strategies.items()]
+    parts += [(tools.workload, tools) for tools in (config.aggregation.tools if config.aggregation is not None else ())]
+    for name, part in parts:
+        if name in sizes:
+            sizes[name] += len(render_item(to_document(part, dialect)))
+    return sizes
+
+
 def pack_config(document: bytes) -> bytes:
     """Pack a written configuration with gzip; no time stamp, so the same bytes always."""
     return gzip.compress(document, compresslevel=6, mtime=0)

@@ -13,12 +13,13 @@ from controllers.shared.judging import Decision, RemoteReconciler
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import older_namesake
-from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, SECRET
+from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, PROXY, SECRET, SERVER
 from controllers.shared.verdicts import Unreadable, read_model
 from runtime import Builder, Key, Manager, Record, Rule, parse_conditions
 from runtime.util.rbac import READ, WATCH
 
 NAME = "mcpserverentry"
+RIVALS = (SERVER, PROXY, ENDPOINT)
 
 DEPRECATED = "MCPServerEntry is deprecated: use MCPRemoteEndpoint with type: direct, where every field keeps its name"
 
@@ -27,7 +28,7 @@ RULES = (
     Rule.of(ENTRY, "patch", subresource="status", why="phase and conditions"),
     Rule.of(GROUP, *READ, why="entries say whether their group exists and is Ready"),
     Rule.of(AUTH_CONFIG, *READ, why="entries say whether their auth config exists"),
-    Rule.of(ENDPOINT, *READ, why="an older endpoint of the same name wins"),
+    *(Rule.of(kind, *READ, why="an older workload of the same name wins") for kind in RIVALS),
     Rule.of(SECRET, *WATCH, why="header Secrets are watched as metadata"),
     Rule.of(SECRET, "get", why="whether a header Secret has its key is read by name, once per change"),
     Rule.of(CONFIG_MAP, *WATCH, why="CA bundles are watched as metadata"),
@@ -66,7 +67,7 @@ class EntryReconciler(RemoteReconciler):
             bundle=material.bundle,
             secrets=material.secrets,
             unread=material.unread,
-            older_endpoint=older_namesake(self._reader, record, (ENDPOINT,)) is not None,
+            older_namesake=older_namesake(self._reader, record, RIVALS),
             previous=previous,
             waited=waited,
         )
@@ -97,6 +98,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
         .watches(AUTH_CONFIG, references.users(reader, ENTRY, references.AUTH_CONFIGS), predicate=came_or_went)
         .watches(CONFIG_MAP, references.users(reader, ENTRY, references.CA_BUNDLE_REF))
         .watches(SECRET, references.users(reader, ENTRY, references.HEADER_SECRETS))
-        .watches(ENDPOINT, references.same_name(reader, ENTRY), predicate=came_or_went)
     )
+    for kind in RIVALS:
+        builder = builder.watches(kind, references.same_name(reader, ENTRY), predicate=came_or_went)
     complete(builder, reconciler, manager, ENTRY, concurrency=16)

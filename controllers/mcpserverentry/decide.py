@@ -35,12 +35,12 @@ class Snapshot(Observed):
     Attributes:
         spec: of the entry.
         auth_config_exists: whether the MCPExternalAuthConfig that it names is there; meaningless without a reference.
-        older_endpoint: an older MCPRemoteEndpoint has its name.
+        older_namesake: kind of an older workload of its name.
     """
 
     spec: MCPServerEntrySpec | Unreadable
     auth_config_exists: bool = False
-    older_endpoint: bool = False
+    older_namesake: str | None = None
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -159,8 +159,8 @@ def _sums(snapshot: Snapshot, verdicts: list[Verdict]) -> list[Verdict]:
 
 
 def _overall(snapshot: Snapshot, verdicts: list[Verdict]) -> Verdict:
-    if snapshot.older_endpoint:
-        message = "An older MCPRemoteEndpoint has the same name; this entry waits until it is gone"
+    if snapshot.older_namesake is not None:
+        message = f"An older {snapshot.older_namesake} has the same name; this entry waits until it is gone"
         return Verdict(Type.VALID, False, Reason.NAME_COLLISION, message)
     outcomes = {verdict.ok for verdict in verdicts}
     if outcomes == {True}:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from api.conditions import MemberSkipReason, VirtualMCPServerCondition, VirtualMCPServerReason, named_condition_type
-from api.contract import Strategy
+from api.contract import Dialect, Strategy
 from api.contract.identifiers import EnvInput, SecretPurpose
 from api.contract.strategies import Converted, NotConverted, SecretSource, convert_strategy, secret_sources
+from api.contract.support import unsupported_strategy
 from api.contract.validation.auth import check_strategy
 from api.contract.validation.report import Report
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfigSpec
@@ -179,6 +180,9 @@ def _judge(snapshot: Snapshot, name: str) -> MCPExternalAuthConfigSpec | Failure
     converted = convert_strategy(name, config.spec)
     if isinstance(converted, NotConverted):
         return Failure(str(converted.reason), converted.message)
+    if snapshot.dialect is Dialect.NATIVE and (refused := unsupported_strategy(converted.strategy)):
+        message = f"MCPExternalAuthConfig {name}: {refused[0].message}"
+        return Failure(str(VirtualMCPServerReason.CONVERSION_FAILED), message)
     report = Report()
     check_strategy(converted.strategy, name, report)
     if report.errors:

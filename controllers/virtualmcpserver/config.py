@@ -24,7 +24,6 @@ from api.contract import (
     VmcpConfig,
     WorkloadTools,
     to_dialect,
-    validate_config,
     with_defaults,
 )
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
@@ -39,6 +38,9 @@ from controllers.virtualmcpserver.snapshot import Snapshot
 
 _FOREIGN = ("kubectl.kubernetes.io/", "kubernetes.io/", "deployment.kubernetes.io/", "k8s.io/")
 """Annotations of Kubernetes itself are no metadata of a backend."""
+
+MAX_ANNOTATIONS = 4 * 1024
+"""Bytes of annotations that one member may add to the configuration of a stock gateway."""
 
 EnvName = Callable[[EnvInput], str]
 
@@ -100,11 +102,6 @@ def build_config(
     return to_dialect(config, snapshot.dialect)
 
 
-def check_config(config: VmcpConfig) -> tuple[ConfigError, ...]:
-    """Return what the gateway would refuse."""
-    return validate_config(config)
-
-
 def session_storage(snapshot: Snapshot, base: VmcpConfig) -> SessionStorage | None:
     """Return where sessions are kept: the spec's word, else that in spec.config, else the operator's default Redis."""
     own = snapshot.spec.session_storage
@@ -114,7 +111,8 @@ def session_storage(snapshot: Snapshot, base: VmcpConfig) -> SessionStorage | No
         return SessionStorage(provider="redis", address=own.address or "", db=own.db, key_prefix=own.key_prefix or "")
     if base.session_storage is not None:
         return base.session_storage if base.session_storage.provider != "memory" else None
-    default = snapshot.options.redis
+    # Nobody asked this gateway for the installation's store; one that cannot use it keeps its sessions in memory.
+    default = snapshot.options.redis if snapshot.dialect is Dialect.TOOLHIVE else None
     return SessionStorage(provider="redis", address=default.address) if default is not None else None
 
 
@@ -154,8 +152,11 @@ def has_ca(member: Member) -> bool:
 
 
 def backend_metadata(snapshot: Snapshot, member: Member) -> dict[str, str]:
-    """Return a backend's metadata: the member's annotations and the stock operator's keys."""
-    kept = {key: value for key, value in member.annotations.items() if not key.startswith(_FOREIGN)}
+    """Return a backend's metadata: the stock operator's keys, and for the stock gateway the member's annotations.
+
+    The native gateway makes nothing of annotations, and they would only grow the configuration.
+    """
+    kept = _bounded(member.annotations) if snapshot.dialect is Dialect.TOOLHIVE else {}
     own = {
         "tool_type": "mcp",
         "workload_type": WORKLOAD_TYPES[member.type],
@@ -166,6 +167,19 @@ def backend_metadata(snapshot: Snapshot, member: Member) -> dict[str, str]:
     if member.type is not MemberType.CONTAINER:
         own["remote_url"] = member.remote_url
     return kept | own
+
+
+def _bounded(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the smallest annotations that together stay below the bound; those of Kubernetes are no metadata."""
+    kept: dict[str, str] = {}
+    room = MAX_ANNOTATIONS
+    own = (item for item in annotations.items() if not item[0].startswith(_FOREIGN))
+    for key, value in sorted(own, key=lambda item: (len(item[0]) + len(item[1]), item[0])):
+        room -= len(key.encode()) + len(value.encode())
+        if room < 0:
+            break
+        kept[key] = value
+    return {key: value for key, value in annotations.items() if key in kept}
 
 
 def header_forward(member: Member, env_name: EnvName) -> HeaderForward | None:

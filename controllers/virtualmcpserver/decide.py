@@ -10,18 +10,16 @@ from typing import Any
 from api.conditions import MemberSkipReason
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
-from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig
+from api.contract import ConfigError, Dialect, VmcpConfig
 from controllers.shared.strategic_merge import StrategicMergeError
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.virtualmcpserver.auth import Resolution, auth_conditions, judge_auth, resolve_auth_configs
-from controllers.virtualmcpserver.config import base_config, build_config, check_config, has_ca, session_storage
+from controllers.virtualmcpserver.config import base_config, has_ca, session_storage
 from controllers.virtualmcpserver.deployment import desired_deployment, merged_template
+from controllers.virtualmcpserver.draft import Draft, draft
 from controllers.virtualmcpserver.environment import (
     Json,
-    all_sources,
-    assign,
     judge_collisions,
-    pod_env,
     pod_volumes,
     redis_password,
     referenced_secrets,
@@ -29,12 +27,10 @@ from controllers.virtualmcpserver.environment import (
 from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
 from controllers.virtualmcpserver.names import name_problem
 from controllers.virtualmcpserver.objects import (
-    ConfigTooLargeError,
     desired_config_map,
     desired_disruption_budget,
     desired_identity,
     desired_service,
-    render_config,
     service_url,
 )
 from controllers.virtualmcpserver.references import Referenced, resolve, sentences
@@ -103,8 +99,9 @@ def decide(snapshot: Snapshot) -> Decision:
     valid = Verdict(T.VALID, False, R.VALIDATION_FAILED, sentences(base_errors)) if base_errors else None
     intents = Intents()
     if valid is None and all(verdict.ok for verdict in verdicts):
-        config, names_env, found = _publish(snapshot, base, referenced, resolution, backends)
-        valid, published, intents = _intents(snapshot, config, referenced, backends, names_env, found)
+        made = draft(snapshot, base, referenced, resolution, backends)
+        skipped = [*skipped, *made.skipped]
+        valid, published, intents = _intents(snapshot, referenced, made)
         verdicts += [published] if published is not None else []
     elif valid is None:
         valid = Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed")
@@ -156,7 +153,7 @@ def select_backends(snapshot: Snapshot, resolution: Resolution) -> tuple[tuple[M
             skipped.append(problem)
         else:
             usable.append(member)
-    kept, namesakes = unique_names(usable)
+    kept, namesakes = unique_names(snapshot.members, usable)
     collisions = judge_collisions(snapshot, kept, resolution)
     refused = {item.name for item in collisions}
     backends = tuple(member for member in kept if member.name not in refused)
@@ -206,50 +203,29 @@ def _judge_template(patch: dict[str, Any]) -> Verdict:
     return Verdict(T.POD_TEMPLATE_SPEC_VALID, True, R.POD_TEMPLATE_SPEC_VALID, "podTemplateSpec is valid")
 
 
-def _publish(
-    snapshot: Snapshot, base: VmcpConfig, referenced: Referenced, resolution: Resolution, backends: tuple[Member, ...]
-) -> tuple[VmcpConfig, list[Json], list[str]]:
-    """Build configuration and environment; the last part are the mistakes that the gateway would find."""
-    sources = all_sources(snapshot, backends, resolution)
-    names = assign(sources)
-    config = build_config(snapshot, base, referenced, resolution, backends, names)
-    problems = [str(error) for error in check_config(config)]
-    if base.optimizer is not None and not base.optimizer.embedding_service:
-        problems.append("optimizer: needs embeddingService or spec.embeddingServerRef")
-    return config, pod_env(snapshot, config, backends, sources, names), problems
-
-
-def _intents(
-    snapshot: Snapshot,
-    config: VmcpConfig,
-    referenced: Referenced,
-    backends: tuple[Member, ...],
-    env: list[Json],
-    problems: list[str],
-) -> tuple[Verdict, Verdict | None, Intents]:
-    if problems:
-        return Verdict(T.VALID, False, R.VALIDATION_FAILED, "; ".join(problems[:10])), None, Intents()
+def _intents(snapshot: Snapshot, referenced: Referenced, made: Draft) -> tuple[Verdict, Verdict | None, Intents]:
+    if made.problems:
+        return Verdict(T.VALID, False, R.VALIDATION_FAILED, "; ".join(made.problems[:10])), None, Intents()
     valid = Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed")
-    if snapshot.inline and not backends and snapshot.dialect is Dialect.TOOLHIVE:
+    if snapshot.inline and not made.backends and snapshot.dialect is Dialect.TOOLHIVE:
         message = "static mode requires at least one backend with valid transport"
         return valid, Verdict(T.CONFIG_PUBLISHED, False, R.NO_USABLE_BACKENDS, message), Intents()
-    try:
-        data, checksum, packed = render_config(config, snapshot.dialect)
-    except ConfigTooLargeError as error:
-        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_TOO_LARGE, str(error)), Intents()
-    except ConfigErrors as errors:
-        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_INVALID, sentences(errors)), Intents()
-    volumes, mounts = pod_volumes(snapshot, referenced, backends)
+    if made.too_large:
+        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_TOO_LARGE, made.too_large), Intents()
+    if made.written is None:
+        return valid, Verdict(T.CONFIG_PUBLISHED, False, R.CONFIG_INVALID, sentences(made.inexpressible)), Intents()
+    written = made.written
+    volumes, mounts = pod_volumes(snapshot, referenced, made.backends)
     maps = [source for _, source, _ in referenced.ca_volumes]
     intents = Intents(
-        identity=tuple(desired_identity(snapshot, backends, referenced_secrets(env), maps)),
-        config_map=desired_config_map(snapshot, data, checksum),
-        deployment=desired_deployment(snapshot, config, env, volumes, mounts, checksum),
+        identity=tuple(desired_identity(snapshot, made.backends, referenced_secrets(made.env), maps)),
+        config_map=desired_config_map(snapshot, written.data, written.checksum),
+        deployment=desired_deployment(snapshot, made.config, made.env, volumes, mounts, written.checksum),
         service=desired_service(snapshot),
         disruption_budget=desired_disruption_budget(snapshot),
     )
-    reason = R.CONFIG_COMPRESSED if packed else R.CONFIG_WRITTEN
-    message = f"the configuration holds {len(config.backends)} backends" if snapshot.inline else "the gateway watches"
+    reason = R.CONFIG_COMPRESSED if written.packed else R.CONFIG_WRITTEN
+    message = f"the configuration holds {len(made.backends)} backends" if snapshot.inline else "the gateway watches"
     return valid, Verdict(T.CONFIG_PUBLISHED, True, reason, message), intents
 
 
@@ -268,6 +244,9 @@ def _advice(snapshot: Snapshot, base: VmcpConfig) -> Iterator[Condition]:
     if replicas is None or replicas <= 1:
         reason = str(R.SESSION_STORAGE_NOT_APPLICABLE)
         yield Condition(type_, "False", reason, "a single replica needs no shared session store")
+    elif snapshot.dialect is Dialect.NATIVE and session_storage(snapshot, base) is not None:
+        message = f"{replicas} replicas: sessions in Redis are not supported by this gateway yet"
+        yield Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)
     elif session_storage(snapshot, base) is not None:
         yield Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), "replicas share sessions through Redis")
     else:

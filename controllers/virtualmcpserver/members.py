@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from api.conditions import MCPServerEntryPhase, MemberSkipReason
+from api.conditions import MCPRemoteEndpointPhase, MCPServerEntryPhase, MemberSkipReason
 from api.contract import Dialect, header_problems, validate_remote_url
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER
 from runtime import Record
@@ -76,9 +76,10 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     tool_config_ref: _Ref | None = None
 
 
-class _Status(msgspec.Struct, frozen=True):
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
     url: str = ""
     phase: str = ""
+    observed_generation: int = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -120,7 +121,12 @@ class Member:
     secret_headers: tuple[SecretHeader, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
-    """Why the object itself cannot be used: unreadable or being deleted."""
+    """Why the object itself cannot be used: unreadable, being deleted, or not the owner of its name."""
+    uid: str = ""
+    judged: bool = True
+    """Its controller's verdict is about this spec; False while it has not looked at the newest one."""
+    available: bool = True
+    """Its status names a URL, or its kind does not say so there."""
     made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What pure functions made of this member before, by what else they depend on. A group is decided on as a whole
     whenever one of its members changes; the others need not be judged and written anew."""
@@ -139,7 +145,12 @@ class Skipped:
 
 
 def read_member(record: Record) -> Member:
-    """Read what matters of a member; an odd object becomes a member with a problem."""
+    """Read what matters of a member; an odd object becomes a member with a problem.
+
+    Everything comes from one generation of the object. The URL of a remote server is that of the spec, as its headers,
+    Secrets and references are; the status only says whether that spec passed its checks. A URL of yesterday with
+    credentials of today would send a key to the wrong host.
+    """
     meta = record.meta
     order = (meta.creation_timestamp or "", meta.uid)
     kind = _TYPES.get(record.resource, MemberType.DIRECT)
@@ -150,13 +161,14 @@ def read_member(record: Record) -> Member:
     spec, status = body.spec, body.status
     if record.resource == ENDPOINT and spec.type != "direct":
         kind = MemberType.PROXY
-    headers = spec.header_forward if kind in (MemberType.ENTRY, MemberType.DIRECT) else None
+    remote = kind in (MemberType.ENTRY, MemberType.DIRECT)
+    headers = spec.header_forward if remote else None
     bundle = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
     return Member(
         type=kind,
         name=meta.name,
         order=order,
-        url=spec.remote_url if kind is MemberType.ENTRY else status.url,
+        url=spec.remote_url if remote else status.url,
         transport=_transport(kind, spec),
         phase=status.phase,
         remote_url=spec.remote_url,
@@ -174,7 +186,24 @@ def read_member(record: Record) -> Member:
         ),
         annotations=meta.annotations,
         problem="it is being deleted" if meta.deleting else "",
+        uid=meta.uid,
+        judged=not remote or status.observed_generation in (0, meta.generation),
+        available=kind is MemberType.ENTRY or bool(status.url),
     )
+
+
+def is_settled(member: Member) -> bool:
+    """Whether what is known of a member replaces what was known of it before.
+
+    It does not while its controller has not judged the newest spec, or while something is only not there yet: an empty
+    URL means "not yet available", so a running gateway keeps the backend. What the user must mend settles it.
+    """
+    if member.problem:
+        return True
+    if not member.judged or not member.available:
+        failed = member.type is MemberType.DIRECT and member.phase == MCPRemoteEndpointPhase.FAILED
+        return member.judged and failed
+    return member.type is not MemberType.ENTRY or member.phase != MCPServerEntryPhase.PENDING
 
 
 def _transport(kind: MemberType, spec: _Spec) -> str:
@@ -206,7 +235,7 @@ def _judge(member: Member, dialect: Dialect, *, discovered: bool) -> Skipped | N
         return Skipped(member.name, MemberSkipReason.NOT_SUPPORTED)
     if member.type is MemberType.ENTRY and member.phase != MCPServerEntryPhase.VALID:
         return Skipped(member.name, MemberSkipReason.NOT_VALID, f"its phase is {member.phase or 'not set yet'}")
-    if not member.url:
+    if not member.url or not member.available:
         return Skipped(member.name, MemberSkipReason.NO_URL)
     if member.type in (MemberType.ENTRY, MemberType.DIRECT):
         # The status may speak of an older spec; what is published is judged anew.
@@ -223,17 +252,26 @@ def _judge_headers(member: Member) -> Skipped | None:
     return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, problems[0].message) if problems else None
 
 
-def unique_names(members: Iterable[Member]) -> tuple[list[Member], list[Skipped]]:
-    """Let the oldest member keep a name that several have; the result is sorted by name."""
-    kept: dict[str, Member] = {}
+def unique_names(members: Iterable[Member], usable: Iterable[Member]) -> tuple[list[Member], list[Skipped]]:
+    """Split usable members into those that own their name, sorted by name, and those that do not.
+
+    A name belongs to the oldest of all members that have it, also while that one cannot be used: otherwise the name,
+    and with it policies, tool names and credentials, would change hands with the owner's health.
+    """
+    owners: dict[str, Member] = {}
+    for member in members:
+        owner = owners.setdefault(member.name, member)
+        if member.order < owner.order:
+            owners[member.name] = member
+    kept = []
     skipped = []
-    for member in sorted(members, key=lambda member: member.order):
-        if member.name in kept:
-            holder = kept[member.name].type
-            skipped.append(Skipped(member.name, MemberSkipReason.NAME_COLLISION, f"served as {holder}"))
+    for member in sorted(usable, key=lambda member: (member.name, member.order)):
+        owner = owners[member.name]
+        if owner is member:
+            kept.append(member)
         else:
-            kept[member.name] = member
-    return [kept[name] for name in sorted(kept)], skipped
+            skipped.append(Skipped(member.name, MemberSkipReason.NAME_COLLISION, f"the name belongs to a {owner.type}"))
+    return kept, skipped
 
 
 def describe_skipped(skipped: Iterable[Skipped]) -> str:

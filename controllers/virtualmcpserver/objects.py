@@ -37,7 +37,15 @@ _PASSING = re.compile(rb"^ +workload_status: .*\n", re.MULTILINE)
 
 
 class ConfigTooLargeError(ValueError):
-    """The configuration does not fit into a ConfigMap."""
+    """The configuration does not fit into a ConfigMap.
+
+    Attributes:
+        excess: Bytes of YAML that are too many, as far as can be told.
+    """
+
+    def __init__(self, message: str, excess: int) -> None:
+        super().__init__(message)
+        self.excess = excess
 
 
 def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any], str, bool]:
@@ -56,11 +64,13 @@ def render_config(config: VmcpConfig, dialect: Dialect) -> tuple[dict[str, Any],
         return {"data": {CONFIG_KEY: document.decode()}}, checksum, False
     if dialect is Dialect.TOOLHIVE:
         raise ConfigTooLargeError(
-            f"{len(document) >> 10} KiB of YAML; the stock gateway reads at most {MAX_PLAIN >> 10}"
+            f"{len(document) >> 10} KiB of YAML; the stock gateway reads at most {MAX_PLAIN >> 10}",
+            excess=len(document) - MAX_PLAIN,
         )
     packed = pack_config(document)
     if len(packed) > MAX_PACKED:
-        raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed")
+        excess = len(document) - len(document) * MAX_PACKED // len(packed)
+        raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed", excess)
     return {"binaryData": {CONFIG_KEY: base64.b64encode(packed).decode()}}, checksum, True
 
 

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from api import v1beta1
 from api.contract import Dialect
 from api.contract.strategies import secret_sources
-from api.v1beta1 import VirtualMCPServerSpec
+from api.v1beta1 import MCPExternalAuthConfig, VirtualMCPServerSpec
 from controllers.options import OperatorOptions
 from controllers.shared.content import Content, Contents, contents
 from controllers.shared.groups import group_state
 from controllers.shared.references import GROUP_REF
+from controllers.shared.remote import rank
 from controllers.shared.resources import (
     AUTH_CONFIG,
     AUTHZ_CONFIG,
@@ -29,14 +30,16 @@ from controllers.shared.resources import (
     MEMBER_KINDS,
     OIDC_CONFIG,
     POD,
+    PROXY,
     SECRET,
+    SERVER,
     TELEMETRY_CONFIG,
     TOOL_CONFIG,
 )
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.environment import HMAC_KEY
-from controllers.virtualmcpserver.members import Member, read_member
+from controllers.virtualmcpserver.members import Member, is_settled, read_member
 from controllers.virtualmcpserver.names import config_map_name, generated, hmac_secret_name
 from controllers.virtualmcpserver.objects import hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
@@ -59,6 +62,8 @@ class Observer:
         self._policies: dict[Key, tuple[str, int, Mapping[str, str]]] = {}
         self._hmac: dict[Key, tuple[str, int, str]] = {}
         self._members: dict[Key, dict[tuple[Resource, Key], tuple[Record, Member]]] = {}
+        self._stood: dict[Key, dict[tuple[Resource, Key], Member]] = {}
+        self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
 
     async def observe(
         self, record: Record, spec: VirtualMCPServerSpec, now: datetime
@@ -95,18 +100,45 @@ class Observer:
         """The gateway is gone."""
         self._dependencies.forget(key)
         self._members.pop(key, None)
+        self._stood.pop(key, None)
+        self._auth_configs.pop(key, None)
 
     def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
-        """Read the members of the group; those that did not change since the last look are not read again."""
-        before = self._members.get(gateway, {})
+        """Read the members of the group; those that did not change since the last look are not read again.
+
+        A member that is not settled is taken as it stood when it last was.
+        """
+        before, stood = self._members.get(gateway, {}), self._stood.get(gateway, {})
         found: dict[tuple[Resource, Key], tuple[Record, Member]] = {}
+        kept: dict[tuple[Resource, Key], Member] = {}
         for kind in MEMBER_KINDS:
             for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace):
                 place = (kind, record.key)
                 known = before.get(place)
                 found[place] = known if known is not None and known[0] is record else (record, read_member(record))
-        self._members[gateway] = found
-        return tuple(member for _, member in found.values())
+        members: list[Member] = []
+        for place, (_, member) in found.items():
+            last = stood.get(place)
+            if is_settled(member):
+                kept[place] = member
+            elif last is not None and last.uid == member.uid:
+                member = kept[place] = last
+            members.append(self._as_owner(gateway, place[0], member))
+        self._members[gateway], self._stood[gateway] = found, kept
+        return tuple(members)
+
+    def _as_owner(self, gateway: Key, kind: Resource, member: Member) -> Member:
+        """Say of a member whose kind nobody here judges that its name belongs to an older object of another kind."""
+        if kind not in (SERVER, PROXY) or member.problem:
+            return member
+        key = Key(gateway.namespace, member.name)
+        for rival in MEMBER_KINDS:
+            other = self._reader.get(rival, key) if rival != kind else None
+            if other is not None:
+                self._dependencies.note(gateway, rival, key)
+                if rank(other) < member.order:
+                    return replace(member, problem=f"its name belongs to an older {rival.kind}", made={})
+        return member
 
     def _with_references(self, snapshot: Snapshot) -> Snapshot:
         spec = snapshot.spec
@@ -122,7 +154,7 @@ class Observer:
         telemetry = spec.telemetry_config_ref.name if spec.telemetry_config_ref is not None else ""
         return replace(
             snapshot,
-            auth_configs=self._by_name(snapshot, AUTH_CONFIG, v1beta1.MCPExternalAuthConfig, auth_names),
+            auth_configs=self._judged_auth_configs(snapshot, auth_names),
             tool_configs=self._by_name(snapshot, TOOL_CONFIG, v1beta1.MCPToolConfig, tool_names),
             composite_tools=self._by_name(
                 snapshot, COMPOSITE_TOOL, v1beta1.VirtualMCPCompositeToolDefinition, definitions
@@ -229,8 +261,32 @@ class Observer:
                 found[name] = read_model(record, model)
         return found
 
+    def _judged_auth_configs(
+        self, snapshot: Snapshot, names: Iterable[str]
+    ) -> dict[str, MCPExternalAuthConfig | Unreadable]:
+        """Read auth configs; one whose newest spec is not judged yet is taken as it stood when it last was."""
+        known = self._auth_configs.get(snapshot.vmcp.key, {})
+        found = self._by_name(snapshot, AUTH_CONFIG, MCPExternalAuthConfig, names)
+        for name, config in found.items():
+            before = known.get(name)
+            if (
+                isinstance(config, MCPExternalAuthConfig)
+                and isinstance(before, MCPExternalAuthConfig)
+                and before.metadata.uid == config.metadata.uid
+                and not _is_judged(config)
+            ):
+                found[name] = before
+        self._auth_configs[snapshot.vmcp.key] = found
+        return found
+
     def _note(self, snapshot: Snapshot, kind: Resource, name: str) -> None:
         self._dependencies.note(snapshot.vmcp.key, kind, Key(snapshot.namespace, name))
+
+
+def _is_judged(config: MCPExternalAuthConfig) -> bool:
+    """Whether its controller's verdict is about this spec; True where there is no verdict at all."""
+    valid = next((c for c in (config.status.conditions if config.status else ()) if c.type == "Valid"), None)
+    return valid is None or valid.observed_generation in (None, 0, config.metadata.generation)
 
 
 def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, str]:

@@ -31,8 +31,8 @@ def check_backends(config: VmcpConfig, report: Report) -> None:
 
 def check_ca_path(path: str, where: str, report: Report) -> None:
     """Check a path of certificates: absolute, without `..` and NUL."""
-    if "\0" in path or ".." in path:
-        report.add(where, 'must not contain NUL or ".."')
+    if "\0" in path or ".." in path.split("/"):
+        report.add(where, 'must not contain NUL or a step ".."')
     elif not path.startswith("/"):
         report.add(where, "must be an absolute path")
 

@@ -219,6 +219,19 @@ async def test_an_entry_waits_for_an_older_endpoint_of_its_name(cluster: Cluster
     assert time.monotonic() - started < 1.0
 
 
+async def test_an_entry_waits_for_an_older_server_of_its_name_also_while_that_one_cannot_be_used(
+    cluster: Cluster,
+) -> None:
+    await cluster.group()
+    spec = {"image": "example.com/mcp", "transport": "streamable-http", "groupRef": {"name": "g"}}
+    await cluster.create("MCPServer", "same", spec)
+    await wait_for_the_next_second(cluster, "MCPServer", "same")
+    await cluster.entry("same")
+    await cluster.until(KIND, "same", phase="Failed", Valid="False/NameCollision")
+    await cluster.delete("MCPServer", "same")
+    await cluster.until(KIND, "same", phase="Valid", Valid="True/ConfigValid")
+
+
 async def test_an_entry_without_spec_fails_with_a_sentence(cluster: Cluster) -> None:
     await cluster.create(KIND, "e")
     failed = await cluster.until(KIND, "e", phase="Failed", Valid="False/ConfigInvalid")

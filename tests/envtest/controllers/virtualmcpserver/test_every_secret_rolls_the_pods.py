@@ -66,8 +66,12 @@ async def _rolls(cluster: Gateways, gateway: str, names: Iterable[str]) -> dict[
 
 @pytest.fixture
 async def cluster(start: Callable[..., Awaitable[Gateways]]) -> Gateways:
-    """The world of every edge, settled; the operator has a session store of its own."""
-    made = await start(redis=DefaultRedis("redis:6379", secret_edges.DEFAULT_REDIS, secret_edges.KEY))
+    """The world of every edge, settled; the operator has a session store of its own.
+
+    For stock gateways: this project's has neither Redis nor every strategy yet.
+    """
+    store = DefaultRedis("redis:6379", secret_edges.DEFAULT_REDIS, secret_edges.KEY)
+    made = await start(redis=store, vmcp_dialect="toolhive")
     await _world(made)
     return made
 

@@ -13,6 +13,8 @@ from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
 
 CEDAR = "permit(principal, action, resource);"
 STEPS = [{"id": "one", "tool": "e.search"}]
+STOCK = {"annotations": {"toolhive.stacklok.dev/vmcp-dialect": "toolhive"}}
+"""For what only the stock gateway can do."""
 ISSUER = {"type": "inline", "inline": {"issuer": "https://issuer.example.com"}}
 
 
@@ -149,7 +151,7 @@ async def test_a_primary_upstream_needs_an_authorization_server(cluster: Gateway
 )
 async def test_composite_tool_definitions_are_judged_in_place(cluster: Gateways) -> None:
     definition = "VirtualMCPCompositeToolDefinition"
-    await _base(cluster, config={"compositeToolRefs": [{"name": "t"}]})
+    await _base(cluster, config={"compositeToolRefs": [{"name": "t"}]}, metadata=STOCK)
     await cluster.until(KIND, "v", phase="Failed", CompositeToolRefsValidated="False/CompositeToolRefNotFound")
     circle = [{"id": "one", "tool": "e.a", "dependsOn": ["one"]}]
     await cluster.create(definition, "t", {"name": "deploy", "description": "d", "steps": circle})
@@ -269,7 +271,7 @@ async def test_tool_configs_must_be_there(cluster: Gateways) -> None:
     "SessionStorageWarning=False/SessionStorageConfigured",
 )
 async def test_replicas_without_a_shared_store_are_warned_about(cluster: Gateways) -> None:
-    await _base(cluster, replicas=2)
+    await _base(cluster, replicas=2, metadata=STOCK)
     await _settled(cluster, SessionStorageWarning="True/SessionStorageMissingForReplicas")
     storage = {"provider": "redis", "address": "redis:6379"}
     await cluster.patch(KIND, "v", {"spec": {"sessionStorage": storage}})

@@ -84,7 +84,7 @@ def test_everything_in_order_is_valid() -> None:
         ({"bundle": Facts(frozenset({"ca.crt"}))}, "CABundleRefValidated", "False/CABundleRefInvalid"),
         ({"secrets": {"s": Unknown.MISSING}}, "HeaderSecretRefsValidated", "False/HeaderSecretNotFound"),
         ({"secrets": {"s": Facts()}}, "HeaderSecretRefsValidated", "False/HeaderSecretNotFound"),
-        ({"older_endpoint": True}, "Valid", "False/NameCollision"),
+        ({"older_namesake": "MCPServer"}, "Valid", "False/NameCollision"),
     ],
 )
 def test_one_thing_wrong_fails_that_check_and_the_whole(change: dict, type_: str, verdict: str) -> None:
@@ -231,7 +231,7 @@ snapshots = st.builds(
     auth_config_exists=st.booleans(),
     bundle=contents,
     secrets=contents.map(lambda content: {"s": content}),
-    older_endpoint=st.booleans(),
+    older_namesake=st.sampled_from([None, "MCPServer", "MCPRemoteEndpoint"]),
     waited=st.sampled_from([0.0, 0.3, 10.0]),
 )
 
@@ -257,7 +257,7 @@ def test_whatever_is_seen_the_words_are_those_of_the_vocabulary_and_the_phase_ag
     lasting = {reason for status, reason in failures if status == "False"} - PASSING - {"ConfigInvalid"}
     assert ("Stalled" in verdicts) == bool(lasting)
     others = [status for type_, status in verdicts.items() if type_ not in ("Valid", "Ready", "Stalled")]
-    sound = set(others) == {"True"} and not second.older_endpoint
+    sound = set(others) == {"True"} and not second.older_namesake
     assert (verdicts["Valid"] == "True") == (status["phase"] == "Valid") == sound
     assert (verdicts["Valid"] == "Unknown") == (status["phase"] == "Pending")
     assert verdicts["Valid"] != "Unknown" or set(others) == {"True", "Unknown"}

@@ -271,12 +271,13 @@ def test_a_tool_config_of_an_endpoint_becomes_its_entry_and_the_gateways_own_wor
 
 def test_sessions_are_kept_where_the_spec_says_else_in_the_operators_default_redis():
     options = OperatorOptions(redis=DefaultRedis("default:6379", "s", "k"))
-    implicit = decide(make({}, entry(), options=options, **MATERIAL))
+    stock = {"options": options, "dialect": Dialect.TOOLHIVE}
+    implicit = decide(make({}, entry(), **stock, **MATERIAL))
     storage = config_of(implicit).session_storage
     assert storage is not None
     assert storage.address == "default:6379"
     assert env_of(implicit)["THV_SESSION_REDIS_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "k"}
-    memory = decide(make({"sessionStorage": {"provider": "memory"}}, entry(), options=options, **MATERIAL))
+    memory = decide(make({"sessionStorage": {"provider": "memory"}}, entry(), **stock, **MATERIAL))
     assert config_of(memory).session_storage is None
     assert "THV_SESSION_REDIS_PASSWORD" not in env_of(memory)
 

@@ -1,0 +1,96 @@
+"""A member is published whole, from one generation, or as it stood; an empty URL takes nothing away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from api.contract import Backend, VmcpConfig
+from tests.envtest.controllers.kit import header, wait_for_the_next_second
+from tests.envtest.controllers.virtualmcpserver.conftest import Gateways
+
+SERVER = {"image": "example.com/mcp", "transport": "streamable-http", "groupRef": {"name": "g"}}
+
+
+def _names(config: VmcpConfig) -> list[str]:
+    return [backend.name for backend in config.backends]
+
+
+async def _watch(cluster: Gateways, seen: list[Backend]) -> None:
+    """Note every version of the backend that is written."""
+    async for _, found in cluster.admin.watch("v1", "ConfigMap", namespace=cluster.namespace):
+        if found["metadata"]["name"] == "v-vmcp-config":
+            seen += cluster.parse(found).backends
+
+
+async def test_an_endpoint_that_changes_is_never_published_with_parts_of_two_generations(cluster: Gateways) -> None:
+    """Its old host must not get its new credentials, nor the other way round."""
+    await cluster.group()
+    await cluster.secret(**{f"key-{number}": "value" for number in range(7)})
+
+    def forward(number: int) -> dict[str, object]:
+        return {
+            "addPlaintextHeaders": {f"X-Plain-{number}": "v"},
+            "addHeadersFromSecret": [header(f"X-Secret-{number}", "s", f"key-{number}")],
+        }
+
+    await cluster.endpoint(remoteUrl="https://host-0.example.com/mcp", headerForward=forward(0))
+    await cluster.gateway()
+    await cluster.config(until=lambda config: _names(config) == ["d"])
+    seen: list[Backend] = []
+    watching = asyncio.create_task(_watch(cluster, seen))
+    for number in range(1, 7):
+        url = f"https://host-{number}.example.com/mcp"
+        plain = {f"X-Plain-{number - 1}": None, f"X-Plain-{number}": "v"}
+        headers = forward(number) | {"addPlaintextHeaders": plain}
+        await cluster.patch("MCPRemoteEndpoint", "d", {"spec": {"remoteUrl": url, "headerForward": headers}})
+        await cluster.config(until=lambda config, url=url: [one.url for one in config.backends] == [url])  # type: ignore[misc]
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    assert len(seen) >= 6
+    for backend in seen:
+        assert backend.header_forward is not None
+        number = backend.url.removeprefix("https://host-")[0]
+        assert list(backend.header_forward.add_plaintext_headers) == [f"X-Plain-{number}"]
+        assert list(backend.header_forward.add_headers_from_secret) == [f"X-Secret-{number}"]
+
+
+async def test_a_server_whose_url_becomes_empty_stays_in_the_configuration(cluster: Gateways) -> None:
+    await cluster.group()
+    await cluster.create("MCPServer", "s", SERVER)
+    await cluster.gateway()
+    await cluster.patch(
+        "MCPServer", "s", {"status": {"phase": "Ready", "url": "http://s.ns.svc:8080/mcp"}}, status=True
+    )
+    await cluster.config(until=lambda config: _names(config) == ["s"])
+    await cluster.patch("MCPServer", "s", {"status": {"phase": "Pending", "url": ""}}, status=True)
+    await cluster.entry("later")
+    config = await cluster.config(until=lambda config: "later" in _names(config))
+    assert _names(config) == ["later", "s"]
+    assert config.backends[1].url == "http://s.ns.svc:8080/mcp"
+    await cluster.delete("MCPServer", "s")
+    await cluster.config(until=lambda config: _names(config) == ["later"])
+
+
+async def test_a_server_in_another_group_owns_its_name_too(cluster: Gateways) -> None:
+    """A proxy of the same name, which nobody here judges, does not get the name while the older server is there."""
+    await cluster.group()
+    await cluster.create("MCPServer", "same", SERVER | {"groupRef": {"name": "other"}})
+    await cluster.entry("later")
+    await cluster.gateway()
+    await cluster.config(until=lambda config: _names(config) == ["later"])
+    config = {"issuer": "https://issuer.example.com"}
+    spec = {
+        "remoteUrl": "https://r.example.com",
+        "groupRef": {"name": "g"},
+        "oidcConfig": {"type": "inline", "inline": config},
+    }
+    await wait_for_the_next_second(cluster, "MCPServer", "same")
+    await cluster.create("MCPRemoteProxy", "same", spec)
+    await cluster.patch(
+        "MCPRemoteProxy", "same", {"status": {"phase": "Ready", "url": "http://p.ns.svc/mcp"}}, status=True
+    )
+    await cluster.until("VirtualMCPServer", "v", BackendsIncluded="False/MembersSkipped")
+    await cluster.delete("MCPServer", "same")
+    await cluster.config(until=lambda config: _names(config) == ["later", "same"])
