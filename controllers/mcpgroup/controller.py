@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from api.conditions import MCPGroupPhase as Phase
 from api.conditions import MCPServerEntryPhase
-from controllers.mcpgroup.decide import Pending, Snapshot, coalesce, decide, due_in, look_in
+from controllers.mcpgroup.decide import QUIET, Pending, Snapshot, coalesce, decide, due_in, look_in
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.finalizers import hold
@@ -30,6 +31,12 @@ from runtime import (
 from runtime.util.rbac import READ
 
 NAME = "mcpgroup"
+TELL_EVERY = 3600.0
+"""Seconds between two events of one group about the deprecation of its entries."""
+DEPRECATED = (
+    "The group has {count} members of the deprecated kind MCPServerEntry: use MCPRemoteEndpoint with type: direct, "
+    "where every field keeps its name"
+)
 SERVABLE = "servable"
 """Name of the index of members that a gateway can serve, by group."""
 FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
@@ -56,17 +63,20 @@ class GroupReconciler:
         self._reader, self._client = manager.reader, manager.client
         self._clock = clock
         self._pending: dict[Key, Pending] = {}
+        self._recorder = manager.recorder(f"{NAME}-controller")
+        self._grown: set[Key] = set()
+        self._told: dict[Key, float] = {}
         self.status = StatusWriter(manager.client)
 
     async def reconcile(self, request: Key) -> Result | None:
         """Bring one group's finalizer and status up to date."""
         record = self._reader.get(GROUP, request)
+        if record is None or record.meta.deleting:
+            self._forget(request)
         if record is None:
-            self._pending.pop(request, None)
             return None
         if record.meta.deleting:
             # Members watch their group and say GroupRefNotFound by themselves: there is nothing to clean up.
-            self._pending.pop(request, None)
             await remove_finalizer(self._client, record, FINALIZER)
             return None
         held = await hold(self._client, record, FINALIZER)
@@ -79,13 +89,34 @@ class GroupReconciler:
         wanted = decide(self._observe(record))
         if not status_patch(record, wanted):
             self._pending.pop(record.key, None)
+            self._tell(record, now)
             return None
         pending = self._pending[record.key] = coalesce(pending, wanted, now)
         if (wait := due_in(pending, now)) > 0 and record.path("status.phase") == Phase.READY:
             return Result(requeue_after=wait)
         del self._pending[record.key]
         await self.status.write(record, wanted)
-        return None
+        if wanted["entryCount"] > (record.path("status.entryCount") or 0):
+            self._grown.add(record.key)
+        return Result(requeue_after=QUIET) if record.key in self._grown else None
+
+    def _tell(self, record: Record, now: float) -> None:
+        """Say that entries are deprecated when some came to a group and it is at rest, at most once an hour.
+
+        Entries come by the thousand: an event each would double what a burst writes. A restart of the manager repeats
+        nothing, because the number in the status is what it was.
+        """
+        if record.key not in self._grown or now - self._told.get(record.key, -math.inf) < TELL_EVERY:
+            return
+        self._grown.discard(record.key)
+        self._told[record.key] = now
+        note = DEPRECATED.format(count=record.path("status.entryCount"))
+        self._recorder.event(record, type="Warning", reason="Deprecated", action="Reconcile", note=note, minor=True)
+
+    def _forget(self, key: Key) -> None:
+        self._pending.pop(key, None)
+        self._told.pop(key, None)
+        self._grown.discard(key)
 
     def _observe(self, record: Record) -> Snapshot:
         return Snapshot(

@@ -21,8 +21,6 @@ from runtime.util.rbac import READ, WATCH
 NAME = "mcpserverentry"
 RIVALS = (SERVER, PROXY, ENDPOINT)
 
-DEPRECATED = "MCPServerEntry is deprecated: use MCPRemoteEndpoint with type: direct, where every field keeps its name"
-
 RULES = (
     Rule.of(ENTRY, *READ, why="the kind itself"),
     Rule.of(ENTRY, "patch", subresource="status", why="phase and conditions"),
@@ -41,7 +39,6 @@ class EntryReconciler(RemoteReconciler):
 
     def __init__(self, manager: Manager) -> None:
         super().__init__(manager, ENTRY)
-        self._recorder = manager.recorder(f"{NAME}-controller")
 
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
         """Look and decide; an entry that is being deleted is left alone."""
@@ -72,13 +69,6 @@ class EntryReconciler(RemoteReconciler):
             waited=waited,
         )
         return decide(snapshot), material.error
-
-    def written(self, record: Record) -> None:
-        """Say that the kind is deprecated, once per generation: a restart of the manager does not repeat it."""
-        if record.path("status.observedGeneration") != record.meta.generation:
-            self._recorder.event(
-                record, type="Warning", reason="Deprecated", action="Reconcile", note=DEPRECATED, minor=True
-            )
 
     def _exists(self, namespace: str, name: str) -> bool:
         return bool(name) and self._reader.get(AUTH_CONFIG, Key(namespace, name)) is not None

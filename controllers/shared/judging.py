@@ -99,9 +99,6 @@ class RemoteReconciler(ABC):
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
         """Look and decide; the error is a passing one that kept something from being read."""
 
-    def written(self, record: Record) -> None:  # noqa: B027  a hook, empty on purpose
-        """Called after each write of a status; `record` is the object from before."""
-
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one object and write its status if that changes it.
 
@@ -117,8 +114,7 @@ class RemoteReconciler(ABC):
             return Result(requeue_after=decision.wait)
         if decision.status is not None:
             self._patience.forget(request)
-            if await self.status.write(record, decision.status) is not record:
-                self.written(record)
+            await self.status.write(record, decision.status)
         if error is not None:
             raise error
         return None

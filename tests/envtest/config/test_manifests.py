@@ -16,6 +16,14 @@ from manager import parser
 
 CONFIG = Path(__file__).parents[3] / "config"
 SYSTEM = "mcp-operator-system"
+CLUSTER_WIDE = (
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
 
 
 @pytest.fixture
@@ -52,7 +60,7 @@ async def test_the_default_installation_is_accepted(admin, render, system_namesp
 
 async def test_every_object_but_the_cluster_wide_ones_is_in_the_operators_namespace(render):
     for document in render("default"):
-        if document["kind"] not in ("CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "Namespace"):
+        if document["kind"] not in CLUSTER_WIDE:
             assert document["metadata"]["namespace"] == SYSTEM, document["metadata"]["name"]
         if document["kind"] != "CustomResourceDefinition":
             assert document["metadata"]["name"].startswith("mcp-operator-")
@@ -61,7 +69,9 @@ async def test_every_object_but_the_cluster_wide_ones_is_in_the_operators_namesp
 def test_bindings_and_selectors_point_at_what_is_there(render):
     documents = {(d["kind"], d["metadata"]["name"]): d for d in render("default")}
     for (kind, _), document in documents.items():
-        if kind.endswith("Binding"):
+        if kind == "ValidatingAdmissionPolicyBinding":
+            assert (kind.removesuffix("Binding"), document["spec"]["policyName"]) in documents
+        elif kind.endswith("Binding"):
             assert (document["roleRef"]["kind"], document["roleRef"]["name"]) in documents
             for subject in document["subjects"]:
                 assert (subject["kind"], subject["name"]) in documents
@@ -173,3 +183,33 @@ async def test_a_plain_apply_installs_everything_and_a_second_one_changes_nothin
     assert all(line.endswith(" created") for line in first)
     second = plane.handle.kubectl("apply", "-k", str(CONFIG / "default")).stdout.splitlines()
     assert sorted(second) == sorted(line.replace(" created", " unchanged") for line in first)
+
+
+async def test_whoever_applies_an_entry_is_warned_and_nothing_is_refused(admin, control_plane, render, namespace):
+    """The binding is narrowed to the test's own namespace: others share the API server."""
+    policies = [body for body in render("default") if body["kind"].startswith("ValidatingAdmissionPolicy")]
+    binding = policies[-1]
+    assert binding["kind"] == "ValidatingAdmissionPolicyBinding"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding["spec"]["matchResources"] = {"namespaceSelector": here}
+    manifest = yaml.safe_dump(
+        {
+            "apiVersion": "toolhive.stacklok.dev/v1beta1",
+            "kind": "MCPServerEntry",
+            "metadata": {"name": "e", "namespace": namespace},
+            "spec": {"remoteUrl": "https://a.example", "transport": "sse", "groupRef": {"name": "g"}},
+        }
+    )
+    for body in policies:
+        await admin.apply(body)
+    try:
+        async with asyncio.timeout(20):  # the server takes a new policy up with a delay
+            while True:
+                done = await asyncio.to_thread(control_plane.kubectl, "apply", "-f", "-", stdin=manifest)
+                if "MCPServerEntry is deprecated: use MCPRemoteEndpoint" in done.stderr:
+                    break
+                await asyncio.to_thread(control_plane.kubectl, "delete", "-f", "-", stdin=manifest)
+    finally:
+        for body in policies:
+            await admin.delete(body["apiVersion"], body["kind"], body["metadata"]["name"])
+    assert "created" in done.stdout or "configured" in done.stdout or "unchanged" in done.stdout

@@ -126,6 +126,22 @@ async def test_a_burst_of_members_costs_a_handful_of_group_writes_and_one_write_
     assert len(writes) == len(set(writes)) == 200
 
 
+async def test_a_group_says_once_that_its_entries_are_deprecated_and_how_many_they_are(cluster: Cluster) -> None:
+    def told() -> list[str]:
+        return [e["verb"] for e in cluster.requests() if e["objectRef"]["resource"] == "events"]
+
+    await cluster.group()
+    for number in range(20):
+        await cluster.entry(f"e{number}")
+    event = await cluster.event("g", "Warning", "Deprecated")
+    assert "20 members of the deprecated kind MCPServerEntry" in event["note"]
+    assert "MCPRemoteEndpoint" in event["note"]
+    await cluster.entry("late")
+    await listed(cluster, entryCount=21)
+    await cluster.come_to_rest()
+    assert told() == ["create"], "no event per entry, and none within the hour"
+
+
 @shows(KIND, "StatusTruncated=True/TooManyMembers")
 async def test_a_group_with_more_names_than_fit_lists_what_fits_and_counts_all(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch

@@ -319,23 +319,3 @@ async def test_an_entry_written_in_v1alpha1_is_judged_like_any_other(cluster: Cl
     spec = {"remoteUrl": "https://mcp.example.com", "transport": "sse", "groupRef": {"name": "g"}}
     await cluster.create(KIND, "old", spec, api="toolhive.stacklok.dev/v1alpha1")
     await cluster.until(KIND, "old", phase="Valid", Valid="True/ConfigValid")
-
-
-async def test_an_entry_is_told_once_per_generation_that_its_kind_is_deprecated(cluster: Cluster) -> None:
-    def told() -> int:
-        return sum(e["objectRef"]["resource"] == "events" and e["verb"] == "create" for e in cluster.requests())
-
-    await cluster.group()
-    await cluster.entry()
-    event = await cluster.event("e", "Warning", "Deprecated")
-    assert "MCPRemoteEndpoint" in event["note"]
-    await cluster.secret("s", k="1")
-    forward = {"addHeadersFromSecret": [header("X-A", "s", "k")]}
-    await cluster.patch(KIND, "e", {"spec": {"headerForward": forward}})
-    await cluster.until(KIND, "e", phase="Valid", HeaderSecretRefsValidated="True/HeaderSecretsValid")
-    await cluster.delete("Secret", "s")  # another verdict, the same generation
-    await cluster.until(KIND, "e", phase="Failed")
-    await cluster.come_to_rest()
-    # The second event is the same one again, and so becomes a series of the first.
-    series = [e for e in cluster.requests() if e["objectRef"]["resource"] == "events" and e["verb"] == "patch"]
-    assert (told(), len(series)) == (1, 1)
