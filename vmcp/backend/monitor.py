@@ -53,8 +53,10 @@ class _Retries:
     def __init__(self) -> None:
         self._known: dict[Kind, tuple[Backoff, float]] = {}
 
-    def failed(self, kind: Kind) -> None:
-        backoff = self._known[kind][0] if kind in self._known else Backoff(first=2.0, limit=120.0)
+    def failed(self, kind: Kind, *, lost_session: bool) -> None:
+        """Take a failure. A list whose request costs the session each time is asked for much less often."""
+        made = Backoff(first=15.0, limit=600.0) if lost_session else Backoff(first=2.0, limit=120.0)
+        backoff = self._known[kind][0] if kind in self._known else made
         self._known[kind] = (backoff, time.monotonic() + backoff.next())
 
     def forget(self, kind: Kind) -> None:
@@ -95,6 +97,7 @@ class Monitor:
         self._retries = _Retries()
         self._wake = asyncio.Event()
         self._doubted_at = 0.0
+        self._handshakes = 0
         self._handshake: Handshake | None = None
         self._drop = False
         self._closed = False
@@ -235,6 +238,7 @@ class Monitor:
 
     def _on_handshake(self, handshake: Handshake) -> None:
         """A legacy session began. Not the first one: whatever the old one listed is void."""
+        self._handshakes += 1
         again = self._handshake is not None
         self._handshake = handshake
         self._dirty |= set(KINDS)
@@ -335,10 +339,11 @@ class Monitor:
             return await ask_once(session, method, params, timeout)
 
         drop, self._drop = self._drop, False
+        handshakes = self._handshakes
 
         def take(fetched: Fetched) -> None:
             for kind, found in fetched.items():
-                self._note(kind, found)
+                self._note(kind, found, lost_session=self._handshakes > handshakes)
             era = backend.state.era or Era.LEGACY
             backend.publish(assemble(backend.catalogue, fetched, era, handshake, keep=not drop))
 
@@ -350,13 +355,13 @@ class Monitor:
         now = time.monotonic()
         self._rest_until = now + max(REST, 4 * (now - began))
 
-    def _note(self, kind: Kind, found: Listed | BackendError) -> None:
+    def _note(self, kind: Kind, found: Listed | BackendError, *, lost_session: bool) -> None:
         """Say what could not be taken of a list: in the state, and in the log when it is news."""
         backend = self._backend
         state = backend.state
         if isinstance(found, BackendError):
             self._dirty.add(kind)
-            self._retries.failed(kind)
+            self._retries.failed(kind, lost_session=lost_session)
             if state.failing.get(kind) != found.reason:
                 log.warning("a list could not be fetched", backend=backend.name, list=kind.value, reason=found.reason)
             state.failing[kind] = found.reason

@@ -14,8 +14,10 @@ from msgspec import UNSET, Raw
 
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.authz.interface import DENIED_MESSAGE, Action
-from vmcp.backend.interface import Backend, BackendError, Call, Era, Kind
+from vmcp.backend.interface import Backend, BackendError, Call, Catalogue, Era, Kind
 from vmcp.core.bridging import Bridging
+from vmcp.core.carried import asks_for_tasks, without_task
+from vmcp.core.links import MARK
 from vmcp.core.offers import Offers
 from vmcp.core.outcomes import broken, conclude, unknown
 from vmcp.core.parking import ParkedCalls
@@ -25,8 +27,10 @@ from vmcp.core.requests import (
     Target,
     read_reference,
     read_target,
+    renamed_contents,
     with_name,
     with_reference,
+    with_uri,
     without_answers,
 )
 from vmcp.core.seal import Sealer
@@ -107,7 +111,7 @@ class Gateway:
             cursor = _list_params.decode(params or b"{}").cursor
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return failed(INVALID_PARAMS, "invalid params: member 'cursor' must be a string")
-        refused = self._partial()
+        refused = self._partial(kind)
         if refused is not None:
             return refused
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
@@ -125,11 +129,11 @@ class Gateway:
             view.rendered[caller.era] = result
         return Outcome(result=result, era=caller.era)
 
-    def _partial(self) -> Outcome | None:
+    def _partial(self, kind: Kind) -> Outcome | None:
         """With `partialFailureMode: fail` a list that cannot be whole is an error and says whose fault it is."""
         if not self.plan.fail_partial:
             return None
-        missing = sorted(name for name, backend in self.plan.backends.items() if not _answers(backend))
+        missing = sorted(name for name, backend in self.plan.backends.items() if not _answers(backend, kind))
         if not missing:
             return None
         outcome = failed(INTERNAL_ERROR, f"backends do not answer: {', '.join(missing)}", verdict=Verdict.ERROR)
@@ -147,7 +151,7 @@ class Gateway:
             return failed(INVALID_PARAMS, str(err))
         plan = self.plan
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
-        route = _find(views.snapshot, method, name)
+        route = self._route(caller, views.snapshot, method, name)
         arguments = None if target.arguments is UNSET else bytes(target.arguments)
         refused = self._refuse(caller, method, name, arguments, route)
         if refused is not None:
@@ -165,8 +169,37 @@ class Gateway:
             if limited is not None:
                 return limited
         if target.is_retry:
-            return await self._again(caller, backend, route, method, params, target, state)
-        return await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
+            outcome = await self._again(caller, backend, route, method, params, target, state)
+        else:
+            outcome = await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
+        if outcome.result is not None:
+            if method == RESOURCES_READ:
+                if route.original != route.name:
+                    outcome.result = renamed_contents(outcome.result, route.original, route.name)
+            elif MARK in outcome.result:
+                caller.sessions.links.note(route.backend, outcome.result)
+        return outcome
+
+    def _route(self, caller: Caller, snapshot: Snapshot, method: str, name: str) -> Route | None:
+        """Return where a use of an item goes."""
+        if method == TOOLS_CALL:
+            return snapshot.tool(name)
+        return snapshot.prompts.get(name) if method == PROMPTS_GET else self._resource(caller, snapshot, name)
+
+    def _resource(self, caller: Caller, snapshot: Snapshot, uri: str) -> Route | None:
+        """Return who serves a URI: whose lists say so, who handed it out to this client, the only one with resources.
+
+        What an answer hands out does not weigh more than a list that says whose URIs of that kind are: a link must not
+        lead a reader of one backend's resources to another.
+        """
+        route = snapshot.for_uri(uri)
+        if route is not None and not snapshot.vague(uri):
+            return route
+        backend = caller.sessions.links.backend(uri)
+        if backend is None and route is None:
+            able = [name for name, known in self.plan.backends.items() if _has_resources(known.catalogue)]
+            backend = able[0] if len(able) == 1 else None
+        return route if backend not in self.plan.backends else Route(uri, str(backend), uri, b"{}")
 
     def _refuse(
         self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None
@@ -201,8 +234,13 @@ class Gateway:
 
     def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
         named = method in _NAMED
-        if named and route.original != route.name:
-            params = with_name(params, route.original)
+        if route.original != route.name:
+            if named:
+                params = with_name(params, route.original)
+            elif method == RESOURCES_READ:
+                params = with_uri(params, route.original)
+        if method == TOOLS_CALL and b'"task"' in params:
+            params = without_task(params)
         return Call(
             method=method,
             params=params,
@@ -214,7 +252,7 @@ class Gateway:
             log_level=caller.log_level,
             client_capabilities=caller.capabilities,
             client_info=caller.info,
-            enveloped=caller.era is Era.MODERN,
+            enveloped=caller.era is Era.MODERN and not asks_for_tasks(params),
             sink=caller.sink,
             bridge=caller.bridge,
         )
@@ -288,7 +326,7 @@ class Gateway:
             message = DENIED_MESSAGE[Action.READ_RESOURCE]
             return failed(DENIED_CODE, message, verdict=Verdict.DENIED, name=uri)
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
-        route = views.snapshot.for_uri(uri)
+        route = self._resource(caller, views.snapshot, uri)
         backend = None if route is None else self.plan.backends.get(route.backend)
         if route is None or backend is None:
             return unknown(RESOURCES_READ, uri)
@@ -318,11 +356,11 @@ def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | No
     return outcome
 
 
-def _answers(backend: Backend) -> bool:
-    return backend.state.usable and (backend.personal or backend.catalogue.known) and not backend.state.failures
+def _answers(backend: Backend, kind: Kind) -> bool:
+    state = backend.state
+    known = backend.personal or (backend.catalogue.known and kind not in state.failing)
+    return state.usable and known and not state.failures
 
 
-def _find(snapshot: Snapshot, method: str, name: str) -> Route | None:
-    if method == TOOLS_CALL:
-        return snapshot.tool(name)
-    return snapshot.prompts.get(name) if method == PROMPTS_GET else snapshot.for_uri(name)
+def _has_resources(catalogue: Catalogue) -> bool:
+    return b'"resources"' in catalogue.capabilities

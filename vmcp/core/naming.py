@@ -38,38 +38,84 @@ class Naming:
     problems: tuple[str, ...]
 
 
-def name_tools(claims: Iterable[Claim], rules: AggregationRules) -> Naming:
-    """Give every tool its advertised name."""
+class Namespaces:
+    """Whose prefix does a name begin with?
+
+    A name that begins with a backend's prefix is that backend's, whoever offers it and whether or not the backend
+    offers it just now: otherwise a member could take the calls that are meant for another one. Of two prefixes of which
+    one begins with the other the longer one decides (`a-` and `a-b-`).
+    """
+
+    def __init__(self, backends: Iterable[str], rules: AggregationRules) -> None:
+        """Take all backends of the gateway, also those that were never heard."""
+        self._owners: dict[str, str] = {}
+        bearers: dict[str, list[str]] = defaultdict(list)
+        for backend in backends:
+            bearers[rules.prefixed(backend, "")].append(backend)
+        for prefix, names in bearers.items():
+            if prefix and len(names) == 1:  # a prefix that several share tells nobody apart
+                self._owners[prefix] = names[0]
+        self._lengths = sorted({len(prefix) for prefix in self._owners}, reverse=True)
+
+    def owner(self, name: str) -> str | None:
+        """Return the backend whose prefix `name` begins with."""
+        for length in self._lengths:
+            owner = self._owners.get(name[:length])
+            if owner is not None:
+                return owner
+        return None
+
+    def foreign(self, name: str, claim: Claim) -> bool:
+        """Say whether a name is another backend's. What an administrator wrote into an override is nobody else's."""
+        return not claim.overridden and self.owner(name) not in (None, claim.backend)
+
+
+def name_tools(claims: Iterable[Claim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
+    """Give every tool its advertised name.
+
+    Args:
+        claims: Of all backends.
+        rules: How.
+        backends: All backends of the gateway; those of the claims are added.
+    """
+    claims = list(claims)
+    spaces = Namespaces({*backends, *(claim.backend for claim in claims)}, rules)
     by_wanted = _grouped(claims)
     match rules.strategy:
         case Strategy.PREFIX:
-            return _first_wins((rules.prefixed(c.backend, c.wanted), c) for group in by_wanted for c in group)
+            return _first_wins(((rules.prefixed(c.backend, c.wanted), c) for group in by_wanted for c in group), spaces)
         case Strategy.PRIORITY:
-            return _by_priority(by_wanted, rules)
+            return _by_priority(by_wanted, rules, spaces)
         case Strategy.MANUAL:
             return _manual(by_wanted)
         case Strategy.PREFIX_ON_CONFLICT:
-            return _prefix_conflicts(by_wanted, rules)
+            return _prefix_conflicts(by_wanted, rules, spaces)
 
 
-def name_prompts(claims: Iterable[Claim], rules: AggregationRules) -> Naming:
+def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
     """Give every prompt its advertised name.
 
     As in ToolHive prompts are prefixed under every strategy, except those of backends in the priority order; a name
     that then still has several bearers goes to the first in that order, or to nobody when one bearer is not in it.
     `prefixOnConflict` treats prompts as it treats tools.
     """
+    claims = list(claims)
+    spaces = Namespaces({*backends, *(claim.backend for claim in claims)}, rules)
     by_wanted = _grouped(claims)
     if rules.strategy is Strategy.PREFIX_ON_CONFLICT:
-        return _prefix_conflicts(by_wanted, rules)
+        return _prefix_conflicts(by_wanted, rules, spaces)
     ranked = rules.priority if rules.strategy is Strategy.PRIORITY else ()
     bearers: dict[str, list[Claim]] = defaultdict(list)
+    problems: list[str] = []
     for group in by_wanted:
         for claim in group:
             bare = claim.backend in ranked
-            bearers[claim.wanted if bare else rules.prefixed(claim.backend, claim.wanted)].append(claim)
+            name = claim.wanted if bare else rules.prefixed(claim.backend, claim.wanted)
+            if not bare and spaces.foreign(name, claim):
+                problems.append(_not_its_own(name, claim, spaces))
+            else:
+                bearers[name].append(claim)
     names: dict[str, Claim] = {}
-    problems: list[str] = []
     for name, group in bearers.items():
         if len(group) > 1 and any(claim.backend not in ranked for claim in group):
             problems.append(f"prompt {name!r} is offered by {_backends(group)}: none is advertised")
@@ -88,25 +134,36 @@ def _grouped(claims: Iterable[Claim]) -> list[list[Claim]]:
     return [list(group.values()) for _, group in sorted(groups.items())]
 
 
-def _first_wins(pairs: Iterable[tuple[str, Claim]]) -> Naming:
-    """Hand out names; of equal ones the claim of the backend that sorts first gets it."""
+def _first_wins(pairs: Iterable[tuple[str, Claim]], spaces: Namespaces) -> Naming:
+    """Hand out prefixed names; of equal ones the owner of the prefix gets it, then the backend that sorts first."""
     names: dict[str, Claim] = {}
     problems: list[str] = []
-    for name, claim in sorted(pairs, key=lambda pair: (pair[0], pair[1].backend, pair[1].original)):
-        if name in names:
+
+    def order(pair: tuple[str, Claim]) -> tuple[str, bool, str, str]:
+        name, claim = pair
+        return name, spaces.owner(name) != claim.backend, claim.backend, claim.original
+
+    for name, claim in sorted(pairs, key=order):
+        if spaces.foreign(name, claim):
+            problems.append(_not_its_own(name, claim, spaces))
+        elif name in names:
             problems.append(f"{name!r}: {names[name].backend} wins over {claim.backend}")
         else:
             names[name] = claim
     return Naming(names, tuple(problems))
 
 
-def _by_priority(groups: list[list[Claim]], rules: AggregationRules) -> Naming:
+def _not_its_own(name: str, claim: Claim, spaces: Namespaces) -> str:
+    return f"{name!r} of {claim.backend} is left out: names with that prefix are {spaces.owner(name)}'s"
+
+
+def _by_priority(groups: list[list[Claim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
     names: dict[str, Claim] = {}
     problems: list[str] = []
     unlisted: list[Claim] = []
     for group in groups:
         ranked = [claim for claim in group if rules.rank(claim.backend) is not None]
-        if len(group) == 1:
+        if len(group) == 1 and (ranked or not spaces.foreign(group[0].wanted, group[0])):
             names[group[0].wanted] = group[0]
         elif ranked:
             winner = min(ranked, key=lambda claim: rules.rank(claim.backend) or 0)
@@ -114,17 +171,26 @@ def _by_priority(groups: list[list[Claim]], rules: AggregationRules) -> Naming:
             problems.append(f"{winner.wanted!r}: {winner.backend} wins over {_backends(group, winner)}")
         else:
             unlisted.extend(group)
-    return _add_prefixed(names, unlisted, rules, problems)
+    return _add_prefixed(names, unlisted, rules, problems, spaces)
 
 
-def _prefix_conflicts(groups: list[list[Claim]], rules: AggregationRules) -> Naming:
-    names = {group[0].wanted: group[0] for group in groups if len(group) == 1}
-    return _add_prefixed(names, [claim for group in groups if len(group) > 1 for claim in group], rules, [])
+def _prefix_conflicts(groups: list[list[Claim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
+    """Keep unique names; prefix the others, and those that look like another backend's prefixed ones."""
+    names: dict[str, Claim] = {}
+    conflicting: list[Claim] = []
+    for group in groups:
+        if len(group) == 1 and not spaces.foreign(group[0].wanted, group[0]):
+            names[group[0].wanted] = group[0]
+        else:
+            conflicting.extend(group)
+    return _add_prefixed(names, conflicting, rules, [], spaces)
 
 
-def _add_prefixed(names: dict[str, Claim], claims: list[Claim], rules: AggregationRules, problems: list[str]) -> Naming:
+def _add_prefixed(
+    names: dict[str, Claim], claims: list[Claim], rules: AggregationRules, problems: list[str], spaces: Namespaces
+) -> Naming:
     """Prefix the claims; a name that is already given stays with its owner."""
-    added = _first_wins((rules.prefixed(claim.backend, claim.wanted), claim) for claim in claims)
+    added = _first_wins(((rules.prefixed(claim.backend, claim.wanted), claim) for claim in claims), spaces)
     for name, claim in added.names.items():
         if name in names:
             problems.append(f"{name!r}: {names[name].backend} wins over {claim.backend}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.wire.jsonrpc import dumps, fields
+from vmcp.wire.jsonrpc import dumps, fields, loads_str
 
 _MRTR = ("inputResponses", "requestState")
 
@@ -73,6 +73,31 @@ def with_name(params: bytes, name: str) -> bytes:
     """Return the params for a tool or prompt that has another name at its backend."""
     members = fields(params)
     members["name"] = Raw(dumps(name))
+    return dumps(members)
+
+
+def with_uri(params: bytes, uri: str) -> bytes:
+    """Return the params for a resource that has another URI at its backend."""
+    members = fields(params)
+    members["uri"] = Raw(dumps(uri))
+    return dumps(members)
+
+
+def renamed_contents(result: bytes, original: str, name: str) -> bytes:
+    """Return the result of a read whose contents bear the URI that the client asked for."""
+    members = fields(result)
+    try:
+        contents = msgspec.json.decode(members.get("contents", b"[]"), type=list[Raw])
+    except msgspec.DecodeError:
+        return result
+    renamed: list[Raw] = []
+    for raw in contents:
+        content = fields(raw)
+        if loads_str(content.get("uri")) == original:
+            content["uri"] = Raw(dumps(name))
+            raw = Raw(dumps(content))
+        renamed.append(raw)
+    members["contents"] = Raw(dumps(renamed))
     return dumps(members)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import Backend, BackendSession, HeaderList, SessionSpec
+from vmcp.core.links import Links
 
 LINGER = 60.0
 """Seconds that a session with a replaced backend lives on for calls that are under way."""
@@ -25,13 +26,15 @@ class BackendSessions:
         spec: On whose behalf they are opened.
         used_at: `time.monotonic()` of the last use.
         busy: Requests that use them now.
+        links: What answers to this client handed out.
     """
 
-    __slots__ = ("_closing", "_open", "busy", "spec", "used_at")
+    __slots__ = ("_closing", "_open", "busy", "links", "spec", "used_at")
 
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
         self.busy = 0
+        self.links = Links()
         self.used_at = time.monotonic()
         self._open: dict[str, tuple[Backend, BackendSession]] = {}
         self._closing: set[asyncio.Task[None]] = set()

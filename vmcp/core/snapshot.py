@@ -13,6 +13,7 @@ from vmcp.backend.interface import Item, Kind
 from vmcp.backend.modern.mirrored import InvalidMirrorError, Mirror, mirror_of
 from vmcp.core.items import KEY_FIELD, member, replace_members
 from vmcp.core.naming import Claim, Naming, name_prompts, name_tools
+from vmcp.core.pages import SharedPages
 from vmcp.core.rules import AggregationRules, Override
 from vmcp.core.templates import UriTemplate, compile_template
 
@@ -54,14 +55,29 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Matcher:
+    """A template that URIs are compared with.
+
+    Attributes:
+        template: Compiled.
+        route: Who serves it.
+        rank: Place of its backend in the order of priority; those that are not in it share the last one.
+    """
+
+    template: UriTemplate
+    route: Route
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """All routes, sorted by name, and what was lost on the way."""
+    """All routes, sorted by name, and what was lost on the way. `matchers` stand in the order of what they say."""
 
     tools: Mapping[str, Route] = field(default_factory=dict)
     resources: Mapping[str, Route] = field(default_factory=dict)
     templates: Mapping[str, Route] = field(default_factory=dict)
     prompts: Mapping[str, Route] = field(default_factory=dict)
-    matchers: tuple[tuple[UriTemplate, Route], ...] = ()
+    matchers: tuple[Matcher, ...] = ()
     problems: tuple[str, ...] = ()
 
     def table(self, kind: Kind) -> Mapping[str, Route]:
@@ -82,11 +98,37 @@ class Snapshot:
         return None if route is None or route.hidden else route
 
     def for_uri(self, uri: str) -> Route | None:
-        """Return who serves a URI: the resource of that URI, the template of that text, the first that matches."""
+        """Return who serves a URI: the resource of that URI, the template of that text, the one that says most of it.
+
+        Several backends whose templates say equally much of it are nobody, unless one stands first in the order of
+        priority: a member must not take what is read from another by naming the same.
+        """
         found = self.resources.get(uri) or self.templates.get(uri)
         if found is not None:
             return found
-        return next((route for matcher, route in self.matchers if matcher.matches(uri)), None)
+        best: list[Matcher] = []
+        for matcher in self.matchers:
+            if best and matcher.template.specificity != best[0].template.specificity:
+                break
+            if matcher.template.matches(uri):
+                best.append(matcher)
+        return _first_in_order([(matcher.rank, matcher.route) for matcher in best])
+
+    def vague(self, uri: str) -> bool:
+        """Say whether a URI is served only by a template that would take URIs of every kind."""
+        if uri in self.resources or uri in self.templates:
+            return False
+        found = next((matcher.template for matcher in self.matchers if matcher.template.matches(uri)), None)
+        return found is not None and not found.names_a_scheme
+
+
+def _first_in_order(candidates: list[tuple[int, Route]]) -> Route | None:
+    """Return the route of the one backend, or of the one that alone stands first; None when nobody said whose it is."""
+    if not candidates:
+        return None
+    first = min(rank for rank, _ in candidates)
+    routes = [route for rank, route in candidates if rank == first]
+    return routes[0] if len({route.backend for route in routes}) == 1 else None
 
 
 EMPTY = Snapshot()
@@ -96,21 +138,28 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
     """Merge the lists of all backends. Pure; the order of `offers` does not matter."""
     ordered = sorted(offers, key=lambda offer: offer.backend)
     problems: list[str] = []
-    tools = _tools(ordered, rules, problems)
+    pages = SharedPages(ordered)
+    tools = _tools(ordered, rules, pages, problems)
     prompts = _prompts(ordered, rules, problems)
-    resources = _first_of(ordered, Kind.RESOURCES, problems)
-    templates = _first_of(ordered, Kind.TEMPLATES, problems)
-    matchers: list[tuple[UriTemplate, Route]] = []
+    resources = _owned(ordered, Kind.RESOURCES, rules, pages, problems)
+    templates = _owned(ordered, Kind.TEMPLATES, rules, pages, problems)
+    matchers: list[Matcher] = []
     for name, route in templates.items():
-        matcher = compile_template(name)
-        if matcher is None:
+        template = compile_template(name)
+        if template is None:
             problems.append(f"{route.backend}: {name!r} is no URI template; only its exact text is routed")
         else:
-            matchers.append((matcher, route))
+            matchers.append(Matcher(template, route, _rank(rules, route.backend)))
+    matchers.sort(key=lambda matcher: matcher.template.specificity, reverse=True)
     return Snapshot(tools, resources, templates, prompts, tuple(matchers), tuple(problems))
 
 
-def _tools(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
+def _rank(rules: AggregationRules, backend: str) -> int:
+    rank = rules.rank(backend)
+    return len(rules.priority) if rank is None else rank
+
+
+def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, problems: list[str]) -> dict[str, Route]:
     items: dict[tuple[str, str], Item] = {}
     claims: list[Claim] = []
     for offer in offers:
@@ -124,13 +173,15 @@ def _tools(offers: list[Offer], rules: AggregationRules, problems: list[str]) ->
             taken.add(wanted)
             items[offer.backend, item.key] = item
             claims.append(Claim(offer.backend, item.key, wanted, overridden=bool(override.name)))
-    naming = name_tools(claims, rules)
+    naming = name_tools(claims, rules, (offer.backend for offer in offers))
     problems.extend(f"tool {problem}" for problem in naming.problems)
-    return {name: _tool_route(name, naming.names[name], items, rules) for name in sorted(naming.names)}
+    return {name: _tool_route(name, naming.names[name], items, rules, pages) for name in sorted(naming.names)}
 
 
-def _tool_route(name: str, claim: Claim, items: Mapping[tuple[str, str], Item], rules: AggregationRules) -> Route:
-    raw = items[claim.backend, claim.original].raw
+def _tool_route(
+    name: str, claim: Claim, items: Mapping[tuple[str, str], Item], rules: AggregationRules, pages: SharedPages
+) -> Route:
+    raw = pages.renamed_in(claim.backend, items[claim.backend, claim.original].raw)
     override = _override(rules, claim.backend, claim.original)
     changes: dict[str, object] = {}
     if name != claim.original:
@@ -163,7 +214,8 @@ def _mirror(raw: bytes) -> Mirror:
 
 def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
     items = {(offer.backend, item.key): item for offer in offers for item in offer.prompts}
-    naming: Naming = name_prompts((Claim(backend, key, key) for backend, key in items), rules)
+    claims = [Claim(backend, key, key) for backend, key in items]
+    naming: Naming = name_prompts(claims, rules, (offer.backend for offer in offers))
     problems.extend(naming.problems)
     routes: dict[str, Route] = {}
     for name in sorted(naming.names):
@@ -174,18 +226,34 @@ def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) 
     return routes
 
 
-def _first_of(offers: list[Offer], kind: Kind, problems: list[str]) -> dict[str, Route]:
-    """URIs cannot be renamed: of several bearers the backend that sorts first serves it."""
-    routes: dict[str, Route] = {}
+def _owned(
+    offers: list[Offer], kind: Kind, rules: AggregationRules, pages: SharedPages, problems: list[str]
+) -> dict[str, Route]:
+    """Give each URI its backend.
+
+    URIs cannot be renamed, so one with several bearers goes to the first in the order of priority, or to nobody. Pages
+    of tools (`ui://`) are the exception, for only their tools refer to them.
+    """
+    bearers: dict[str, list[tuple[int, Route]]] = {}
     for offer in offers:
-        raws = offer.resources if kind is Kind.RESOURCES else offer.templates
-        for item in raws:
-            owner = routes.get(item.key)
-            if owner is None:
-                routes[item.key] = Route(item.key, offer.backend, item.key, item.raw)
-            else:
-                problems.append(f"{KEY_FIELD[kind]} {item.key!r}: {owner.backend} wins over {offer.backend}")
-    return dict(sorted(routes.items()))
+        for item in offer.resources if kind is Kind.RESOURCES else offer.templates:
+            name = pages.alias(offer.backend, item.key) if kind is Kind.RESOURCES else item.key
+            raw = item.raw if name == item.key else replace_members(item.raw, {KEY_FIELD[kind]: name})
+            route = Route(name, offer.backend, item.key, raw)
+            bearers.setdefault(name, []).append((_rank(rules, offer.backend), route))
+    routes: dict[str, Route] = {}
+    for name, candidates in sorted(bearers.items()):
+        owner = _first_in_order(candidates)
+        names = ", ".join(route.backend for _, route in candidates if route is not owner)
+        if owner is None:
+            problems.append(f"{KEY_FIELD[kind]} {name!r} is offered by {names}: none is advertised")
+            continue
+        routes[name] = owner
+        if names:
+            problems.append(f"{KEY_FIELD[kind]} {name!r}: {owner.backend} wins over {names}")
+    for name, (backend, uri) in pages.unlisted() if kind is Kind.RESOURCES else ():
+        routes.setdefault(name, Route(name, backend, uri, b"{}", hidden=True))
+    return routes
 
 
 def _override(rules: AggregationRules, backend: str, original: str) -> Override:

@@ -12,6 +12,8 @@ MAX_URI = 8192
 """Longer URIs match no template, bytes."""
 
 _OPERATORS = "+#./;?&"
+# `{path*}` is written by servers for "the rest of the path", and by RFC 6570 for a list: both may hold slashes here.
+_EXPLODED = "?#"
 # What a value of each kind of expression cannot contain: simple values are percent-encoded, so no reserved character
 # that separates parts of a URI; reserved expansion (+, #) may hold anything.
 _STOPS = {
@@ -37,6 +39,16 @@ class UriTemplate:
 
     literals: tuple[str, ...]
     stops: tuple[str, ...]
+
+    @property
+    def specificity(self) -> tuple[int, int]:
+        """How much of a URI is said: the length of the text before the first expression, and of all text."""
+        return len(self.literals[0]), sum(map(len, self.literals))
+
+    @property
+    def names_a_scheme(self) -> bool:
+        """Whether the text before the first expression says at least what kind of URI it is."""
+        return ":" in self.literals[0]
 
     def matches(self, uri: str) -> bool:
         """Say whether the template could have produced `uri`.
@@ -69,7 +81,8 @@ def compile_template(template: str) -> UriTemplate | None:
         inside, closing, after = part.partition("}")
         if not closing or not inside or "}" in after:
             return None
-        kind = _STOPS[inside[0] if inside[0] in _OPERATORS else ""]
+        operator = inside[0] if inside[0] in _OPERATORS else ""
+        kind = _EXPLODED if not operator and inside.endswith("*") else _STOPS[operator]
         if stops and not text:
             stops[-1] = "".join(sorted(set(stops[-1]) & set(kind)))
         else:

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from vmcp.audit.interface import EventType
 from vmcp.backend.interface import Era
+from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
@@ -133,7 +134,7 @@ class LegacyFront:
         session = self.store.open(
             arrival.principal,
             version,
-            capabilities if capabilities[:1] == b"{" else _EMPTY,
+            carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
             None if info is None or bytes(info)[:1] != b"{" else bytes(info),
             self._front.passthrough(arrival.headers),
         )

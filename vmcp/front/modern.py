@@ -16,6 +16,7 @@ from msgspec import UNSET, Raw
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import Era, NotificationSink, SessionSpec
+from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.sessions import sharing_key
 from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
@@ -153,7 +154,7 @@ class ModernFront:
     def _caller(self, arrival: Arrival, meta: Meta) -> Caller:
         principal = arrival.principal
         assert principal is not None
-        capabilities = b"{}" if meta.capabilities is UNSET else bytes(meta.capabilities)
+        capabilities = b"{}" if meta.capabilities is UNSET else carried_capabilities(bytes(meta.capabilities))
         info = None if meta.info is UNSET or bytes(meta.info)[:1] != b"{" else bytes(meta.info)
         headers = self._front.passthrough(arrival.headers)
         key = sharing_key(principal, capabilities, headers)

@@ -107,10 +107,74 @@ def test_a_filter_compares_names_after_overrides_and_before_prefixes():
     assert made.tool("a_x") is None
 
 
-def test_of_two_resources_with_one_uri_the_first_backend_serves_it():
-    made = aggregate([Offer("b", resources=(resource("r:1"),)), Offer("a", resources=(resource("r:1"),))], BARE)
-    assert made.resources["r:1"].backend == "a"
-    assert any("a wins over b" in problem for problem in made.problems)
+@pytest.mark.parametrize("made_of", [resource, template])
+def test_a_uri_of_several_backends_is_nobodys_unless_one_stands_first_in_the_order(made_of):
+    def offers(*names):
+        kind = "resources" if made_of is resource else "templates"
+        return [Offer(name, **{kind: (made_of("r:1"),)}) for name in names]
+
+    nobody = aggregate(offers("a", "b"), PREFIX)
+    assert nobody.for_uri("r:1") is None
+    assert nobody.resources == nobody.templates == {}
+    assert any("'r:1' is offered by a, b: none is advertised" in problem for problem in nobody.problems)
+    ranked = AggregationRules(strategy=Strategy.PRIORITY, priority=("b",))
+    made = aggregate(offers("a", "b", "c"), ranked)
+    assert made.for_uri("r:1").backend == "b"
+    assert any("b wins over a, c" in problem for problem in made.problems)
+
+
+def test_a_template_that_takes_everything_takes_nothing_from_one_that_says_more():
+    greedy, bank = Offer("aaa", templates=(template("{+any}"),)), Offer("bank", templates=(template("bank://{id}"),))
+    made = aggregate([greedy, bank], PREFIX)
+    assert made.for_uri("bank://7").backend == "bank"
+    assert made.for_uri("other://7").backend == "aaa"
+    assert made.vague("other://7")
+    assert not made.vague("bank://7")
+
+
+def test_templates_that_say_equally_much_are_nobodys():
+    taker, bank = Offer("aaa", templates=(template("bank://{x}"),)), Offer("bank", templates=(template("bank://{id}"),))
+    assert aggregate([taker, bank], PREFIX).for_uri("bank://7") is None
+    ranked = AggregationRules(strategy=Strategy.PRIORITY, priority=("bank",))
+    assert aggregate([taker, bank], ranked).for_uri("bank://7").backend == "bank"
+
+
+# --- pages of tools ---
+
+
+def app(name: str, uri: str, **meta) -> Item:
+    return tool(name, inputSchema={"type": "object"}, _meta={"ui": {"resourceUri": uri, "x": 1}, **meta})
+
+
+def page_of(raw: bytes) -> str:
+    return json.loads(raw)["_meta"]["ui"]["resourceUri"]
+
+
+def test_a_page_that_two_backends_share_is_each_ones_own():
+    offers = [Offer(name, (app("show", "ui://w/p"),), (resource("ui://w/p"),)) for name in ("a", "b")]
+    made = aggregate(offers, PREFIX)
+    for backend in ("a", "b"):
+        uri = page_of(made.tools[f"{backend}_show"].raw)
+        assert (made.for_uri(uri).backend, made.for_uri(uri).original) == (backend, "ui://w/p")
+        assert json.loads(made.resources[uri].raw)["uri"] == uri
+    assert made.for_uri("ui://w/p") is None
+    assert len(made.resources) == 2
+
+
+def test_a_page_of_one_backend_keeps_its_name_and_is_read_though_no_list_has_it():
+    one = app("show", "ui://w/p", **{"openai/outputTemplate": "ui://w/q"})
+    made = aggregate([Offer("a", (one,)), Offer("b", (tool("x"),))], BARE)
+    assert made.tools["show"].raw == one.raw
+    assert made.for_uri("ui://w/p").backend == made.for_uri("ui://w/q").backend == "a"
+    assert made.resources["ui://w/p"].hidden
+
+
+def test_no_backend_can_name_a_page_as_anothers_is_called_here():
+    offers = [Offer(name, (app("show", "ui://w"),)) for name in ("a", "b")]
+    evil = Offer("evil", resources=(resource("ui://a.vmcp/w"),))
+    made = aggregate([*offers, evil], PREFIX)
+    assert made.for_uri(page_of(made.tools["a_show"].raw)).backend == "a"
+    assert [route.backend for name, route in made.resources.items() if not route.hidden] == ["evil"]
 
 
 def test_a_uri_is_routed_by_resource_then_template_text_then_first_match():
@@ -133,6 +197,9 @@ def test_a_uri_is_routed_by_resource_then_template_text_then_first_match():
     [
         ("a://{id}", "a://1", True),
         ("a://{id}", "a://1/2", False),
+        ("a://{path*}", "a://1/2", True),
+        ("a://x/{path*}/y", "a://x/1/2/y", True),
+        ("a://x/{path*}", "a://x/1?q", False),
         ("a://{+path}", "a://1/2?x#y", True),
         ("a://{id}/data", "a://1/data", True),
         ("a://{id}/data", "a://1/datax", False),

@@ -46,12 +46,45 @@ def test_priority_prefixes_equal_names_of_which_none_is_in_the_order():
     assert names(name_tools([A, B], rules)) == {"a--search": "a", "b--search": "b"}
 
 
-def test_a_prefixed_name_never_takes_a_name_that_somebody_has():
-    owner = Claim("z", "a_search", "a_search")
+def test_a_name_with_anothers_prefix_is_prefixed_itself_and_takes_nothing():
+    taker = Claim("z", "a_search", "a_search")
     rules = AggregationRules(strategy=Strategy.PREFIX_ON_CONFLICT)
-    naming = name_tools([A, B, owner], rules)
-    assert names(naming) == {"a_search": "z", "b_search": "b"}
-    assert naming.problems == ("'a_search': z wins over a",)
+    assert names(name_tools([A, B, taker], rules)) == {"a_search": "a", "b_search": "b", "z_a_search": "z"}
+    assert names(name_tools([taker], rules, ["a", "b"])) == {"z_a_search": "z"}, "also while a is silent"
+
+
+DASHES = AggregationRules(strategy=Strategy.PREFIX, prefix_format="{workload}-")
+
+
+@pytest.mark.parametrize("name", [name_tools, name_prompts])
+def test_of_two_prefixes_of_which_one_begins_with_the_other_the_longer_one_owns_the_name(name):
+    short, long = Claim("a", "b-pay", "b-pay"), Claim("a-b", "pay", "pay")
+    assert names(name([short, long], DASHES)) == {"a-b-pay": "a-b"}
+    naming = name([short, Claim("a", "see", "see")], DASHES, ["a-b"])
+    assert names(naming) == {"a-see": "a"}
+    assert naming.problems == ("'a-b-pay' of a is left out: names with that prefix are a-b's",)
+
+
+def test_what_an_administrator_wrote_into_an_override_may_look_like_anything():
+    said = Claim("a", "x", "b-pay", overridden=True)
+    assert names(name_tools([said], DASHES, ["a-b"])) == {"a-b-pay": "a"}
+    assert names(name_tools([said, Claim("a-b", "pay", "pay")], DASHES)) == {"a-b-pay": "a-b"}
+
+
+@given(
+    st.sampled_from([Strategy.PREFIX, Strategy.PREFIX_ON_CONFLICT]),
+    st.sampled_from(["{workload}-", "{workload}_", "{workload}"]),
+    st.sets(st.tuples(st.sampled_from(["a", "a-b", "a-b-c", "b"]), st.text("abc-_", min_size=1, max_size=5))),
+)
+def test_no_backend_ever_has_a_name_under_anothers_prefix(strategy, prefix_format, offered):
+    rules = AggregationRules(strategy=strategy, prefix_format=prefix_format)
+    claims = [Claim(backend, name, name) for backend, name in offered]
+    given_names = names(name_tools(claims, rules, ["a", "a-b", "a-b-c", "b"]))
+    for name, owner in given_names.items():
+        rightful = max(
+            (b for b in ["a", "a-b", "a-b-c", "b"] if name.startswith(rules.prefixed(b, ""))), key=len, default=owner
+        )
+        assert owner == rightful
 
 
 def test_manual_offers_an_undecided_name_by_nobody_and_keeps_the_rest():
