@@ -93,7 +93,8 @@ class McpBackend:
             on_doubt=self._doubt,
         )
         self.wire = Wire(settings, self._client, auth, target)
-        self.eras = Eras(settings.name, self.state, self._discover, probe_timeout=lambda: self.settings.health_timeout)
+        ask = None if settings.transport == "sse" else self._discover
+        self.eras = Eras(settings.name, self.state, ask, probe_timeout=lambda: self.settings.health_timeout)
         self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self.eras.suspect)
         self._catalogue = Catalogue()
         self._listeners: list[Callable[[CatalogueChange], None]] = []
@@ -101,8 +102,6 @@ class McpBackend:
         self._backoff = backoff
         self._personal = PersonalCatalogues(self)
         self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
-        if settings.transport == "sse":
-            self.eras.judged(Verdict(Era.LEGACY, legacy=True))
 
     # --- Backend: what it is ---
 

@@ -48,13 +48,15 @@ class Eras:
         handshake: What it announces in the modern era; None = not known, or there is none.
     """
 
-    def __init__(self, backend: str, state: BackendState, ask: Ask, *, probe_timeout: Callable[[], float]) -> None:
+    def __init__(
+        self, backend: str, state: BackendState, ask: Ask | None, *, probe_timeout: Callable[[], float]
+    ) -> None:
         """Know nothing yet.
 
         Args:
             backend: Its name.
             state: `era` and `version` in it are kept true.
-            ask: Asks the backend.
+            ask: Asks the backend; None = its transport has no modern era.
             probe_timeout: Seconds for a probe, asked each time.
         """
         self._backend = backend
@@ -68,6 +70,8 @@ class Eras:
         self.modern: bool | None = None
         self.legacy: bool | None = None
         self.handshake: Handshake | None = None
+        if ask is None:
+            self.judged(Verdict(Era.LEGACY, legacy=True))
 
     @property
     def spoken(self) -> frozenset[Era]:
@@ -118,12 +122,12 @@ class Eras:
 
     def ask_again(self, principal: Principal | None = None, headers: HeaderList = ()) -> None:
         """Ask in the background whether a backend that did not seem to have the modern era has it now."""
-        if not self.modern:
-            self._start(principal, headers)
+        if self._ask is not None and not self.modern:
+            self._start(self._ask, principal, headers)
 
-    def _start(self, principal: Principal | None, headers: HeaderList) -> asyncio.Task[None]:
+    def _start(self, ask: Ask, principal: Principal | None, headers: HeaderList) -> asyncio.Task[None]:
         if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._discover(principal, headers))
+            self._asking = asyncio.get_running_loop().create_task(self._discover(ask, principal, headers))
             self._asking.add_done_callback(self._asked)
         return self._asking
 
@@ -133,9 +137,11 @@ class Eras:
         Raises:
             BackendError: The backend cannot be asked.
         """
+        if self._ask is None:
+            return
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self._start(principal, headers))
+                await asyncio.shield(self._start(self._ask, principal, headers))
         except TimeoutError:
             log.debug("server/discover is not answered yet", backend=self._backend)
 
@@ -144,11 +150,11 @@ class Eras:
         if not task.cancelled():
             task.exception()
 
-    async def _discover(self, principal: Principal | None, headers: HeaderList) -> None:
+    async def _discover(self, ask: Ask, principal: Principal | None, headers: HeaderList) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(self._probe_timeout() / 2, DISCOVER_TIMEOUT)
         try:
-            verdict = await self._ask(deadline, principal, headers)
+            verdict = await ask(deadline, principal, headers)
         except BackendAuthFailed:
             raise
         except BackendError as err:

@@ -10,7 +10,7 @@ import structlog
 
 from vmcp.backend.answers import SessionLost
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable
+from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import Handshake, VersionRefused, initialize_params, read_initialize
 from vmcp.backend.interface import Call, SessionSpec
 from vmcp.backend.legacy.inbox import ActiveCall
@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 INITIALIZED_TIMEOUT = 5.0
 """Seconds for `notifications/initialized`, which needs no answer."""
+
+REFUSAL = 5.0
+"""Seconds for which calls fail at once, at most."""
 
 SOUND_LIFE = 10.0
 """Seconds after which the end of a session is no longer taken for the backend's habit."""
@@ -71,6 +74,7 @@ class Lives:
         self._short = 0
         self._useless = 0
         self._next_at = 0.0
+        self._open_at = 0.0
 
     def ended(self, link: Link, now: float) -> None:
         """A life is over; `now` is loop time."""
@@ -80,7 +84,9 @@ class Lives:
             self._backoff.reset()
         else:
             self._short += 1
-        self._next_at = now + (self._backoff.next() if self._short > 1 else 0.0)
+        wait = self._backoff.next() if self._short > 1 else 0.0
+        self._next_at = now + wait
+        self._open_at = now + min(wait, REFUSAL) if self._useless > 1 else 0.0
 
     def wait(self, now: float) -> float:
         """Return the seconds that a handshake should wait for which no call waits."""
@@ -88,7 +94,7 @@ class Lives:
 
     def refuses(self, now: float) -> float:
         """Return the seconds for which calls fail at once, because sessions end before they answer anything."""
-        return self.wait(now) if self._useless > 1 else 0.0
+        return max(0.0, self._open_at - now)
 
 
 async def shake_hands(
@@ -122,6 +128,10 @@ async def shake_hands(
     except SessionLost:
         await channel.close()
         raise BackendUnavailable(backend, "lost the session while opening it") from None
+    except BackendTimeout as err:
+        await channel.close()
+        reason = f"no session was opened within {spec.timeout:g} s: {err.reason}"
+        raise BackendTimeout(backend, reason, sent=False) from err
     except BaseException:
         await channel.close()
         raise

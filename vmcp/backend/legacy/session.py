@@ -97,7 +97,7 @@ class LegacySession:
         self._trust = Backoff(limit=60.0)
         self._lives = Lives(options.backoff())
         self._reviving: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Future[None]] = set()
         self._subscribed: dict[str, Call] = {}
         self._next_id = 0
         self._closed = False
@@ -130,7 +130,7 @@ class LegacySession:
                 return await self._request(link, call, deadline)
             except SessionLost:
                 self._lose(link)
-        raise BackendUnavailable(self._wire.name, "forgets every session at once", sent=False)
+        raise BackendProtocolError(self._wire.name, "forgets every session at once")
 
     def _id(self) -> int:
         self._next_id += 1
@@ -145,11 +145,13 @@ class LegacySession:
         link.channel.principal = self._principal
         try:
             message, status = await link.channel.exchange(body, id_, active, idempotent=call.method in _IDEMPOTENT)
-        except (asyncio.CancelledError, BackendTimeout):
+        except asyncio.CancelledError:
             self._cancel(link, id_)
             raise
         except BackendError as err:
-            if err.status >= 400 and err.status not in PASSING:
+            if isinstance(err, BackendTimeout):
+                self._cancel(link, id_)
+            if self._casts_doubt(err):
                 self._doubt(link)
             raise
         finally:
@@ -162,6 +164,16 @@ class LegacySession:
         else:
             self._refused(link, call, reply)
         return reply
+
+    def _casts_doubt(self, err: BackendError) -> bool:
+        """Tell whether a failure may mean that the server does not know the session.
+
+        Silence may, too. But a session that is busy is silent as well, and holds a client's state; the gateway's own
+        holds none.
+        """
+        if isinstance(err, BackendTimeout):
+            return self._options.probe
+        return err.sent and err.status not in PASSING
 
     def _refused(self, link: Link, call: Call, reply: Reply) -> None:
         """An error came; see whether it says something about the session."""
@@ -219,7 +231,9 @@ class LegacySession:
             log.debug("a notification did not reach the backend", backend=self._wire.name, category=err.category)
 
     def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+        self._keep(asyncio.ensure_future(work))
+
+    def _keep(self, task: asyncio.Future[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -259,7 +273,7 @@ class LegacySession:
         refused_for = self._lives.refuses(now)
         if refused_for > 0:
             reason = f"forgets every session at once; the next is tried in {refused_for:.1f} s"
-            raise BackendUnavailable(self._wire.name, reason, sent=False)
+            raise BackendProtocolError(self._wire.name, reason, sent=False)
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._opened)
@@ -376,7 +390,7 @@ class LegacySession:
             self._forget(link)
             return False
         except BackendError as err:
-            if err.status < 400 or err.status in PASSING:
+            if not self._casts_doubt(err):
                 return None
         else:
             if reply.error is None or reply.error.code == METHOD_NOT_FOUND:
@@ -413,6 +427,8 @@ class LegacySession:
         if link.lost:
             return
         link.lost = True
+        if isinstance(link.channel, SseChannel) and (reader := link.channel.drop()) is not None:
+            self._keep(reader)
         self._lives.ended(link, asyncio.get_running_loop().time())
         self._trust.reset()
         if self._link is link:

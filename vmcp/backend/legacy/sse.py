@@ -233,12 +233,19 @@ class SseChannel:
         if response.stream is not None:
             response.stream.close()
 
-    async def close(self) -> None:
-        """Drop the stream: that ends the session."""
+    def drop(self) -> asyncio.Task[None] | None:
+        """Drop the stream, which ends the session and all that waits on it; return the task that does so."""
         self._on_lost = _nothing
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._reader is None or self._reader is asyncio.current_task():
+            return None
+        self._reader.cancel()
+        return self._reader
+
+    async def close(self) -> None:
+        """Drop the stream, and wait until it is gone."""
+        reader = self.drop()
+        if reader is not None:
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 def _nothing() -> None:

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 _HEADERS: HeaderList = (*POST_HEADERS, (H_VERSION, MODERN), (H_METHOD, LISTEN))
 
+STEADY = 30.0
+"""Seconds after which a subscription that ends begins again without a growing wait: every gap costs a look at lists."""
+
 
 class Listener:
     """One subscription, kept alive until it is closed.
@@ -64,6 +67,7 @@ class Listener:
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._answered = asyncio.Event()
+        self._since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self.honoured: dict[str, Raw] = {}
 
@@ -90,12 +94,15 @@ class Listener:
                 except BackendError as err:
                     log.debug("a subscription broke", backend=self._wire.name, category=err.category)
                 first = False
+                if self._since is not None and asyncio.get_running_loop().time() - self._since >= STEADY:
+                    self._backoff.reset()
                 await self._sleep(self._backoff.next())
         finally:
             self._answered.set()
 
     async def _once(self, *, gap: bool) -> bool:
         """Listen once, to the end of the stream; return whether to come back."""
+        self._since = None
         call = Call(method=LISTEN, params=dumps({"notifications": self._wanted}), headers=self._passthrough)
         response = await self._caller.send(
             jsonrpc.request("listen", LISTEN, modern_params(call)),
@@ -126,7 +133,7 @@ class Listener:
             return
         params = fields(None if message.params is UNSET else bytes(message.params))
         if message.method == ACKNOWLEDGED:
-            self._backoff.reset()
+            self._since = asyncio.get_running_loop().time()
             self.honoured = fields(params.get("notifications"))
             self._answered.set()
             if gap and self._on_gap is not None:

@@ -563,6 +563,97 @@ async def test_an_sse_stream_that_drops_fails_its_calls_and_the_next_one_opens_a
     await session.close()
 
 
+async def test_an_sse_stream_that_drops_after_every_handshake_is_opened_more_and_more_seldom(
+    server, backend_of
+) -> None:
+    sse = Sse(server)
+
+    async def lists(request) -> None:
+        await sse.message(request)
+        sse.peer.writer.close()
+
+    server.on["tools/list"] = lists
+    backend = backend_of(server.url, transport="sse", fast=True)
+    await backend.start()
+    await until(lambda: len(server.verbs("GET")) >= 6)
+    await backend.close()
+    waits = [wait for wait in backend_of.sleeps.asked if wait > 0.5]
+    assert len(waits) >= len(server.verbs("GET")) - 3
+    assert max(waits) > 3.0
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "sent"),
+    [
+        (404, "Could not find session", 2),
+        (400, "No transport found for sessionId", 2),
+        (410, "Gone", 2),
+        (404, '{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}', 2),
+        (404, '{"jsonrpc":"2.0","id":"x","error":{"code":-32002,"message":"order 7 is archived"}}', 1),
+    ],
+)
+async def test_an_sse_server_that_refuses_a_message_means_the_session_or_the_request(
+    server, backend_of, status, text, sent
+) -> None:
+    sse = Sse(server)
+    backend = backend_of(server.url, transport="sse")
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    before = len(server.posts("tools/call"))
+
+    async def refuse(request) -> None:
+        del server.on["tools/call"]
+        await request.peer.text(text, status)
+
+    server.on["tools/call"] = refuse
+    reply = await session.call(call())
+    assert (reply.result is not None) == (sent == 2)
+    assert len(server.posts("tools/call")) == before + sent
+    assert sse.peer is not None
+    await session.close()
+
+
+async def test_an_sse_answer_with_its_id_as_text_or_made_up_is_the_calls(server, backend_of) -> None:
+    sse = Sse(server)
+    session = backend_of(server.url, transport="sse").open(SessionSpec())
+    await session.call(call())
+
+    async def answers(request) -> None:
+        await request.peer.accept()
+        await sse.peer.event("ping")
+        await sse.peer.event({"jsonrpc": "2.0", "id": str(request.id), "result": {"content": []}})
+
+    async def fails(request) -> None:
+        await request.peer.accept()
+        await sse.peer.event({"jsonrpc": "2.0", "id": "server-error", "error": {"code": -32602, "message": "q?"}})
+
+    server.on["tools/call"] = answers
+    assert (await session.call(call())).result is not None
+    server.on["tools/call"] = fails
+    assert (await session.call(call())).error.message == "q?"
+    await session.close()
+
+
+async def test_a_subscription_that_ends_at_once_is_opened_more_and_more_seldom(server, backend_of) -> None:
+    server.be_modern(tools={"listChanged": True})
+    every = server.on["*"]
+
+    async def listen(request) -> None:
+        await request.peer.stream()
+        done = {"notifications": {"toolsListChanged": True}}
+        await request.peer.event(
+            {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": done}
+        )
+        await request.peer.end()
+
+    server.on["subscriptions/listen"] = listen
+    backend = backend_of(server.url, fast=True)
+    await backend.start()
+    await until(lambda: len(server.posts("subscriptions/listen")) >= 8)
+    assert every is server.on["*"]
+    assert max(backend_of.sleeps.asked) > 8.0
+
+
 # --- params ---
 
 PARAMS = b'{"name":"x","arguments":{"n": 1.0e5, "u":"\\u00e9"},"_meta":{"vendor/x":[ 1 ],"progressToken":7}}'

@@ -61,6 +61,10 @@ def text_shape(text: str, status: int, kind: str = "text/plain"):
     return shape
 
 
+async def hang_up(request) -> None:
+    request.peer.writer.close()
+
+
 async def half_a_message(request) -> None:
     await request.peer.json({"jsonrpc": "2.0", "id": request.id}, 404)
 
@@ -94,6 +98,10 @@ LATER = {
     "500 error": error_shape(-32603, "Internal error", 500),
     "400 in other words": error_shape(-32602, "who are you?", 400),
     "409 text": text_shape("call initialize first", 409),
+    "403": text_shape("Invalid session", 403),
+    "200 page": text_shape("<html>please log in</html>", 200, "text/html"),
+    "202": text_shape("", 202),
+    "closed": hang_up,
 }
 """Words and codes that may mean anything: the call keeps its answer, and the session is looked after."""
 
@@ -152,6 +160,46 @@ async def test_the_gateways_own_probe_never_keeps_a_session_that_only_fails(serv
     server.tools = [{"name": "after", "inputSchema": {"type": "object"}}]
     await until(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
     assert server.sessions == 2
+
+
+async def test_a_probe_that_is_never_answered_in_its_session_gets_another(server, backend_of) -> None:
+    async def silent(request) -> None:
+        await request.peer.gone()
+
+    forget_with(server, silent)
+    backend = backend_of(server.url, fast=True, health_interval=0.05, health_timeout=0.2)
+    await backend.start()
+    await until(lambda: backend.catalogue.known)
+    server.live.clear()
+    await until(lambda: server.sessions == 2, 8.0)
+    await until(lambda: backend.state.failures == 0)
+
+
+async def test_a_clients_session_outlives_silence(server, backend_of) -> None:
+    session = backend_of(server.url).open(SessionSpec())
+    await session.call(call())
+
+    async def silent(request) -> None:
+        await request.peer.gone()
+
+    server.on["tools/call"] = server.on["ping"] = silent
+    with pytest.raises(BackendTimeout):
+        await session.call(call(timeout=0.1))
+    server.on.clear()
+    assert (await session.call(call())).result is not None
+    assert server.sessions == 1, "a busy session is silent, and has a state"
+    await session.close()
+
+
+async def test_a_handshake_that_is_never_answered_is_told_from_a_call(server, backend_of) -> None:
+    async def silent(request) -> None:
+        await request.peer.gone()
+
+    server.on["initialize"] = silent
+    session = backend_of(server.url).open(SessionSpec(timeout=0.2))
+    with pytest.raises(BackendTimeout, match=r"no session was opened within 0\.2 s"):
+        await session.call(call())
+    await session.close()
 
 
 async def test_a_backend_in_trouble_keeps_its_sessions(server, backend_of) -> None:
