@@ -81,6 +81,11 @@ class CedarAuthorizer:
         """What the policies look at."""
         return self._profile
 
+    @property
+    def uses_arguments(self) -> bool:
+        """See `Authorizer.uses_arguments`."""
+        return self._profile.uses_arguments
+
     def allows(
         self,
         principal: Principal,
@@ -180,6 +185,8 @@ class CedarAuthorizer:
 
 class AllowAll:
     """`Authorizer` where no policy is configured."""
+
+    uses_arguments = False
 
     def allows(
         self,

@@ -32,6 +32,11 @@ class Item:
 class Authorizer(Protocol):
     """Decides; never raises: whatever cannot be decided is denied (and, in a list, hidden)."""
 
+    @property
+    def uses_arguments(self) -> bool:
+        """Decisions may depend on the arguments of a call."""
+        ...
+
     def allows(
         self,
         principal: Principal,

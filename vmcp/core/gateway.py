@@ -25,6 +25,7 @@ from vmcp.core.plan import Plan
 from vmcp.core.requests import (
     ParamsError,
     Target,
+    argument_in_another_case,
     read_reference,
     read_target,
     renamed_contents,
@@ -211,6 +212,11 @@ class Gateway:
             return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
         if route is None:
             return unknown(method, name)
+        if arguments is not None and self.plan.authorizer.uses_arguments:
+            wrong_case = argument_in_another_case(arguments, route.raw)
+            if wrong_case is not None:
+                message = f"invalid params: the argument {wrong_case[0]!r} must be written {wrong_case[1]!r}"
+                return failed(INVALID_PARAMS, message, name=name)
         if route.mirror and caller.verify is not None:
             wrong = caller.verify(route)
             if wrong is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -59,6 +62,45 @@ def read_target(params: bytes, key: str, target: Target | None = None) -> tuple[
     if arguments is not UNSET and bytes(arguments)[:1] != b"{" and bytes(arguments) != b"null":
         raise ParamsError("invalid params: member 'arguments' must be an object")
     return found, target
+
+
+def argument_in_another_case(arguments: bytes, item: bytes) -> tuple[str, str] | None:
+    """Return an argument that is one of those that an item declares but for its case, and the declared name.
+
+    A policy looks for the declared name, and a server that does not mind case takes the other one for it.
+    """
+    declared, folded = _declared_arguments(item)
+    for name in fields(arguments):
+        if name not in declared and (meant := folded.get(name.casefold())) is not None:
+            return name[:64], meant
+    return None
+
+
+class _Schema(msgspec.Struct):
+    properties: dict[str, Raw] = {}
+
+
+class _Argument(msgspec.Struct):
+    name: str
+
+
+class _Item(msgspec.Struct):
+    inputSchema: _Schema | None = None  # noqa: N815  the wire's name
+    arguments: list[_Argument] = []
+
+
+_item = msgspec.json.Decoder(_Item)
+
+
+@lru_cache(maxsize=1024)
+def _declared_arguments(item: bytes) -> tuple[frozenset[str], Mapping[str, str]]:
+    """Return the names that a tool's schema or a prompt declares, and the same by their folded form."""
+    try:
+        found = _item.decode(item)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return frozenset(), {}
+    names = [*(found.inputSchema.properties if found.inputSchema else ()), *(one.name for one in found.arguments)]
+    return frozenset(names), {name.casefold(): name for name in names}
 
 
 def without_answers(params: bytes) -> bytes:

@@ -7,9 +7,10 @@ import contextlib
 import structlog
 
 from vmcp.front.base import Arrival, Front
-from vmcp.front.envelope import is_modern
+from vmcp.front.envelope import is_modern, names_modern
 from vmcp.front.guard import check_addressee, check_depth, check_post
 from vmcp.front.legacy import LegacyFront
+from vmcp.front.members import check_members
 from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service
 from vmcp.http.server.asgi import (
@@ -21,11 +22,10 @@ from vmcp.http.server.asgi import (
     answer_error,
     read_body,
     read_headers,
-    text,
 )
 from vmcp.http.server.cycle import AnswerError
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
-from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_REQUEST, MODERN
+from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_REQUEST
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class App:
         message: Message | None = None
         try:
             headers = arrival.headers = read_headers(scope["headers"])
-            modern = text(headers, b"mcp-protocol-version") == MODERN
+            modern = names_modern(headers)
             check_addressee(headers, self._front.settings)
             method: str = scope["method"]
             if method == "POST":
@@ -71,6 +71,8 @@ class App:
                 body = await read_body(receive, headers, self._front.settings.max_body)
                 check_depth(body, self._front.settings.max_depth)
                 message = _parsed(body)
+                judged = self._front.gateway.plan.authorizer.uses_arguments
+                check_members(body, message, arguments_judged=judged)
                 modern = is_modern(headers, message)
                 if modern:
                     await self._modern.post(arrival, message, receive, send)

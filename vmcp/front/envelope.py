@@ -61,9 +61,16 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_MODERN: Final = MODERN.encode()
 _MIRRORED: Final = H_PARAM_PREFIX.encode()
 _NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.0*)?")
 _UNSUPPORTED: Final = "unsupported protocol version"
+
+
+def names_modern(headers: dict[bytes, bytes]) -> bool:
+    """Say whether the version header names the modern era."""
+    version = headers.get(b"mcp-protocol-version")
+    return version is not None and (version == _MODERN or version.strip(b" \t") == _MODERN)
 
 
 def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
@@ -72,9 +79,9 @@ def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
     The header decides where it names a version that one of the eras knows; without one, `_meta` does. A client that
     names an old version in the header and writes modern `_meta` without a version is legacy (such clients exist).
     """
-    version = text(headers, b"mcp-protocol-version")
-    if version == MODERN:
+    if names_modern(headers):
         return True
+    version = text(headers, b"mcp-protocol-version")
     if version is None and b"mcp-session-id" in headers:
         return False
     if message is None or message.params is UNSET or b"io.modelcontextprotocol/" not in bytes(message.params):

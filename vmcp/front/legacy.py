@@ -54,6 +54,7 @@ SESSION_NOT_FOUND: Final = -32001
 BATCHING: Final = "2025-03-26"
 """The one version in which a body may be an array."""
 _USES = frozenset({TOOLS_CALL, RESOURCES_READ, PROMPTS_GET})
+_VERSIONS = frozenset({None, *(version.encode() for version in LEGACY_VERSIONS)})
 _EMPTY = b"{}"
 
 
@@ -90,6 +91,8 @@ class LegacyFront:
             await answer(send, 202, b"", ())
 
     def _check_version(self, arrival: Arrival) -> None:
+        if arrival.headers.get(b"mcp-protocol-version") in _VERSIONS:
+            return
         version = text(arrival.headers, b"mcp-protocol-version")
         if version is not None and version not in LEGACY_VERSIONS:
             supported = ", ".join(LEGACY_VERSIONS)

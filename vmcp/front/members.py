@@ -1,0 +1,195 @@
+"""One reading of a message: what is judged here is what a backend reads, whatever parser it has.
+
+Parsers differ in two ways. Of a member that stands twice some take the first value and some the last; and some find a
+member whose name is written in another case (Go's `encoding/json`). A message whose meaning depends on that is refused,
+wherever a member stands twice, and where the name of a known member is written in another case. Arguments are known by
+the policies that look at them: under such policies their names must differ by more than case.
+
+Nearly all messages are what our own encoder would write. That is seen by writing them again, which costs a microsecond
+or two; only others are read member by member.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from vmcp.http.server.asgi import Refusal
+from vmcp.wire.jsonrpc import Message, RequestId, known_id
+from vmcp.wire.protocol import ENVELOPE_KEYS, INVALID_PARAMS, INVALID_REQUEST
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_BARE: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
+
+
+class _Known:
+    """Names of members that mean something here."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = frozenset(names)
+        self._folded = {name.casefold(): name for name in names}
+
+    def variant(self, members: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return a member that is one of these but for its case, and the one that it is."""
+        if self.names.issuperset(members):
+            return None
+        for name in members:
+            meant = self._folded.get(name.casefold())
+            if meant is not None and meant != name:
+                return name, meant
+        return None
+
+
+_ENVELOPE = _Known("jsonrpc", "id", "method", "params", "result", "error")
+_PARAMS = _Known(
+    *("name", "uri", "arguments", "_meta", "cursor", "level", "ref", "argument", "context", "task", "notifications"),
+    *("inputResponses", "requestState", "protocolVersion", "capabilities", "clientInfo", "requestId", "progressToken"),
+)
+_INNER: Final = {
+    "_meta": _Known(*ENVELOPE_KEYS, "progressToken", "traceparent", "tracestate", "baggage"),
+    "ref": _Known("type", "name", "uri"),
+    "capabilities": _Known("elicitation", "sampling", "roots", "tasks", "experimental", "extensions"),
+}
+"""Members of params that are read further."""
+_ORDINARY: Final = _PARAMS.names - (_INNER.keys() - {"_meta"})
+
+
+class _TwiceError(ValueError):
+    """A member stands twice; the text is its name."""
+
+
+def check_members(body: bytes, message: Message | None, *, arguments_judged: bool) -> None:
+    """Refuse a message that two parsers could read in two ways.
+
+    Args:
+        body: As it came.
+        message: What was read of it; None for a batch.
+        arguments_judged: Policies look at arguments: their names must not differ in case only.
+
+    Raises:
+        Refusal: 400.
+    """
+    if message is None:
+        messages = _one_reading(body, None)
+        for one in messages if isinstance(messages, list) else ():
+            if isinstance(one, dict):
+                _check_envelope(one, None)
+                _check_params(one.get("params"), None, arguments_judged=arguments_judged)
+    elif arguments_judged or not _is_ordinary(body, message):
+        request_id = known_id(message)
+        whole = _one_reading(body, request_id)
+        _check_envelope(whole, request_id)
+        _check_params(whole.get("params"), request_id, arguments_judged=arguments_judged)
+
+
+def _is_ordinary(body: bytes, message: Message) -> bool:
+    """Say, at little cost, whether a request is written as nearly all are: its four members and known ones in them.
+
+    An envelope of four members that stand once each is exactly as long as they are: a text or a whole number is never
+    shorter in JSON than what was read of it, so that nothing can hide behind one.
+    """
+    request_id, method, params = message.id, message.method, message.params
+    if type(request_id) is int:
+        size = len(str(request_id))
+    elif type(request_id) is str and request_id.isascii():
+        size = len(request_id) + 2
+    else:
+        return False
+    if type(params) is not Raw or type(method) is not str or not method.isascii():
+        return False
+    raw = bytes(params)
+    if len(body) != _BARE + size + len(method) + len(raw):
+        return False
+    try:
+        members = _decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    if type(members) is not dict or _encode(members) != raw or not _ORDINARY.issuperset(members):
+        return False
+    meta = members.get("_meta")
+    return meta is None or (type(meta) is dict and _INNER["_meta"].names.issuperset(meta))
+
+
+def _one_reading(raw: bytes, request_id: RequestId | None) -> Any:
+    """Return a JSON value in which no member stands twice, at any depth.
+
+    Raises:
+        Refusal: One does.
+    """
+    try:
+        value = _decode(raw)
+        again = _encode(value)
+        if again == raw or again == msgspec.json.format(raw, indent=-1):
+            return value
+    except (msgspec.DecodeError, RecursionError):
+        pass  # a number that cannot be read, for example: its own kind of trouble, and not ours here
+    try:
+        return _by_member(raw.decode())
+    except _TwiceError as err:
+        message = f"the member {str(err)[:64]!r} stands twice in one object"
+        raise Refusal(400, INVALID_REQUEST, message, id=request_id) from None
+    except (ValueError, RecursionError):
+        raise Refusal(400, INVALID_REQUEST, "the JSON cannot be read", id=request_id) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _TwiceError(name)
+            seen.add(name)
+    return members
+
+
+_by_member = json.JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str).decode
+"""Numbers stay text: they are not looked at, and long ones cost time."""
+
+
+def _check_envelope(whole: Any, request_id: RequestId | None) -> None:
+    _refuse_variant(_ENVELOPE, whole, INVALID_REQUEST, request_id)
+
+
+def _check_params(params: Any, request_id: RequestId | None, *, arguments_judged: bool) -> None:
+    if not isinstance(params, dict):
+        return
+    _refuse_variant(_PARAMS, params, INVALID_PARAMS, request_id)
+    for name, known in _INNER.items():
+        if name in params:
+            _refuse_variant(known, params[name], INVALID_PARAMS, request_id)
+    if arguments_judged and "arguments" in params:
+        pair = _alike(params["arguments"])
+        if pair is not None:
+            message = f"invalid params: the arguments {pair[0][:64]!r} and {pair[1][:64]!r} differ in case only"
+            raise Refusal(400, INVALID_PARAMS, message, id=request_id)
+
+
+def _refuse_variant(known: _Known, members: Any, code: int, request_id: RequestId | None) -> None:
+    found = known.variant(members) if isinstance(members, dict) else None
+    if found is not None:
+        raise Refusal(400, code, f"the member {found[0][:64]!r} must be written {found[1]!r}", id=request_id)
+
+
+def _alike(value: Any) -> tuple[str, str] | None:
+    """Return two members of one object, at any depth, whose names differ in case only."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        inside: Collection[Any] = ()
+        if isinstance(value, dict):
+            folded: dict[str, str] = {}
+            for name in value:
+                other = folded.setdefault(name.casefold(), name)
+                if other is not name:
+                    return other, name
+            inside = value.values()
+        elif isinstance(value, list):
+            inside = value
+        stack.extend(item for item in inside if isinstance(item, dict | list))
+    return None
