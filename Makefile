@@ -15,7 +15,7 @@ NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.locked,$(wildcard
 GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
 
 # hack/bench/vmcp is left out: its peers are installed in .venv/bench only.
-TYPED_HACK := -p hack.controlplane -p hack.run -p hack.demo -p hack.bench.operator \
+TYPED_HACK := -p hack.controlplane -p hack.cluster -p hack.run -p hack.demo -p hack.bench.operator \
   $(patsubst hack/%.py,-m hack.%,$(filter-out hack/__init__.py,$(wildcard hack/*.py)))
 
 # How long `uninstall` waits for finalizers.
@@ -68,6 +68,14 @@ deploy: ## deploy CRDs and operator, with IMG and VMCP_IMG, into the cluster of 
 undeploy: uninstall ## remove what `deploy` made: first the CRDs, while the operator can still let go of their objects
 	@hack/deploy.sh "$(IMG)" "$(VMCP_IMG)" | $(KUBECTL) delete --ignore-not-found -f -
 
+.PHONY: cluster-up cluster-down
+cluster-up: venv ## start a Kubernetes of one node with real pods on this machine; needs root, no container engine
+	@$(BIN)/python -m hack.cluster up
+	@$(BIN)/python -m hack.cluster images
+
+cluster-down: venv ## stop it and undo every trace, also after a crash; what was built stays in the cache directory
+	@$(BIN)/python -m hack.cluster down
+
 .PHONY: kind-e2e
 kind-e2e: ## end to end on a kind cluster; needs docker, kind and a network, CI does not run it
 	@hack/kind_e2e.sh "$(IMG)" "$(VMCP_IMG)"
@@ -103,6 +111,10 @@ conformance: venv node mcp1 ## the protocol's conformance suite
 	$(PYTEST) tests/conformance $(ARGS)
 e2e: test-setup ## whole programs together
 	$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: e2e-cluster
+e2e-cluster: venv ## everything in real pods, in a cluster of its own; says "skipped" where there is no root; KEEP=1 keeps it
+	@hack/e2e_cluster.sh $(ARGS)
 
 .PHONY: bench
 bench: binaries bench-venv ## measure the operator beside its peers on one control plane; ARGS="--full" for all sizes

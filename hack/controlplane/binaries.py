@@ -56,18 +56,19 @@ class Binaries:
 
 def kubernetes_version() -> str:
     """The version of Kubernetes that go.mod names, without the v."""
-    return _module_version("k8s.io/kubernetes")
+    return module_version(MODULE, "k8s.io/kubernetes")
 
 
 def etcd_version() -> str:
     """The version of etcd that go.mod names, without the v."""
-    return _module_version("go.etcd.io/etcd/server/v3")
+    return module_version(MODULE, "go.etcd.io/etcd/server/v3")
 
 
-def _module_version(module: str) -> str:
-    text = (MODULE / "go.mod").read_text(encoding="utf-8")
+def module_version(directory: Path, module: str) -> str:
+    """The version of a module that the go.mod of a directory requires, without the v."""
+    text = (directory / "go.mod").read_text(encoding="utf-8")
     match = re.search(rf"^\s*(?:require\s+)?{re.escape(module)} v([\w.+-]+)", text, re.MULTILINE)
-    assert match, f"{module} is missing in {MODULE / 'go.mod'}"
+    assert match, f"{module} is missing in {directory / 'go.mod'}"
     return match[1]
 
 

@@ -1,4 +1,4 @@
-"""Builds the control plane from Go modules: everything comes through the module proxy and is checked against go.sum."""
+"""Builds programs from Go modules: everything comes through the module proxy and is checked against go.sum."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ class Program:
     package: str
     seconds: int
     """What it took, first build on 2 cores with an empty build cache: a hint for whoever waits."""
+    module: Path = MODULE
+    """Directory of the go.mod that names its version."""
+    tags: str = ""
+    """Build tags, comma separated."""
+    linker_flags: str | None = None
+    """More flags of the linker; None: Kubernetes' version."""
 
 
 PROGRAMS = (
@@ -40,21 +46,34 @@ PROGRAMS = (
 )
 
 
-def build(go: str, directory: Path, say: Say) -> None:
+def build(
+    go: str,
+    directory: Path,
+    say: Say,
+    programs: tuple[Program, ...] = PROGRAMS,
+    what: str = "Kubernetes' control plane",
+) -> None:
     """Build what is missing in `directory`; each program appears when it is finished.
+
+    Args:
+        go: the Go command.
+        directory: where the programs go.
+        say: gets a line before and after each program.
+        programs: what is wanted.
+        what: what they are together, for people.
 
     Raises:
         BinariesError: `go` failed; the message holds the end of its output.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    missing = [program for program in PROGRAMS if not (directory / program.name).exists()]
+    missing = [program for program in programs if not (directory / program.name).exists()]
     minutes = sum(program.seconds for program in missing) // 60 + 1
     say(
-        f"==> building Kubernetes {kubernetes_version()}'s control plane from Go modules, once: usually about "
-        f"{minutes} minutes on 2 cores, and 3 GiB of disk for Go's caches"
+        f"==> building {what} from Go modules, once: usually about {minutes} minutes on 2 cores, and 3 GiB of disk for "
+        "Go's caches"
     )
-    for number, program in enumerate(PROGRAMS, 1):
-        head = f"    [{number}/{len(PROGRAMS)}] {program.name}"
+    for number, program in enumerate(programs, 1):
+        head = f"    [{number}/{len(programs)}] {program.name}"
         if program not in missing:
             say(f"{head}: there already")
             continue
@@ -65,17 +84,16 @@ def build(go: str, directory: Path, say: Say) -> None:
 
 
 def _build_one(go: str, program: Program, directory: Path) -> None:
-    version = kubernetes_version()
-    major, minor, _ = version.split(".", 2)
-    stamp = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    flags = " ".join(["-s", "-w", *(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in stamp.items())])
+    stamp = _kubernetes_stamp() if program.linker_flags is None else program.linker_flags
+    flags = f"-s -w {stamp}".strip()
+    tags = [f"-tags={program.tags}"] if program.tags else []
     output = directory / f".{program.name}.tmp"
     # CGO off: no C compiler needed, and the programs run in any container.
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on"}
     environment.pop("GOFLAGS", None)  # -mod=vendor, -race and the like of the user's other projects
     done = subprocess.run(
-        [go, "build", "-trimpath", "-buildvcs=false", f"-ldflags={flags}", "-o", str(output), program.package],
-        cwd=MODULE,
+        [go, "build", "-trimpath", "-buildvcs=false", *tags, f"-ldflags={flags}", "-o", str(output), program.package],
+        cwd=program.module,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -86,3 +104,10 @@ def _build_one(go: str, program: Program, directory: Path) -> None:
         tail = "\n".join(done.stdout.splitlines()[-15:])
         raise BinariesError(f"go build {program.package} failed (status {done.returncode}):\n{tail}")
     output.rename(directory / program.name)
+
+
+def _kubernetes_stamp() -> str:
+    version = kubernetes_version()
+    major, minor, _ = version.split(".", 2)
+    stamp = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    return " ".join(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in stamp.items())

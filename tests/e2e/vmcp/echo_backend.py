@@ -1,4 +1,4 @@
-"""A legacy MCP server that tells what reached it: `python tests/e2e/vmcp/echo_backend.py NAME PORT`.
+"""A legacy MCP server that tells what reached it: `python tests/e2e/vmcp/echo_backend.py NAME PORT [ADDRESS]`.
 
 Tools: `echo` (gives back its nonce, its own name, the session and the credentials that came), `count` (one counter
     per session, to see that state stays), `slow` (answers after a while), `fail` (a tool error). Sessions are real:
@@ -85,14 +85,14 @@ class Echo:
 
 
 def main() -> None:
-    name, port = sys.argv[1], int(sys.argv[2])
+    name, port, *address = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
     echo = Echo(name)
     app = web.Application()
     app.router.add_post("/mcp", echo.post)
     app.router.add_get("/mcp", echo.get)
     app.router.add_delete("/mcp", echo.delete)
     app.router.add_get("/seen", echo.show)
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+    web.run_app(app, host=address[0] if address else "127.0.0.1", port=port, print=None, access_log=None)
 
 
 if __name__ == "__main__":

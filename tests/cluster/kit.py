@@ -1,0 +1,203 @@
+"""What the tests in real pods share: a namespace, servers in pods, gateways as users apply them, clients under load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from hack.cluster.layout import GATEWAY_IMAGE, REPOSITORY
+from hack.controlplane.rest import Kube, Object
+from tests.e2e.vmcp.kit import Client
+
+API = "toolhive.stacklok.dev/v1beta1"
+SYSTEM, MANAGER = "mcp-operator-system", "mcp-operator-controller-manager"
+SERVER = REPOSITORY / "tests" / "e2e" / "vmcp" / "echo_backend.py"
+LONG = 120.0
+"""Seconds that a step may take on a busy machine; nothing is judged by it."""
+
+
+class Pods:
+    """One namespace.
+
+    Attributes:
+        admin: an administrator's client.
+        namespace: its name.
+    """
+
+    def __init__(self, admin: Kube, namespace: str) -> None:
+        self.admin, self.namespace = admin, namespace
+
+    async def set_up(self) -> None:
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        await self.admin.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        )
+
+    async def tear_down(self) -> None:
+        await self.admin.delete("v1", "Namespace", self.namespace)
+        await self.admin.wait_for("v1", "Namespace", self.namespace, until=lambda found: found is None, timeout=LONG)
+
+    async def apply(self, *objects: Object) -> None:
+        """Apply objects one after the other without waiting, as `kubectl apply -f` of one file does."""
+        for body in objects:
+            await self.admin.apply(self.named(body), field_manager="kubectl")
+
+    def named(self, body: Object) -> Object:
+        return {**body, "metadata": {**body["metadata"], "namespace": self.namespace}}
+
+    async def until(self, api: str, kind: str, name: str, holds: Callable[[Object], bool]) -> Object:
+        found = await self.admin.wait_for(
+            api,
+            kind,
+            name,
+            namespace=self.namespace,
+            until=lambda body: body is not None and holds(body),
+            timeout=LONG,
+        )
+        assert found is not None
+        return found
+
+    async def gateway_is(self, phase: str, name: str = "gw") -> Object:
+        return await self.until(
+            API, "VirtualMCPServer", name, lambda found: found.get("status", {}).get("phase") == phase
+        )
+
+    async def gateway_pods(self, name: str = "gw") -> list[Object]:
+        found = await self.admin.list("v1", "Pod", namespace=self.namespace)
+        return [pod for pod in found if pod["metadata"].get("labels", {}).get("toolhive-name") == name]
+
+    async def restarts(self, name: str = "gw") -> int:
+        pods = await self.gateway_pods(name)
+        return sum(one["restartCount"] for pod in pods for one in pod["status"].get("containerStatuses", ()))
+
+    async def url(self, name: str = "gw") -> str:
+        """Return the gateway's URL by the address of its Service: this machine is the node."""
+        service = await self.admin.get("v1", "Service", f"vmcp-{name}", namespace=self.namespace)
+        return f"http://{service['spec']['clusterIP']}:4483"
+
+    async def server(self, name: str = "server") -> None:
+        """Run an MCP server in a pod, behind a Service."""
+        await self.apply(*server(name))
+        await self.until("apps/v1", "Deployment", name, lambda found: found.get("status", {}).get("readyReplicas") == 1)
+
+
+def server(name: str) -> list[Object]:
+    """An echo server: its program in a ConfigMap, its Python from the gateway's image."""
+    labels = {"app": name}
+    restricted = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "server",
+        "image": GATEWAY_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["/venv/bin/python", "/program/server.py", name, "8000", "0.0.0.0"],
+        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+        "securityContext": restricted,
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    pod = {"containers": [container], "volumes": [{"name": "program", "configMap": {"name": name}}]}
+    template = {"metadata": {"labels": labels}, "spec": pod | {"terminationGracePeriodSeconds": 1}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name},
+            "data": {"server.py": SERVER.read_text()},
+        },
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": 8000}]},
+        },
+    ]
+
+
+def group() -> Object:
+    return {"apiVersion": API, "kind": "MCPGroup", "metadata": {"name": "g"}, "spec": {}}
+
+
+def entry(name: str, namespace: str, server: str = "server", **spec: Any) -> Object:
+    base = {
+        "remoteUrl": f"http://{server}.{namespace}.svc:8000/mcp",
+        "transport": "streamable-http",
+        "groupRef": {"name": "g"},
+    }
+    return {"apiVersion": API, "kind": "MCPServerEntry", "metadata": {"name": name}, "spec": base | spec}
+
+
+def endpoint(name: str, namespace: str, server: str = "server", **spec: Any) -> Object:
+    body = entry(name, namespace, server, type="direct", **spec)
+    return body | {"kind": "MCPRemoteEndpoint"}
+
+
+def gateway(name: str = "gw", **spec: Any) -> Object:
+    base = {
+        "groupRef": {"name": "g"},
+        "incomingAuth": {"type": "anonymous"},
+        "outgoingAuth": {"source": "inline"},
+    }
+    return {"apiVersion": API, "kind": "VirtualMCPServer", "metadata": {"name": name}, "spec": base | spec}
+
+
+@dataclass
+class Load:
+    """What a client saw that called once every 50 ms and tried again after failures.
+
+    Attributes:
+        answered: times of calls that were answered.
+        failures: of tries; a new connection may reach a pod that is about to go.
+    """
+
+    answered: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two answers."""
+        return max((b - a for a, b in zip(self.answered, self.answered[1:], strict=False)), default=0.0)
+
+
+@asynccontextmanager
+async def load(url: str, tool: str) -> AsyncIterator[Load]:
+    """Call a tool while the block runs, each time by a connection of its own."""
+    seen = Load()
+
+    async def call() -> None:
+        while True:
+            try:
+                async with asyncio.timeout(10), Client(url, era="modern") as client:
+                    (await client.call(tool, nonce="n")).told  # noqa: B018  raises when it was no answer
+                seen.answered.append(time.monotonic())
+            except (aiohttp.ClientError, TimeoutError, AssertionError, KeyError) as error:
+                seen.failures.append(f"{type(error).__name__}: {error}"[:200])
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(call())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def eventually(check: Callable[[], Any], seconds: float = LONG) -> Any:
+    """Repeat an asynchronous check until it gives something true."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await check()
+            if found:
+                return found
+            await asyncio.sleep(0.1)
