@@ -29,7 +29,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from vmcp.auth.fetch import Answer, Fetcher, FetchError
+from vmcp.auth.fetch import Answer, Fetcher, FetchError, FetchUnreachableError
 from vmcp.auth.interface import AuthUnavailable, HeaderList, Principal
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  a name, no secret
@@ -48,7 +48,12 @@ SKEW = 30.0
 DENIED_FOR = 5.0
 """Seconds during which a refused exchange is not asked again."""
 OUTAGE_PAUSE = 2.0
-"""Seconds during which an unreachable endpoint is left alone: each caller would wait for three attempts otherwise."""
+"""Seconds during which an endpoint that failed is left alone: each caller would wait for three attempts otherwise.
+
+A failure pauses the subject that met it, for its token may be the reason. Everybody pauses when no connection can be
+made, or when several subjects fail one after the other and none succeeds."""
+OUTAGE_SUBJECTS = 3
+"""Subjects that fail in a row until it counts as everybody's outage."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 _OAUTH_ERRORS = frozenset(
@@ -100,7 +105,15 @@ class _Entry:
 
 
 class _Passing(Exception):  # noqa: N818  decides about a retry, never leaves this module
-    """The endpoint failed in a way that may pass."""
+    """The endpoint failed in a way that may pass.
+
+    Attributes:
+        everybody: It is down, whoever asks.
+    """
+
+    def __init__(self, reason: str, *, everybody: bool = False) -> None:
+        super().__init__(reason)
+        self.everybody = everybody
 
 
 class TokenExchange:
@@ -116,6 +129,8 @@ class TokenExchange:
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._running: dict[str, asyncio.Task[_Entry]] = {}
         self._paused_until = 0.0
+        self._failed: dict[str, float] = {}
+        self._in_a_row: set[str] = set()
 
     async def headers(self, principal: Principal, *, deadline: float) -> HeaderList:
         """See `OutgoingAuth.headers`."""
@@ -131,13 +146,13 @@ class TokenExchange:
             "subject_token_type": self._settings.subject_token_type,
             "requested_token_type": ACCESS_TOKEN,
         }
-        return await self._cached(_key(principal), form, principal.expires_at, deadline)
+        return await self._cached(_key(principal), principal.key, form, principal.expires_at, deadline)
 
     async def probe_headers(self, *, deadline: float) -> HeaderList:
         """Return a token of the gateway itself (client credentials); without a secret, probes go unauthenticated."""
         if not (self._settings.client_id and self._settings.client_secret):
             return ()
-        return await self._cached(_PROBE, {"grant_type": "client_credentials"}, None, deadline)
+        return await self._cached(_PROBE, _PROBE, {"grant_type": "client_credentials"}, None, deadline)
 
     def rejected(self, principal: Principal | None) -> None:
         """See `OutgoingAuth.rejected`."""
@@ -150,22 +165,26 @@ class TokenExchange:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _cached(self, key: str, form: dict[str, str], subject_ends: float | None, deadline: float) -> HeaderList:
+    async def _cached(
+        self, key: str, subject: str, form: dict[str, str], subject_ends: float | None, deadline: float
+    ) -> HeaderList:
         entry = self._cache.get(key)
         if entry is None or self._clock() >= entry.until:
-            entry = await self._wait(key, form, subject_ends, deadline)
+            entry = await self._wait(key, subject, form, subject_ends, deadline)
         else:
             self._cache.move_to_end(key)
         if entry.refusal:
             raise AuthUnavailable(_METHOD, entry.refusal, denied=True)
         return entry.headers
 
-    async def _wait(self, key: str, form: dict[str, str], subject_ends: float | None, deadline: float) -> _Entry:
+    async def _wait(
+        self, key: str, subject: str, form: dict[str, str], subject_ends: float | None, deadline: float
+    ) -> _Entry:
         task = self._running.get(key)
         if task is None:
-            if self._clock() < self._paused_until:
-                raise AuthUnavailable(_METHOD, "the token endpoint was unreachable a moment ago")
-            task = asyncio.create_task(self._exchange(key, form, subject_ends), name="token-exchange")
+            if self._clock() < max(self._paused_until, self._failed.get(subject, 0.0)):
+                raise AuthUnavailable(_METHOD, "the token endpoint failed a moment ago")
+            task = asyncio.create_task(self._exchange(key, subject, form, subject_ends), name="token-exchange")
             self._running[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))
         try:
@@ -180,13 +199,14 @@ class TokenExchange:
         if not task.cancelled():
             task.exception()  # seen by the waiters; nobody may be left to see it
 
-    async def _exchange(self, key: str, form: dict[str, str], subject_ends: float | None) -> _Entry:
+    async def _exchange(self, key: str, subject: str, form: dict[str, str], subject_ends: float | None) -> _Entry:
         try:
             async with asyncio.timeout(EXCHANGE_TIMEOUT):
                 answer = await self._ask(form)
         except (_Passing, TimeoutError) as error:
-            self._paused_until = self._clock() + OUTAGE_PAUSE
+            self._pause(subject, everybody=isinstance(error, _Passing) and error.everybody)
             raise AuthUnavailable(_METHOD, str(error) or "the token endpoint did not answer in time") from None
+        self._in_a_row.clear()
         now = self._clock()
         entry = self._entry(answer, subject_ends, now)
         self._cache[key] = entry
@@ -194,6 +214,16 @@ class TokenExchange:
         while len(self._cache) > MAX_ENTRIES:
             self._cache.popitem(last=False)
         return entry
+
+    def _pause(self, subject: str, *, everybody: bool) -> None:
+        now = self._clock()
+        for other in [other for other, until in self._failed.items() if until <= now]:
+            del self._failed[other]
+        self._failed[subject] = now + OUTAGE_PAUSE
+        self._in_a_row.add(subject)
+        if everybody or len(self._in_a_row) >= OUTAGE_SUBJECTS:
+            self._paused_until = now + OUTAGE_PAUSE
+            self._in_a_row.clear()
 
     def _entry(self, answer: Answer, subject_ends: float | None, now: float) -> _Entry:
         if answer.status != 200:
@@ -234,7 +264,8 @@ class TokenExchange:
                 "POST", settings.token_url, headers=headers, body=urlencode(body).encode(), timeout=ATTEMPT_TIMEOUT
             )
         except FetchError as error:
-            raise _Passing(f"the token endpoint cannot be asked: {error}") from None
+            everybody = isinstance(error, FetchUnreachableError)
+            raise _Passing(f"the token endpoint cannot be asked: {error}", everybody=everybody) from None
         if answer.status >= 500 or answer.status in (408, 425, 429):
             host = urlsplit(settings.token_url).hostname
             raise _Passing(f"the token endpoint {host} answered with status {answer.status}")

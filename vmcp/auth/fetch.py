@@ -36,6 +36,10 @@ class FetchError(Exception):
     """The other side could not be asked, or gave no usable HTTP answer. Holds neither headers nor bodies."""
 
 
+class FetchUnreachableError(FetchError):
+    """No connection could be made, so nothing that was to be sent can be the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete HTTP answer. Header names are lower case."""
@@ -131,7 +135,7 @@ class AiohttpFetcher:
         except TimeoutError:
             raise FetchError(f"no answer from {host} within {timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise FetchError(f"cannot reach {host}: {error.os_error}") from None
+            raise FetchUnreachableError(f"cannot reach {host}: {error.os_error}") from None
         except aiohttp.ClientError as error:
             # The text of aiohttp's errors holds host, port and the system's reason; never headers or bodies.
             raise FetchError(f"cannot reach {host}: {type(error).__name__}: {error}") from None

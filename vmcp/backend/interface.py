@@ -295,7 +295,7 @@ class Backend(Protocol):
         ...
 
     async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
-        """Return the lists as `principal` sees them, cached per (principal, headers); single-flight.
+        """Return the lists as `principal` sees them, cached per (token, headers); single-flight.
 
         Raises:
             BackendError: There is none, not even an old one.

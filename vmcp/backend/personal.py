@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ FRESH = 30.0
 KEPT = 1024
 """Callers whose lists are remembered; the one that asked least recently goes first."""
 
-_Key = tuple[str, HeaderList]
+_Key = tuple[str, bytes, HeaderList]
 
 
 @dataclass(slots=True)
@@ -32,7 +33,10 @@ class _Entry:
 
 
 class PersonalCatalogues:
-    """One catalogue per (issuer and subject, passthrough headers). Nobody ever sees another's."""
+    """One catalogue per (issuer and subject, token, passthrough headers). Nobody ever sees another's.
+
+    Two tokens of one subject may open different things: what one showed says nothing about the other.
+    """
 
     def __init__(self, backend: McpBackend) -> None:
         self._backend = backend
@@ -44,7 +48,7 @@ class PersonalCatalogues:
         Raises:
             BackendError: There is none.
         """
-        key = (principal.key, headers)
+        key = (principal.key, hashlib.sha256((principal.token or "").encode()).digest(), headers)
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry()

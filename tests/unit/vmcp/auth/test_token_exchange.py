@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.e2e.vmcp.issuer import Issuer
-from vmcp.auth.exchange import ExchangeSettings, TokenExchange
+from vmcp.auth.exchange import OUTAGE_SUBJECTS, ExchangeSettings, TokenExchange
 from vmcp.auth.fetch import AiohttpFetcher
 from vmcp.auth.interface import ANONYMOUS, AuthUnavailable, Principal
 
@@ -200,10 +200,28 @@ async def test_an_outage_fails_closed_and_spares_the_endpoint(bench):
     assert not refusal.denied
     for number in range(20):
         await bench.refused(bench.caller(f"other-{number}"))
-    assert len(bench.issuer.exchanges) == 3
+    assert len(bench.issuer.exchanges) == 3 * OUTAGE_SUBJECTS, "then it is everybody's outage"
     bench.issuer.exchange_status = [200]
     bench.now += 3
     assert await bench.ask(bench.caller())
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_one_subjects_failure_pauses_that_subject_and_nobody_else(bench, status):
+    for number in range(2 * OUTAGE_SUBJECTS):
+        bench.issuer.exchange_status = [status]
+        await bench.refused(bench.caller("eve", number=number))
+        bench.issuer.exchange_status = [200]
+        assert await bench.ask(bench.caller(f"other-{number}"))
+    assert len(bench.issuer.exchanges) == 3 + 2 * OUTAGE_SUBJECTS, "eve was left alone after the first time"
+    bench.now += 3
+    assert await bench.ask(bench.caller("eve"))
+
+
+async def test_an_endpoint_that_nobody_can_connect_to_pauses_everybody(bench):
+    await bench.issuer.__aexit__(None, None, None)
+    await bench.refused(bench.caller("a"))
+    assert "a moment ago" in (await bench.refused(bench.caller("b"))).reason
 
 
 async def test_an_endpoint_that_never_answers_costs_a_caller_only_its_own_deadline(bench):

@@ -459,6 +459,19 @@ async def test_lists_that_need_a_callers_credentials_are_fetched_per_caller(serv
     assert backend.state.circuit is Circuit.CLOSED
 
 
+async def test_two_tokens_of_one_subject_see_what_each_may_see(server, backend_of, auth_of) -> None:
+    async def tools(request) -> None:
+        await request.peer.result(request, {"tools": [tool_of(f"t{len(server.posts('tools/list'))}")]})
+
+    server.on["tools/list"] = tools
+    auth = auth_of("token_exchange", authorization="Bearer for-{sub}")
+    auth.probe_error = AuthUnavailable("token_exchange", "nobody asks")
+    backend = backend_of(server.url, auth=auth)
+    wide, narrow = Principal("ada", "iss", token="wide"), Principal("ada", "iss", token="narrow")
+    found = [await backend.catalogue_for(caller, timeout=5) for caller in (wide, narrow, wide)]
+    assert [catalogue.tools[0].key for catalogue in found] == ["t1", "t2", "t1"]
+
+
 async def test_a_401_drops_the_cached_token_and_tries_once_more(server, backend_of, auth_of) -> None:
     auth = auth_of("token_exchange", authorization="Bearer old")
 
