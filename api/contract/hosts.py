@@ -23,12 +23,20 @@ _PRIVATE_6 = (IPv6Network("fc00::/7"),)
 _EMBEDDING = tuple(
     map(
         IPv6Network,
-        ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96"),  # mapped, translated, compatible, NAT64
+        # mapped, translated, compatible, NAT64 (RFC 6052) and NAT64 of a network's own (RFC 8215)
+        ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48"),
     )
 )
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+
+_LABEL = re.compile(r"[a-z0-9_-]+")
+
+MAX_NAME = 253
+"""Characters of a host name, without a dot at its end (RFC 1035)."""
+MAX_LABEL = 63
+"""Characters of a label of it, as IDNA writes it."""
 
 Address = IPv4Address | IPv6Address
 
@@ -46,14 +54,38 @@ def dialled_host(host: str) -> str:
         ValueError: nothing can be looked up for it, or its characters beyond ASCII hide an IP address.
     """
     if host.isascii():
-        return host.lower()
+        return _checked(host.lower())
     try:
         dialled = host.encode("idna").decode("ascii").lower()
     except UnicodeError:
         raise ValueError("the host is not a valid international domain name") from None
     if _NUMBER.fullmatch(dialled.rstrip(".").rpartition(".")[2]):
         raise ValueError("the host spells an IP address with characters beyond ASCII")
-    return dialled
+    return _checked(dialled)
+
+
+def _checked(host: str) -> str:
+    """Return a host that resolvers take: an IPv6 address, or a name within the limits of RFC 1035.
+
+    Resolvers disagree about everything else: some raise, some cut, some decode.
+    """
+    if ":" in host:
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ValueError("the host is not a valid IPv6 address") from None
+        if "%" in host:
+            raise ValueError("the host has a zone")
+        return host
+    name = host.removesuffix(".")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"the host is longer than {MAX_NAME} characters")
+    for label in name.split("."):
+        if len(label) > MAX_LABEL:
+            raise ValueError(f"a label of the host is longer than {MAX_LABEL} characters")
+        if not _LABEL.fullmatch(label):
+            raise ValueError("the host has an empty label, or one with other characters than letters, digits, - and _")
+    return host
 
 
 def always_blocked(address: str) -> bool:

@@ -10,14 +10,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from api.contract.hosts import Address, address_problem, dialled_host, with_embedded
 
 _BLOCKED_NAMES = (
     "localhost",
+    "localhost.localdomain",
+    "localhost6",
+    "localhost6.localdomain6",
+    "ip6-localhost",  # these two stand in the hosts file of every pod
+    "ip6-loopback",
     "kubernetes.default.svc.cluster.local",
     "kubernetes.default.svc",
     "kubernetes.default",
@@ -26,12 +32,72 @@ _BLOCKED_NAMES = (
 _CLUSTER = "cluster.local"
 _DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
 _SUSPICIOUS = re.compile(r"[\x00-\x20\x7f\\]")
+_AUTHORITY = re.compile(r"(\[[^\[\]]*:[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
 MAX_AUTHORITY = 512
 """Characters of a URL's host and port. Unicode normalization, which everything that reads hosts applies, takes time
 quadratic in a run of combining characters; a host name has 253 at most (RFC 1035)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpUrl:
+    """An http(s) URL, read once for the rules that judge it and for the client that dials it.
+
+    Attributes:
+        tls: https.
+        host: what is looked up and connected to (`api.contract.hosts.dialled_host`), without brackets.
+        written: the host as it was written.
+        port: of the URL, else the scheme's.
+        path: as it was written.
+        query: as it was written, without the question mark.
+    """
+
+    tls: bool
+    host: str
+    written: str
+    port: int
+    path: str
+    query: str
+
+
+@lru_cache(maxsize=16_384)
+def read_http_url(url: str) -> HttpUrl:
+    """Read an http(s) URL. Nothing is said about where it leads.
+
+    Raises:
+        ValueError: it is none, or readers of URLs disagree about it; the text continues "the URL ...".
+    """
+    if _SUSPICIOUS.search(url):
+        raise ValueError("must not contain spaces, control characters or backslashes")
+    if _has_long_authority(url):
+        raise ValueError(f"must not have a host with more than {MAX_AUTHORITY} characters")
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except UnicodeEncodeError:
+        raise ValueError("is invalid: it holds half a surrogate pair") from None
+    except ValueError as error:
+        raise ValueError(f"is invalid: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must use the http or https scheme")
+    if not host:
+        raise ValueError("must have a host")
+    if port == 0:
+        raise ValueError("must not use port 0")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain user information; use headerForward or externalAuthConfigRef")
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        # "x[::1]y": some readers take what is in the brackets, some what is around them.
+        raise ValueError("must have a host that is a name, an IPv4 address, or an IPv6 address in brackets")
+    try:
+        dialled = dialled_host(host)
+    except ValueError as error:
+        raise ValueError(f"is invalid: {error}") from None
+    tls = parts.scheme == "https"
+    return HttpUrl(tls, dialled, host, port or (443 if tls else 80), parts.path, parts.query)
 
 
 @lru_cache(maxsize=16_384)
@@ -43,50 +109,22 @@ def validate_remote_url(url: str, *, allow_private: bool = False) -> str | None:
         allow_private: accept private networks and names of the cluster; loopback, link-local and metadata addresses
             stay refused.
     """
-    if _SUSPICIOUS.search(url):
-        return "remote URL must not contain spaces, control characters or backslashes"
-    if _has_long_authority(url):
-        return f"remote URL must not have a host with more than {MAX_AUTHORITY} characters"
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port
+        read = read_http_url(url)
     except ValueError as error:
-        return f"remote URL is invalid: {error}"
-    if parts.scheme not in ("http", "https"):
-        return "remote URL must use the http or https scheme"
-    if not host:
-        return "remote URL must have a host"
-    if port == 0:
-        return "remote URL must not use port 0"
-    if "@" in parts.netloc:
-        return "remote URL must not contain user information; use headerForward or externalAuthConfigRef"
-    try:
-        dialled = dialled_host(host)
-    except ValueError as error:
-        return f"remote URL is invalid: {error}"
-    bracketed = _is_bracketed(parts)
+        return f"remote URL {error}"
     # What other clients and resolvers make of the text, and what our own client looks up.
-    for reading in dict.fromkeys((_normalized(host), dialled.rstrip("."))):
-        problem = _host_problem(reading, bracketed, allow_private=allow_private)
+    for reading in dict.fromkeys((_normalized(read.written), read.host.rstrip("."))):
+        problem = _host_problem(reading, allow_private=allow_private)
         if problem is not None:
             return problem
     return None
 
 
-@lru_cache(maxsize=16_384)
 def has_http_url_shape(url: str) -> bool:
-    """Whether a text is an http(s) URL with a host that can be looked up and without user information.
-
-    Nothing is said about where it leads.
-    """
-    if _SUSPICIOUS.search(url) or _has_long_authority(url):
-        return False
+    """Whether a text is an http(s) URL that can be dialled; nothing is said about where it leads."""
     try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
-            return False
-        dialled_host(parts.hostname)
+        read_http_url(url)
     except ValueError:
         return False
     return True
@@ -98,19 +136,15 @@ def _has_long_authority(url: str) -> bool:
     return min(ends, default=len(url)) - start > MAX_AUTHORITY
 
 
-def _is_bracketed(parts: SplitResult) -> bool:
-    return parts.netloc.rpartition("@")[2].startswith("[")
-
-
 def _normalized(host: str) -> str:
     # What IDNA processing does before a look-up, as far as it can turn one host into another.
     return unicodedata.normalize("NFKC", host.translate(_DOTS)).translate(_DOTS).casefold().rstrip(".")
 
 
-def _host_problem(host: str, bracketed: bool, *, allow_private: bool) -> str | None:
+def _host_problem(host: str, *, allow_private: bool) -> str | None:
     if not host or "%" in host:
         return "remote URL must have a plain host, without percent signs or zones"
-    if bracketed:
+    if ":" in host:
         try:
             return address_problem(with_embedded(IPv6Address(host)), allow_private=allow_private)
         except ValueError:

@@ -42,7 +42,7 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Unreadable, Verdict, read_model
 from controllers.virtualmcpserver.decide import Decision, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
-from controllers.virtualmcpserver.members import read_member
+from controllers.virtualmcpserver.members import is_settled, read_member
 from controllers.virtualmcpserver.objects import STOCK_KINDS, WATCHED_KINDS
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.publish import Publisher
@@ -194,10 +194,14 @@ def _next(decision: Decision, verdict: Verdict | None, due: float | None) -> Res
 
 
 def member_changed(event: Event) -> bool:
-    """Predicate: something that matters to a gateway changed; mere times and conditions do not."""
-    if event.old is None or event.new is None:
+    """Predicate: something that matters to a gateway changed; mere times and conditions do not.
+
+    Nor does a member that is taken as it stood until its new spec is judged, or until its URL is there again.
+    """
+    if event.old is None or event.new is None or event.old.path(GROUP_REF) != event.new.path(GROUP_REF):
         return True
-    return read_member(event.old) != read_member(event.new)
+    old, new = read_member(event.old), read_member(event.new)
+    return old != new and (is_settled(new) or not is_settled(old))
 
 
 def gateway_changed(event: Event) -> bool:

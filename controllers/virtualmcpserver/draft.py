@@ -135,6 +135,8 @@ def _fitted(made: Draft, dialect: Dialect) -> tuple[Draft, dict[str, Skipped]]:
     except ConfigTooLargeError as error:
         sizes = backend_sizes(made.config, dialect)
         excess = error.excess
+        if excess > sum(sizes.values()):
+            return replace(made, too_large=str(error)), {}
         refused: dict[str, Skipped] = {}
         youngest = sorted(made.backends, key=lambda member: member.order, reverse=True)
         for member in sorted(youngest, key=lambda member: sizes.get(member.name, 0), reverse=True):
@@ -143,5 +145,5 @@ def _fitted(made: Draft, dialect: Dialect) -> tuple[Draft, dict[str, Skipped]]:
             size = sizes.get(member.name, 0)
             refused[member.name] = Skipped(member.name, MemberSkipReason.TOO_LARGE, f"{size} bytes of configuration")
             excess -= size
-        return (made, refused) if sizes and refused else (replace(made, too_large=str(error)), {})
+        return made, refused
     return replace(made, written=Written(data=data, checksum=checksum, packed=packed)), {}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from api.contract.hosts import dialled_host
+from api.contract.urls import read_http_url
 
-_DROPPED: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _SAFE: Final = "".join(map(chr, range(0x21, 0x7F)))
 """Everything visible of ASCII stays as it is written."""
 
@@ -45,17 +43,11 @@ def parse_origin(url: str) -> tuple[Origin, str]:
         ValueError: No http(s) URL with a host, or one whose parts would be lost: user information (put credentials into
             a header or an auth strategy), characters that are dropped while reading.
     """
-    if _DROPPED.search(url):
-        raise ValueError("the URL holds spaces, control characters or backslashes")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("not an http(s) URL with a host")
-    if "@" in parts.netloc:
-        raise ValueError("the URL holds user information, which is not sent: use a header or an auth strategy")
-    if parts.port == 0:
-        raise ValueError("the URL has port 0")
-    tls = parts.scheme == "https"
-    target = quote(parts.path, safe=_SAFE) or "/"
-    if parts.query:
-        target += f"?{quote(parts.query, safe=_SAFE)}"
-    return Origin(tls, dialled_host(parts.hostname), parts.port or (443 if tls else 80)), target
+    try:
+        read = read_http_url(url)
+    except ValueError as error:
+        raise ValueError(f"the URL {error}") from None
+    target = quote(read.path, safe=_SAFE) or "/"
+    if read.query:
+        target += f"?{quote(read.query, safe=_SAFE)}"
+    return Origin(read.tls, read.host, read.port), target

@@ -235,7 +235,7 @@ async def test_a_config_map_with_policies_must_be_there_and_parse(cluster: Gatew
     "TelemetryConfigRefValidated=False/TelemetryConfigRefInvalid",
 )
 async def test_the_telemetry_configuration_must_be_there_and_valid(cluster: Gateways) -> None:
-    await _base(cluster, telemetryConfigRef={"name": "t"})
+    await _base(cluster, telemetryConfigRef={"name": "t"}, metadata=STOCK)
     await cluster.until(KIND, "v", phase="Failed", TelemetryConfigRefValidated="False/TelemetryConfigRefNotFound")
     otel = {"enabled": True, "endpoint": "otel:4318"}
     await cluster.create("MCPTelemetryConfig", "t", {"openTelemetry": otel})

@@ -80,12 +80,7 @@ async def test_a_server_in_another_group_owns_its_name_too(cluster: Gateways) ->
     await cluster.entry("later")
     await cluster.gateway()
     await cluster.config(until=lambda config: _names(config) == ["later"])
-    config = {"issuer": "https://issuer.example.com"}
-    spec = {
-        "remoteUrl": "https://r.example.com",
-        "groupRef": {"name": "g"},
-        "oidcConfig": {"type": "inline", "inline": config},
-    }
+    spec = {"remoteUrl": "https://r.example.com", "groupRef": {"name": "g"}}
     await wait_for_the_next_second(cluster, "MCPServer", "same")
     await cluster.create("MCPRemoteProxy", "same", spec)
     await cluster.patch(
