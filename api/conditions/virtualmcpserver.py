@@ -64,6 +64,7 @@ class VirtualMCPServerCondition(Word):
     BACKENDS_INCLUDED = "BackendsIncluded", "Whether every member of the group is a backend."
     CONFIG_PUBLISHED = "ConfigPublished", "Whether the gateway's configuration could be written."
     OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects could be written."
+    ROLLED_OUT = "RolledOut", "Whether every pod runs the present pod template."
     DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
     DISCOVERY_SUPPORTED = "DiscoverySupported", "Whether the gateway can find its members by itself."
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
@@ -153,6 +154,24 @@ class VirtualMCPServerReason(Word):
     FOREIGN_OBJECT = (
         "ForeignObject",
         "An object of the needed name exists and belongs to someone else; it is left alone.",
+    )
+    CONTESTED = (
+        "Contested",
+        "Somebody else keeps changing or removing a generated object; the message names who. Repairs become rare.",
+    )
+    APPLY_FAILED = (
+        "ApplyFailed",
+        "The API server, or a webhook that it asks, could not do it at the moment; tried again within a minute.",
+    )
+    READ_FAILED = (
+        "ReadFailed",
+        "Something that is needed could not be read at the moment, so nothing was written; tried again soon.",
+    )
+    ROLLOUT_COMPLETE = "RolloutComplete", "Every pod runs the present pod template."
+    ROLLOUT_IN_PROGRESS = "RolloutInProgress", "Pods are being replaced, or wait to be."
+    ROLLOUT_STALLED = (
+        "RolloutStalled",
+        "New pods cannot start or cannot be made; the message says why. Pods of the template before go on serving.",
     )
     HMAC_SECRET_INVALID = "HMACSecretInvalid", "The session Secret does not hold 32 bytes in base64, or all are zero."
     UNKNOWN_DIALECT = "UnknownDialect", "The annotation names no dialect; the manager's default is used."
@@ -329,7 +348,20 @@ VIRTUALMCPSERVER = KindVocabulary(
         ConditionRule(
             _T.OBJECTS_APPLIED,
             (_R.OBJECTS_APPLIED,),
-            (_R.OBJECT_REFUSED, _R.FOREIGN_OBJECT, _R.HMAC_SECRET_INVALID),
+            (
+                _R.OBJECT_REFUSED,
+                _R.FOREIGN_OBJECT,
+                _R.HMAC_SECRET_INVALID,
+                _R.CONTESTED,
+                _R.APPLY_FAILED,
+                _R.READ_FAILED,
+            ),
+        ),
+        ConditionRule(
+            _T.ROLLED_OUT,
+            (_R.ROLLOUT_COMPLETE,),
+            (_R.ROLLOUT_IN_PROGRESS, _R.ROLLOUT_STALLED),
+            presence="once there is a Deployment",
         ),
         ConditionRule(
             _T.DIALECT_VALIDATED, false=(_R.UNKNOWN_DIALECT,), presence="only while the annotation names no dialect"

@@ -6,13 +6,13 @@ the hash of what it last applied and what the object looked like afterwards; it 
 after a start. The server does the rest: what is ours and was edited by hand is repaired, what is foreign (an injected
 sidecar, an annotation, `kubectl rollout restart`) is left, what we no longer want is removed.
 
-Objects that another operator wrote by update are taken over first: its ownership of fields becomes ours, or those
-fields could never be removed again (the upgrade of kubernetes/client-go's `csaupgrade`).
+An apply alone would take over whatever has the wanted name at the moment at which it arrives. So each write names what
+was seen: nothing, or this very object. Whose an object is: `ownership`; what happens when somebody else keeps putting
+it back: `contests`; objects that another operator wrote: `takeover`.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,44 +20,39 @@ from typing import Any
 
 import orjson
 
-from runtime import ApiError, Client, Key, Manager, NotFoundError, Record, Resource
-from runtime.util.owner import controller_reference, is_controlled_by
+from controllers.shared.contests import Contest, Contests, contender
+from controllers.shared.ownership import APPLIED, FIELD_MANAGER, Claim, claim, key_of
+from controllers.shared.takeover import upgrade_managed_fields
+from runtime import AlreadyExistsError, ApiError, Client, ConflictError, Key, Manager, NotFoundError, Record, Resource
+from runtime.util.owner import controller_reference
 
-FIELD_MANAGER = "mcp-operator"
 HANDOVER_MANAGER = "mcp-operator-handover"
-APPLIED = "toolhive.stacklok.dev/applied-by"
-"""Annotation of objects that were applied (and taken over, where needed) by this operator."""
 REPLICAS_OWNED = "toolhive.stacklok.dev/replicas-managed"
 """Annotation of Deployments whose replicas this operator sets."""
-LEGACY_MANAGERS = frozenset({"thv-operator", "toolhive-operator", "manager", "before-first-apply"})
-"""Field managers of operators that wrote the same objects by update."""
-
-_KEPT_BY_OTHERS = (
-    ("f:spec", "f:replicas"),
-    ("f:spec", "f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt"),
-)
-"""Fields that stay with whom they belong to: dropping them would scale or restart the workload."""
 
 _UNTYPED = "failed to create typed patch object"
+_NOTHING_SEEN = {"resourceVersion": "1"}
+"""Of an apply that may only create: no object ever has this version, so the server finds a conflict where there is one
+of that name, and ignores the version where there is none."""
 
 Json = dict[str, Any]
 
 
-class ForeignObjectError(Exception):
-    """An object of the wanted name belongs to someone else; it was left alone."""
-
-    def __init__(self, resource: Resource, key: Key, owner: str) -> None:
-        self.resource, self.key = resource, key
-        super().__init__(f"{resource.kind} {key.name} exists and belongs to {owner or 'nobody'}")
-
-
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome: the object, and what happened to it."""
+    """The outcome: the object, and what happened to it.
 
-    record: Record
+    Attributes:
+        record: the object; None when it is missing and its repair waits.
+        created: it was made.
+        updated: it was changed.
+        contest: somebody else keeps changing it.
+    """
+
+    record: Record | None
     created: bool = False
     updated: bool = False
+    contest: Contest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +67,29 @@ class Applier:
     Args:
         manager: for the client, and for the connection that take-overs need.
         field_manager: who owns the fields; must never change between versions of the operator.
+        contests: the rate of repairs.
     """
 
-    def __init__(self, manager: Manager, field_manager: str = FIELD_MANAGER) -> None:
+    def __init__(
+        self, manager: Manager, field_manager: str = FIELD_MANAGER, *, contests: Contests | None = None
+    ) -> None:
         self._client: Client = manager.client
         self._transport = manager.transport
         self._field_manager = field_manager
+        self._contests = contests or Contests()
         self._memory: dict[tuple[Resource, Key], _Memory] = {}
-
-    def differs(self, resource: Resource, body: Json, owner: Record) -> bool:
-        """Whether `apply` would write."""
-        key = _key_of(body)
-        live = self._client.cache.get(resource, key)
-        memory = self._memory.get((resource, key))
-        return live is None or memory is None or memory != _Memory(intent_hash(_owned(body, owner)), fingerprint(live))
 
     def intends(self, resource: Resource, body: Json, owner: Record) -> bool:
         """Whether the last apply by this process had the same intent; False also when there was none."""
-        memory = self._memory.get((resource, _key_of(body)))
+        memory = self._memory.get((resource, key_of(body)))
         return memory is not None and memory.intent == intent_hash(_owned(body, owner))
 
     def stands(self, resource: Resource, key: Key) -> bool:
-        """Whether an object is as the last apply of this process left it."""
+        """Whether an object is as the last apply of this process left it, and nobody contends for it."""
         live, memory = self._client.cache.get(resource, key), self._memory.get((resource, key))
-        return live is not None and memory is not None and memory.seen == fingerprint(live)
+        if live is None or memory is None or memory.seen != fingerprint(live):
+            return False
+        return self._contests.of((resource, key)) is None
 
     async def apply(self, resource: Resource, body: Json, owner: Record) -> Applied:
         """Make an object what it shall be.
@@ -106,23 +100,32 @@ class Applier:
             owner: becomes the managing owner.
 
         Raises:
-            ForeignObjectError: an object of that name has another owner, or none.
+            ForeignObjectError: an object of that name has another owner, or none and not our marks.
             ApiError, TransportError: the server refused, or did not answer.
         """
-        key = _key_of(body)
-        live = self._client.cache.get(resource, key)
-        if live is not None and not is_controlled_by(live.meta, owner):
-            holder = live.meta.controller
-            raise ForeignObjectError(resource, key, f"{holder.kind} {holder.name}" if holder is not None else "")
-        if live is not None and not self.differs(resource, body, owner):
-            return Applied(live)
+        place = (resource, key_of(body))
         intent = _owned(body, owner)
+        live = self._client.cache.get(resource, place[1])
         if live is not None:
-            await self._prepare(resource, key, live, intent)
-        record = await self._client.apply(resource, intent, field_manager=self._field_manager)
-        self._memory[resource, key] = _Memory(intent_hash(intent), fingerprint(record))
+            claim(live, owner, _labels(body))
+        memory, contest = self._memory.get(place), self._contests.of(place)
+        again = memory is not None and memory.intent == intent_hash(intent)
+        if again and live is not None and memory is not None and memory.seen == fingerprint(live):
+            return Applied(live, contest=contest)
+        if again and self._contests.unnamed(place):
+            await self._blame(place, intent)
+        if again and contest is not None and not contest.repair:
+            return Applied(live, contest=self._contests.of(place))
+        record = await self._create(resource, intent) if live is None else None
+        created = record is not None
+        if record is None:
+            live = live or await self._client.get_live(resource, place[1])
+            record = await self._change(resource, live, intent, claim(live, owner, _labels(body)))
+        self._memory[place] = _Memory(intent_hash(intent), fingerprint(record))
         changed = live is not None and live.meta.resource_version != record.meta.resource_version
-        return Applied(record, created=live is None, updated=changed)
+        if again and (created or changed):
+            self._contests.repaired(place)
+        return Applied(record, created=created, updated=changed, contest=self._contests.of(place))
 
     def forget(self, owner: Key) -> None:
         """Drop what is remembered of objects in the owner's namespace that start with its name."""
@@ -131,35 +134,66 @@ class Applier:
         ]
         for place in gone:
             del self._memory[place]
+            self._contests.forget(place)
 
-    async def _prepare(self, resource: Resource, key: Key, live: Record, intent: Json) -> None:
-        if APPLIED not in live.meta.annotations:
-            await self._take_over(resource, key)
+    async def _create(self, resource: Resource, intent: Json) -> Record | None:
+        """Make the object; None when there is one that the cache does not know yet."""
+        body = intent | {"metadata": intent["metadata"] | _NOTHING_SEEN}
+        try:
+            return await self._client.apply(resource, body, field_manager=self._field_manager)
+        except AlreadyExistsError:
+            return None
+        except ConflictError as error:
+            if error.details is not None and error.details.causes:
+                raise  # of fields, which `force` leaves no room for: something else is wrong
+            return None
+
+    async def _change(self, resource: Resource, live: Record, intent: Json, claimed: Claim) -> Record:
+        seen = {"uid": live.meta.uid}
+        if claimed is Claim.ORPHANED or APPLIED not in live.meta.annotations:
+            version = await self._take_over(live, restored=claimed is Claim.ORPHANED)
+            if claimed is Claim.ORPHANED:  # whoever claims it in this moment was first
+                seen["resourceVersion"] = version
         spec = intent.get("spec")
         if REPLICAS_OWNED in live.meta.annotations and isinstance(spec, Mapping) and "replicas" not in spec:
-            await self._hand_over_replicas(resource, key)
+            await self._hand_over_replicas(resource, live.key)
+        body = intent | {"metadata": intent["metadata"] | seen}
+        return await self._client.apply(resource, body, field_manager=self._field_manager)
 
-    async def _take_over(self, resource: Resource, key: Key) -> None:
-        path = resource.object_path(key)
+    async def _blame(self, place: tuple[Resource, Key], intent: Json) -> None:
+        """Find out who has the other value."""
         try:
-            answer = await self._transport.request("GET", path)
+            answer = await self._transport.request("GET", place[0].object_path(place[1]))
         except NotFoundError:
+            self._contests.blame(place, "", "")
             return
+        managed = orjson.loads(answer.body)["metadata"].get("managedFields") or []
+        manager, path = contender(managed, intent, self._field_manager)
+        self._contests.blame(place, manager, path)
+
+    async def _take_over(self, live: Record, *, restored: bool) -> str:
+        """Make what another operator or a backup tool owned by update ours; return the version that it has then."""
+        path = live.resource.object_path(live.key)
+        answer = await self._transport.request("GET", path)
         metadata = orjson.loads(answer.body)["metadata"]
-        upgraded = upgrade_managed_fields(metadata.get("managedFields") or [], self._field_manager)
-        if upgraded is None:
-            return
+        version: str = metadata["resourceVersion"]
+        upgraded = upgrade_managed_fields(
+            metadata.get("managedFields") or [], self._field_manager, mark=APPLIED if restored else ""
+        )
+        if upgraded is None or metadata["uid"] != live.meta.uid:
+            return version
         patch = [
             {"op": "replace", "path": "/metadata/managedFields", "value": upgraded},
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
         ]
-        await self._transport.request(
+        answer = await self._transport.request(
             "PATCH",
             path,
             query={"fieldManager": self._field_manager},
             body=orjson.dumps(patch),
             content_type="application/json-patch+json",
         )
+        return str(orjson.loads(answer.body)["metadata"]["resourceVersion"])
 
     async def _hand_over_replicas(self, resource: Resource, key: Key) -> None:
         """Let another manager own the present number before we give it up, or the server would reset it to 1."""
@@ -174,38 +208,6 @@ class Applier:
             "spec": {"replicas": replicas},
         }
         await self._client.apply(resource, body, field_manager=HANDOVER_MANAGER)
-
-
-def upgrade_managed_fields(entries: list[Json], manager: str) -> list[Json] | None:
-    """Return managedFields in which everything that a former operator owned by update is owned by `manager`.
-
-    Fields that must not be dropped (`_KEPT_BY_OTHERS`) stay with the former operator. None when nothing is to do.
-    """
-    legacy = [
-        entry
-        for entry in entries
-        if entry.get("operation") == "Update"
-        and entry.get("manager") in LEGACY_MANAGERS
-        and not entry.get("subresource")
-    ]
-    if not legacy:
-        return None
-    taken: Json = {}
-    rest: list[Json] = []
-    for entry in legacy:
-        fields = copy.deepcopy(entry.get("fieldsV1") or {})
-        kept: Json = {}
-        for path in _KEPT_BY_OTHERS:
-            _move(fields, kept, path)
-        _union(taken, fields)
-        if kept:
-            rest.append(entry | {"fieldsV1": kept})
-    own = next((e for e in entries if e.get("operation") == "Apply" and e.get("manager") == manager), None)
-    base = own or {key: value for key, value in legacy[0].items() if key in ("apiVersion", "fieldsType", "time")}
-    _union(taken, copy.deepcopy(base.get("fieldsV1") or {}))
-    mine = base | {"manager": manager, "operation": "Apply", "fieldsV1": taken}
-    others = [entry for entry in entries if entry not in legacy and entry is not own]
-    return [mine, *others, *rest]
 
 
 def intent_hash(intent: Json) -> str:
@@ -243,29 +245,6 @@ def _owned(body: Json, owner: Record) -> Json:
     return body | {"metadata": metadata}
 
 
-def _key_of(body: Json) -> Key:
-    return Key(body["metadata"].get("namespace", ""), body["metadata"]["name"])
-
-
-def _move(source: Json, target: Json, path: tuple[str, ...]) -> None:
-    """Move one leaf of a field set; branches that become empty go."""
-    head, rest = path[0], path[1:]
-    if head not in source:
-        return
-    if not rest:
-        target[head] = source.pop(head)
-        return
-    inner: Json = {}
-    _move(source[head], inner, rest)
-    if inner:
-        target.setdefault(head, {}).update(inner)
-    if not source[head]:
-        del source[head]
-
-
-def _union(target: Json, other: Json) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _union(target[key], value)
-        else:
-            target.setdefault(key, value)
+def _labels(body: Json) -> dict[str, str]:
+    labels: dict[str, str] = body["metadata"].get("labels") or {}
+    return labels

@@ -13,9 +13,9 @@ from api.conditions import VirtualMCPServerCondition
 from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.apply import FIELD_MANAGER
 from controllers.shared.content import contents
 from controllers.shared.groups import group_changed_for_members
+from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (
@@ -39,14 +39,15 @@ from controllers.shared.resources import (
     TOOL_CONFIG,
     VMCP,
 )
-from controllers.shared.verdicts import Unreadable, Verdict, read_model
+from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.decide import Decision, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import is_settled, read_member
 from controllers.virtualmcpserver.objects import STOCK_KINDS, WATCHED_KINDS
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
-from controllers.virtualmcpserver.publish import Publisher
+from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.report import Reporter, status_view
+from controllers.virtualmcpserver.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
 from runtime import Builder, Event, Key, Manager, Record, Result, Rule
 from runtime.util.rbac import READ, WATCH, Verb
@@ -104,6 +105,7 @@ RULES = (
     Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
     Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
     Rule.of(SECRET, "create", why="the session Secret is made once"),
+    Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),
     Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
     Rule(API_GROUP, (*dict.fromkeys((*STOCK_KINDS, *WATCHED_KINDS)),), READ, "granted to gateways", granted=True),
     Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
@@ -128,7 +130,7 @@ class VirtualMCPServerReconciler:
         self._publisher = Publisher(manager, recorder)
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
         self._rest: dict[Key, float] = {}
-        self._settled: dict[Key, Snapshot] = {}
+        self._settled: dict[Key, tuple[Snapshot, Rollout | None]] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
         """Observe, decide, write the objects, write the status."""
@@ -147,6 +149,7 @@ class VirtualMCPServerReconciler:
         snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
         if error is not None and snapshot.policy_text is PolicyText.UNREAD and was_judged(snapshot):
             # Without its policies no configuration can be written. What stands stays as it is until they can be read.
+            await self._reporter.unread(snapshot, error)
             raise error
         if error is None and self._is_settled(request, snapshot):
             return None
@@ -155,14 +158,15 @@ class VirtualMCPServerReconciler:
         began = time.thread_time()
         decision = decide(snapshot)
         took = time.thread_time() - began
-        verdict, due = await self._publisher.publish(snapshot, decision)
+        published = await self._publisher.publish(snapshot, decision)
         self._rest[request] = time.monotonic() + min(took * SHARE, LONGEST_REST)
-        await self._reporter.report(snapshot, decision, verdict)
-        if error is not None:
+        rollout = self._publisher.rollout(request)
+        await self._reporter.report(snapshot, decision, published.verdict, rollout)
+        if error := error or published.error:
             raise error
-        result = _next(decision, verdict, due)
+        result = _next(decision, published)
         if result is None:
-            self._settled[request] = snapshot
+            self._settled[request] = snapshot, rollout
         return result
 
     def _is_settled(self, key: Key, snapshot: Snapshot) -> bool:
@@ -170,8 +174,10 @@ class VirtualMCPServerReconciler:
 
         Most wake-ups are the echo of own writes, one for each object that was written.
         """
-        before = self._settled.get(key)
-        return before is not None and replace(snapshot, now=before.now) == before and self._publisher.stands(key)
+        before, rollout = self._settled.get(key, (None, None))
+        if before is None or replace(snapshot, now=before.now) != before:
+            return False
+        return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
@@ -185,9 +191,9 @@ def was_judged(snapshot: Snapshot) -> bool:
     return any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in snapshot.previous)
 
 
-def _next(decision: Decision, verdict: Verdict | None, due: float | None) -> Result | None:
-    times = [after for after in (due, decision.look_again) if after is not None]
-    if verdict is not None and not verdict.ok:
+def _next(decision: Decision, published: Published) -> Result | None:
+    times = [after for after in (published.due, decision.look_again) if after is not None]
+    if published.verdict is not None and not published.verdict.ok:
         # What the server refused may pass later (a quota, a webhook); no event tells.
         times.append(timedelta(minutes=1).total_seconds())
     return Result(requeue_after=min(times)) if times else None
@@ -234,7 +240,8 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     manager.informer(VMCP, indexes={GROUP_REF: None})
     for kind in (TOOL_CONFIG, OIDC_CONFIG, TELEMETRY_CONFIG, AUTHZ_CONFIG, COMPOSITE_TOOL, EMBEDDING_SERVER):
         manager.informer(kind)
-    for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET):
+    manager.informer(DEPLOYMENT, transform=trimmed_deployment)
+    for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET):
         manager.informer(kind, metadata_only=True)
     for kind in (SECRET, CONFIG_MAP):
         contents(manager, kind)

@@ -43,7 +43,8 @@ from controllers.virtualmcpserver.members import Member, is_settled, read_member
 from controllers.virtualmcpserver.names import config_map_name, generated, hmac_secret_name
 from controllers.virtualmcpserver.objects import hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
-from controllers.virtualmcpserver.snapshot import PodCounts, PolicyText, Snapshot
+from controllers.virtualmcpserver.rollout import count_pods
+from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
 
 POD_INDEX = "vmcp"
@@ -299,20 +300,6 @@ def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, s
         return Dialect(wanted), ""
     except ValueError:
         return default, wanted
-
-
-def count_pods(pods: Iterable[Record]) -> PodCounts:
-    """Count pods: failed by phase, ready by condition, the others pending."""
-    ready = pending = failed = 0
-    for pod in pods:
-        conditions = parse_conditions(pod.path("status.conditions"))
-        if pod.path("status.phase") == "Failed":
-            failed += 1
-        elif any(condition.type == "Ready" and condition.status == "True" for condition in conditions):
-            ready += 1
-        else:
-            pending += 1
-    return PodCounts(ready, pending, failed)
 
 
 def secret_names(snapshot: Snapshot) -> list[str]:

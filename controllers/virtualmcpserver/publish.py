@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
-from controllers.shared.apply import Applied, Applier, ForeignObjectError, intent_hash, is_refusal
+from controllers.shared.apply import Applied, Applier, intent_hash, is_refusal
+from controllers.shared.contests import Contest, Contests
+from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -22,14 +24,27 @@ from controllers.shared.resources import (
     SERVICE_ACCOUNT,
 )
 from controllers.shared.verdicts import Verdict
-from controllers.virtualmcpserver.decide import Decision
+from controllers.virtualmcpserver.decide import Decision, Intents
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.environment import Json
 from controllers.virtualmcpserver.names import disruption_budget_name, generated, hmac_secret_name, identity_name
 from controllers.virtualmcpserver.objects import desired_hmac_secret
+from controllers.virtualmcpserver.rollout import Rollout, read_rollout
 from controllers.virtualmcpserver.snapshot import Snapshot
-from runtime import AlreadyExistsError, ApiError, Key, Manager, NotFoundError, Record, Recorder, Resource
-from runtime.util.owner import is_controlled_by, set_controller_reference
+from controllers.virtualmcpserver.status import sentence_of
+from runtime import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    Key,
+    Manager,
+    NotFoundError,
+    Record,
+    Recorder,
+    Resource,
+    TransportError,
+)
+from runtime.util.owner import controller_reference, is_controlled_by, set_controller_reference
 
 QUIET = 2.0
 """Seconds without a further change after which changed pods are rolled; a burst of changes is one rollout."""
@@ -67,6 +82,37 @@ class _Done:
     disruption_budget: bool
 
 
+@dataclass
+class _Writing:
+    """What is noted while objects are written."""
+
+    due: float | None = None
+    contests: list[Contest] = field(default_factory=list)
+
+
+class _HeldError(Exception):
+    """An object without which nothing else makes sense is missing, and its repair waits."""
+
+    def __init__(self, contest: Contest) -> None:
+        super().__init__(str(contest))
+        self.contest = contest
+
+
+@dataclass(frozen=True)
+class Published:
+    """The outcome of writing a gateway's objects.
+
+    Attributes:
+        verdict: about the writing; None when there was nothing to write.
+        due: seconds after which to look again: a rollout that waits, a repair that waits; None for never.
+        error: what did not work for a passing reason: report first, then try again.
+    """
+
+    verdict: Verdict | None
+    due: float | None = None
+    error: ApiError | TransportError | None = None
+
+
 class Publisher:
     """Writes objects of gateways.
 
@@ -78,12 +124,14 @@ class Publisher:
 
     def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._reader = manager.client, manager.reader
-        self._applier = Applier(manager)
+        self._contests = Contests(clock)
+        self._applier = Applier(manager, contests=self._contests)
         self._recorder = recorder
         self._clock = clock
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
+        self._templates: dict[Key, tuple[str, int]] = {}
         self._done: dict[Key, _Done] = {}
 
     def stands(self, key: Key) -> bool:
@@ -96,67 +144,95 @@ class Publisher:
             applied.append((POD_DISRUPTION_BUDGET, disruption_budget_name(key.name)))
         return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in applied)
 
-    async def publish(self, snapshot: Snapshot, decision: Decision) -> tuple[Verdict | None, float | None]:
+    async def publish(self, snapshot: Snapshot, decision: Decision) -> Published:
         """Write the objects.
 
-        Returns:
-            The verdict about writing (None when there was nothing to write), and the seconds after which a rollout
-            that waits is due.
+        What the server refuses, and what it cannot do at the moment, is part of the outcome and not raised: whoever
+        looks at the gateway must learn of it, however long it lasts.
 
         Raises:
-            ApiError, TransportError: for a passing reason; try again.
+            ConflictError, NotFoundError: something changed or went away in between; decide anew.
         """
-        intents = decision.intents
-        self._done.pop(snapshot.vmcp.key, None)
+        intents, owner = decision.intents, snapshot.vmcp
+        self._done.pop(owner.key, None)
         if snapshot.hmac_problem:
             message = f"Secret {snapshot.name}-hmac-secret: {snapshot.hmac_problem}"
-            self._warn(snapshot.vmcp, "HMACSecretValidationFailed", "ValidateSecret", message)
-            return Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message), None
+            self._warn(owner, "HMACSecretValidationFailed", "ValidateSecret", message)
+            return Published(Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message))
         if intents.deployment is None or intents.config_map is None or intents.service is None:
-            return None, None
-        owner = snapshot.vmcp
-        due: float | None = None
+            return Published(None)
+        writing = _Writing()
         try:
-            await self._identity(snapshot, intents.identity)
-            secret = await self._hmac_secret(snapshot)
-            await self._apply(intents.config_map, owner)
-            deployment = intents.deployment
-            if snapshot.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
-                deployment = with_session_secret(deployment, secret)
-            due = await self._deployment(snapshot, deployment)
-            await self._apply(intents.service, owner)
-            await self._disruption_budget(snapshot, intents.disruption_budget)
+            secret = await self._write(snapshot, intents, writing)
+        except _HeldError as held:
+            writing.contests.append(held.contest)
+            return _contested(writing)
         except ForeignObjectError as error:
-            return Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), due
+            return Published(Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), writing.due)
+        except (ConflictError, NotFoundError):
+            raise
         except ApiError as error:
             if not is_refusal(error):
-                raise
-            self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
-            return Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), due
-        if due is None and intents.identity:
+                return Published(_passing(error), writing.due, error)
+            if not error.has_cause("NamespaceTerminating"):
+                self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
+            return Published(Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), writing.due)
+        except TransportError as error:
+            return Published(_passing(error), writing.due, error)
+        if writing.contests:
+            return _contested(writing)
+        if writing.due is None and intents.identity:
             self._done[owner.key] = _Done(secret, disruption_budget=intents.disruption_budget is not None)
-        return Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, "every generated object is as it should be"), due
+        message = "every generated object is as it should be"
+        return Published(Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, message), writing.due)
+
+    async def _write(self, snapshot: Snapshot, intents: Intents, writing: _Writing) -> Record:
+        """Write everything in an order in which pods can start; return the session Secret."""
+        assert intents.deployment is not None
+        assert intents.config_map is not None
+        assert intents.service is not None
+        owner = snapshot.vmcp
+        await self._identity(snapshot, intents.identity, writing)
+        secret = await self._hmac_secret(snapshot)
+        if (contest := self._contests.of((SECRET, secret.key))) is not None:
+            writing.contests.append(contest)
+        await self._apply(intents.config_map, owner, writing)
+        deployment = intents.deployment
+        if snapshot.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
+            deployment = with_session_secret(deployment, secret)
+        writing.due = await self._deployment(snapshot, deployment, writing)
+        await self._apply(intents.service, owner, writing)
+        await self._disruption_budget(snapshot, intents.disruption_budget, writing)
+        return secret
+
+    def rollout(self, key: Key) -> Rollout | None:
+        """Return how far the pods have the template that was written last; None when there is no Deployment of ours."""
+        record = self._reader.get(DEPLOYMENT, key)
+        if record is None or key not in self._templates:
+            return None
+        return read_rollout(record, self._templates[key][1], waiting=key in self._waiting)
 
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
+        self._templates.pop(key, None)
         self._waiting.pop(key, None)
         self._generation.pop(key, None)
         self._rolled.pop(key, None)
         self._done.pop(key, None)
         self._applier.forget(key)
 
-    async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...]) -> None:
+    async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...], writing: _Writing) -> None:
         for body in bodies:
-            await self._apply(body, snapshot.vmcp)
+            await self._apply(body, snapshot.vmcp, writing)
         if bodies:
             return
         # The user names an account: what was made for the gateway before is not needed any more.
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
             await self._drop(snapshot, resource, identity_name(snapshot.name))
 
-    async def _disruption_budget(self, snapshot: Snapshot, body: Json | None) -> None:
+    async def _disruption_budget(self, snapshot: Snapshot, body: Json | None, writing: _Writing) -> None:
         if body is not None:
-            await self._apply(body, snapshot.vmcp)
+            await self._apply(body, snapshot.vmcp, writing)
         else:
             await self._drop(snapshot, POD_DISRUPTION_BUDGET, disruption_budget_name(snapshot.name))
 
@@ -173,11 +249,16 @@ class Publisher:
             return
 
     async def _hmac_secret(self, snapshot: Snapshot) -> Record:
-        """Make the session Secret once and return it; its value is never read back or changed."""
+        """Make the session Secret once and return it; its value is never changed."""
         key = Key(snapshot.namespace, hmac_secret_name(snapshot.name))
+        body = desired_hmac_secret(snapshot, secrets.token_bytes(32))
         live = self._reader.get(SECRET, key)
         if live is None:
-            body = desired_hmac_secret(snapshot, secrets.token_bytes(32))
+            if snapshot.vmcp.key in self._templates:  # there was one already: somebody removed it
+                contest = self._contests.of((SECRET, key))
+                if contest is not None and not contest.repair:
+                    raise _HeldError(contest)
+                self._contests.repaired((SECRET, key))
             set_controller_reference(snapshot.vmcp, body, SECRET)
             try:
                 record = await self._client.create(SECRET, body)
@@ -186,12 +267,18 @@ class Publisher:
             else:
                 self._say(snapshot.vmcp, "HMACSecretCreated", "Create", f"Secret {key.name} created")
             live = record
-        if not is_controlled_by(live.meta, snapshot.vmcp):
-            holder = live.meta.controller
-            raise ForeignObjectError(SECRET, key, f"{holder.kind} {holder.name}" if holder is not None else "")
+        if claim(live, snapshot.vmcp, body["metadata"]["labels"]) is Claim.ORPHANED:
+            adopted = [*_references(live), controller_reference(snapshot.vmcp)]
+            live = await self._client.merge_patch(
+                SECRET,
+                key,
+                {"metadata": {"ownerReferences": adopted}},
+                resource_version=live.meta.resource_version,
+            )
+            self._say(snapshot.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and is kept")
         return live
 
-    async def _deployment(self, snapshot: Snapshot, body: Json) -> float | None:
+    async def _deployment(self, snapshot: Snapshot, body: Json, writing: _Writing) -> float | None:
         """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""
         owner, key = snapshot.vmcp, snapshot.vmcp.key
         asked = self._generation.get(key) != owner.meta.generation
@@ -199,9 +286,11 @@ class Publisher:
             waiting, now = self._waiting[key], self._clock()
             return max(0.05, min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT) - now)
         self._waiting.pop(key, None)
-        await self._apply(body, owner)
+        applied = await self._apply(body, owner, writing)
         self._generation[key] = owner.meta.generation
         self._rolled[key] = self._clock(), intent_hash(without_rotation(body))
+        if applied.record is not None:
+            self._note_template(key, intent_hash(body["spec"]["template"]), applied.record.meta.generation)
         return None
 
     def _must_wait(self, key: Key, body: Json, owner: Record) -> bool:
@@ -219,9 +308,17 @@ class Publisher:
             waiting.body, waiting.changed = body, now
         return now < min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT)
 
-    async def _apply(self, body: Json, owner: Record) -> Applied:
+    def _note_template(self, key: Key, template: str, generation: int) -> None:
+        """Remember since which generation of the Deployment its pods have this template: scaling changes none."""
+        known = self._templates.get(key)
+        if known is None or known[0] != template:
+            self._templates[key] = template, generation
+
+    async def _apply(self, body: Json, owner: Record, writing: _Writing) -> Applied:
         kind = str(body["kind"])
         applied = await self._applier.apply(_BY_KIND[kind], body, owner)
+        if applied.contest is not None:
+            writing.contests.append(applied.contest)
         name = body["metadata"]["name"]
         if kind in ("Deployment", "Service") and applied.created:
             self._say(owner, f"{kind}Created", "Create", f"{kind} {name} created")
@@ -234,3 +331,18 @@ class Publisher:
 
     def _warn(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Warning", reason=reason, action=action, note=note)
+
+
+def _contested(writing: _Writing) -> Published:
+    message = "; ".join(str(contest) for contest in writing.contests)
+    dues = [contest.due for contest in writing.contests] + ([writing.due] if writing.due is not None else [])
+    return Published(Verdict(T.OBJECTS_APPLIED, False, R.CONTESTED, message), min(dues))
+
+
+def _references(live: Record) -> list[Json]:
+    found = live.path("metadata.ownerReferences")
+    return found if isinstance(found, list) else []
+
+
+def _passing(error: ApiError | TransportError) -> Verdict:
+    return Verdict(T.OBJECTS_APPLIED, False, R.APPLY_FAILED, sentence_of(error))

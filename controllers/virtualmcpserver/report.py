@@ -16,16 +16,33 @@ from api.contract import Dialect
 from controllers.shared.resources import VMCP
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.virtualmcpserver.decide import Decision
+from controllers.virtualmcpserver.rollout import Rollout
 from controllers.virtualmcpserver.snapshot import Snapshot
 from controllers.virtualmcpserver.status import (
+    STANDING,
+    Health,
     blocked_health,
     compose_conditions,
     health_conditions,
     is_own,
+    judge_rollout,
     reported_states,
+    sentence_of,
+    was_ready,
+    with_rollout,
 )
 from runtime import Client, Condition, Record, Recorder, parse_conditions
 
+_FIELDS = (
+    "observedGeneration",
+    "phase",
+    "message",
+    "url",
+    "oidcConfigHash",
+    "authzConfigHash",
+    "telemetryConfigHash",
+)
+"""Fields of the status that are the operator's."""
 _WARNED = frozenset(
     {
         str(reason)
@@ -38,6 +55,10 @@ _WARNED = frozenset(
             R.CONFIG_TOO_LARGE,
             R.FOREIGN_OBJECT,
             R.OBJECT_REFUSED,
+            R.CONTESTED,
+            R.APPLY_FAILED,
+            R.READ_FAILED,
+            R.ROLLOUT_STALLED,
         )
     }
 )
@@ -52,28 +73,42 @@ class Reporter:
         self._recorder = recorder
         self._field_manager = field_manager
 
-    async def report(self, snapshot: Snapshot, decision: Decision, verdict: Verdict | None) -> None:
-        """Write the status of a decision; `verdict` says whether the objects could be written."""
-        health, conditions = decision.health, decision.conditions
-        if verdict is not None:
-            conditions = _with_objects(snapshot, conditions, verdict)
-            if not verdict.ok:
-                health = blocked_health(verdict)
-                summed = compose_conditions(
-                    health_conditions(health),
-                    snapshot.previous,
-                    generation=snapshot.vmcp.meta.generation,
-                    now=snapshot.now,
-                )
-                conditions = (*summed, *(c for c in conditions if c.type not in (T.READY, T.STALLED)))
-        leave = decision.health_is_reported and (verdict is None or verdict.ok is True)
+    async def report(
+        self, snapshot: Snapshot, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
+    ) -> None:
+        """Write the status of a decision.
+
+        Args:
+            snapshot: what it was made from.
+            decision: what shall be.
+            verdict: whether the objects could be written; None when there was nothing to write.
+            rollout: how far the pods have what was written; None when there is no Deployment of ours.
+        """
+        health, conditions, leave = conclude(snapshot, decision, verdict, rollout)
         fields = dict(decision.fields)
-        if leave:
-            conditions = tuple(condition for condition in conditions if condition.type != T.READY)
-        else:
+        if not leave:
             fields |= {"phase": str(health.phase), "message": health.message}
         await self._write(snapshot.vmcp, fields, conditions, snapshot.dialect, leave=leave)
         self._tell(snapshot.vmcp, snapshot.previous, conditions)
+
+    async def unread(self, snapshot: Snapshot, error: Exception) -> None:
+        """Say that something could not be read, so that nothing was decided; all else stays as it was said before.
+
+        Its observedGeneration, too: nothing is known yet of a generation that came since.
+        """
+        verdict = Verdict(T.OBJECTS_APPLIED, False, R.READ_FAILED, sentence_of(error))
+        made = compose_conditions(
+            [verdict.condition(0)],
+            snapshot.previous,
+            generation=snapshot.vmcp.meta.generation,
+            now=snapshot.now,
+        )
+        kept = tuple(c for c in snapshot.previous if is_own(c.type) and c.type != T.OBJECTS_APPLIED)
+        status = snapshot.vmcp.path("status")
+        present = status if isinstance(status, dict) else {}
+        fields = {name: present.get(name) for name in _FIELDS}
+        await self._write(snapshot.vmcp, fields, (*made, *kept), snapshot.dialect, leave=False)
+        self._tell(snapshot.vmcp, snapshot.previous, made)
 
     async def unreadable(self, record: Record, problem: Unreadable, now: datetime) -> None:
         """Write the status of an object that does not fit its model."""
@@ -151,11 +186,33 @@ class Reporter:
             )
 
 
-def _with_objects(snapshot: Snapshot, conditions: Conditions, verdict: Verdict) -> Conditions:
-    added = compose_conditions(
-        [verdict.condition(0)], snapshot.previous, generation=snapshot.vmcp.meta.generation, now=snapshot.now
-    )
-    return (*conditions, *added)
+def conclude(
+    snapshot: Snapshot, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
+) -> tuple[Health, Conditions, bool]:
+    """Sum up what was decided, what could be written, and what the pods make of it.
+
+    Returns:
+        The health, all conditions of the operator, and whether phase, message and Ready are left to a stock gateway.
+    """
+    health, leave = decision.health, decision.health_is_reported
+    generation = snapshot.vmcp.meta.generation
+    held_back = not was_ready(snapshot.previous, generation)
+    added: list[Condition] = []
+    if rollout is not None:
+        rolled = judge_rollout(rollout, snapshot.pods)
+        added.append(rolled.condition(0))
+        if verdict is not None:
+            health = with_rollout(health, rollout, rolled, held_back=held_back)
+            leave = leave and (rollout.serving or not held_back)
+    if verdict is not None:
+        added.append(verdict.condition(0))
+        standing = STANDING if not held_back else {R.CONTESTED}
+        if not verdict.ok and verdict.reason not in standing:
+            health, leave = blocked_health(verdict), False
+    summed = [] if leave else health_conditions(health)
+    made = compose_conditions([*summed, *added], snapshot.previous, generation=generation, now=snapshot.now)
+    replaced = {str(T.READY), str(T.STALLED), *(condition.type for condition in made)}
+    return health, (*made, *(c for c in decision.conditions if c.type not in replaced)), leave
 
 
 def _is_operators(condition_type: str, *, leave: bool) -> bool:
@@ -177,6 +234,4 @@ def status_view(status: dict[str, Any]) -> tuple[Any, ...]:
         for item in status.get("conditions") or []
         if isinstance(item, dict)
     )
-    fields = tuple(status.get(key) for key in ("phase", "message", "url", "observedGeneration"))
-    hashes = tuple(status.get(key) for key in ("oidcConfigHash", "authzConfigHash", "telemetryConfigHash"))
-    return fields, hashes, tuple(reported_states(status)), conditions
+    return tuple(status.get(key) for key in _FIELDS), tuple(reported_states(status)), conditions

@@ -23,6 +23,7 @@ from controllers.shared.content import Content, Facts, Unknown
 from controllers.shared.groups import GroupState
 from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.members import Member
+from controllers.virtualmcpserver.rollout import PodCounts
 from runtime import Condition, Record
 
 
@@ -32,20 +33,6 @@ class PolicyText(Enum):
     MISSING = "there is no such ConfigMap"
     NO_KEY = "the ConfigMap has no such key"
     UNREAD = "the ConfigMap could not be read for a passing reason"
-
-
-@dataclass(frozen=True, slots=True)
-class PodCounts:
-    """The gateway's pods by what they are worth."""
-
-    ready: int = 0
-    pending: int = 0
-    failed: int = 0
-
-    @property
-    def total(self) -> int:
-        """All pods."""
-        return self.ready + self.pending + self.failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +65,7 @@ class Snapshot:
     config_maps: Mapping[str, Content] = field(default_factory=dict)
     secret_versions: Mapping[str, str] = field(default_factory=dict)
     """Secret -> uid and resourceVersion, never content."""
-    pods: PodCounts = PodCounts()
+    pods: PodCounts = field(default_factory=PodCounts)
     config_exists: bool = False
     """The gateway's ConfigMap is there."""
     hmac_problem: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,15 +15,19 @@ from api.conditions import VirtualMCPServerPhase as Phase
 from api.conditions import VirtualMCPServerReason as R
 from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
 from controllers.shared.verdicts import Conditions, Verdict
-from controllers.virtualmcpserver.snapshot import PodCounts
-from runtime import Condition, set_condition
+from controllers.virtualmcpserver.rollout import PodCounts, Rollout, cut
+from runtime import ApiError, Condition, set_condition
 
 MAX_STATUS = 256 * 1024
 """Bytes of conditions; etcd takes 1.5 MiB for the whole object."""
 FRESH = timedelta(seconds=90)
 """A stock gateway that reported within this time owns phase, message and Ready: three of its default intervals."""
 
-_PENDING_REASONS = frozenset({str(R.GROUP_REF_NOT_READY), str(R.NO_USABLE_BACKENDS)})
+_PENDING_REASONS = frozenset(
+    {str(R.GROUP_REF_NOT_READY), str(R.NO_USABLE_BACKENDS), str(R.APPLY_FAILED), str(R.READ_FAILED)}
+)
+STANDING = frozenset({str(R.CONTESTED), str(R.APPLY_FAILED), str(R.READ_FAILED)})
+"""Reasons of ObjectsApplied=False that take nothing from a gateway that was Ready for this generation of its spec."""
 _MAY_PASS = frozenset({str(R.OBJECT_REFUSED)})
 """Reasons of phase Failed that may end without the user: a quota or a webhook of others. Tried again every minute."""
 _ROUTABLE = frozenset({"ready", "unauthenticated"})
@@ -72,9 +77,11 @@ def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
         backends: states that the gateway reports, empty when it has not reported.
     """
     if pods.ready == 0:
-        if pods.failed:
-            return Health(Phase.FAILED, "Virtual MCP server failed to start", False, str(R.DEPLOYMENT_FAILED))
-        message = "Virtual MCP server is starting" if pods.pending else "No pods found for Virtual MCP server"
+        why = "".join(f"; {problem}" for problem in pods.problems)
+        if pods.failed or (pods.broken and pods.broken == pods.pending):
+            message = f"Virtual MCP server failed to start{why}"
+            return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
+        message = f"Virtual MCP server is starting{why}" if pods.pending else "No pods found for Virtual MCP server"
         return Health(Phase.PENDING, message, False, str(R.DEPLOYMENT_NOT_READY))
     states = list(backends)
     routable = sum(state in _ROUTABLE for state in states)
@@ -88,6 +95,62 @@ def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
         return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
     message = f"{running} with {routable}/{len(states)} backends available"
     return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
+
+
+def judge_rollout(rollout: Rollout, pods: PodCounts) -> Verdict:
+    """Say whether every pod runs what is wanted, and why not."""
+    if rollout.complete:
+        return Verdict(T.ROLLED_OUT, True, R.ROLLOUT_COMPLETE, str(rollout))
+    problems = [*([rollout.problem] if rollout.problem else []), *pods.problems]
+    reason = R.ROLLOUT_STALLED if rollout.stalled or pods.broken else R.ROLLOUT_IN_PROGRESS
+    return Verdict(T.ROLLED_OUT, False, reason, "; ".join([str(rollout), *problems]))
+
+
+def was_ready(previous: Conditions, generation: int) -> bool:
+    """Whether the gateway has been Ready for this generation of its spec, and still is."""
+    return any(c.type == T.READY and c.status == "True" and c.observed_generation == generation for c in previous)
+
+
+def with_rollout(health: Health, rollout: Rollout, verdict: Verdict, *, held_back: bool) -> Health:
+    """Return the health of a gateway with what its Deployment says.
+
+    Args:
+        health: what the pods that run say.
+        rollout: how far the Deployment is.
+        verdict: from `judge_rollout`.
+        held_back: the gateway has not been Ready for this generation of its spec. Else the pods of before serve what
+            the spec asks for, and a rollout (of a rotated Secret, of a newer operator's template) takes nothing away.
+    """
+    if health.reason in (R.DEPLOYMENT_NOT_READY, R.DEPLOYMENT_FAILED):
+        return _explained(health, rollout)
+    if rollout.serving or not held_back:
+        return health
+    phase = Phase.DEGRADED if verdict.reason == R.ROLLOUT_STALLED else Phase.PENDING
+    message = f"this generation is not rolled out: {verdict.message}"
+    return Health(phase, message, False, str(verdict.reason))
+
+
+def _explained(health: Health, rollout: Rollout) -> Health:
+    """Say, where no pod is ready, why none is made: a quota leaves no pod that could say so."""
+    if not rollout.problem:
+        return health
+    message = f"{health.message}; {rollout.problem}"
+    if rollout.stalled:
+        return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
+    return replace(health, message=message)
+
+
+_PORT_OF_A_CONNECTION = re.compile(r":\d+->")
+_MARK_OF_A_REQUEST = re.compile(r"(?i)\b(request|trace|audit)[ _-]?id\b[\"':= ]+[\w-]+")
+
+
+def sentence_of(error: Exception) -> str:
+    """Return what to say of a passing failure, without what differs each time.
+
+    Every new text would be a new status, and every new status another try.
+    """
+    sentence = error.message if isinstance(error, ApiError) else f"the API server does not answer: {error}"
+    return cut(_MARK_OF_A_REQUEST.sub("", _PORT_OF_A_CONNECTION.sub("->", sentence)))
 
 
 def health_conditions(health: Health) -> list[Condition]:

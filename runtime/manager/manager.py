@@ -15,6 +15,7 @@ import structlog
 
 from runtime.cache import Cache, Informer, Reader, UndeclaredInformerError
 from runtime.cache.index import IndexFunction
+from runtime.cache.options import Transform
 from runtime.client import Client
 from runtime.control.controller import Controller, ControllerOptions
 from runtime.election.elector import LeaseLostError
@@ -103,6 +104,7 @@ class Manager:
         read_your_writes: bool = True,
         indexes: Mapping[str, IndexFunction | None] | None = None,
         labels: Mapping[str, str] | None = None,
+        transform: Transform | None = None,
     ) -> Informer:
         """Declare that `resource` is read from the cache. Again for the same kind: one informer, the indexes merged.
 
@@ -113,6 +115,7 @@ class Manager:
             read_your_writes: Show an own write before the watch does.
             indexes: Functions by name; None stands for the value at the path that the name is.
             labels: Watch only what carries these labels.
+            transform: Cuts each object down to what is needed of it before it is kept; see `InformerOptions`.
         """
         return self.cache.declare(
             resource,
@@ -121,6 +124,7 @@ class Manager:
             read_your_writes=read_your_writes and self.options.read_your_writes,
             indexes=indexes,
             labels=labels,
+            transform=transform,
         )
 
     def recorder(self, controller: str) -> Recorder:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from api.contract import VmcpConfig, load_config
 from hack.controlplane.handle import Handle
-from hack.controlplane.rest import Kube
+from hack.controlplane.rest import Kube, KubeError
 from hack.demo.pod import configuration
 from tests.envtest.controllers.kit import Cluster, Object
 
@@ -18,7 +20,15 @@ RBAC = "rbac.authorization.k8s.io/v1"
 
 
 class Gateways(Cluster):
-    """A cluster with helpers for gateways."""
+    """A cluster with helpers for gateways.
+
+    Attributes:
+        rollouts: while it is set, each rollout is finished at once.
+    """
+
+    def __init__(self, admin: Kube, namespace: str, control_plane: Handle, rollouts: asyncio.Event) -> None:
+        super().__init__(admin, namespace, control_plane)
+        self.rollouts = rollouts
 
     async def gateway(self, name: str = "v", **spec: Any) -> Object:
         metadata = spec.pop("metadata", {})
@@ -54,7 +64,9 @@ class Gateways(Cluster):
             api, kind, name, namespace=self.namespace, until=lambda found: found is None, timeout=20
         )
 
-    async def pod(self, name: str, gateway: str = "v", *, phase: str = "Running", ready: bool = True) -> None:
+    async def pod(
+        self, name: str, gateway: str = "v", *, phase: str = "Running", ready: bool = True, **status: Any
+    ) -> None:
         """Write a pod of a gateway and its status, as ReplicaSet controller and kubelet would."""
         labels = {"app": "virtualmcpserver", "toolhive-name": gateway}
         spec = {"containers": [{"name": "vmcp", "image": "vmcp"}]}
@@ -64,7 +76,7 @@ class Gateways(Cluster):
             "v1",
             "Pod",
             name,
-            {"status": {"phase": phase, "conditions": [condition]}},
+            {"status": {"phase": phase, "conditions": [condition], **status}},
             namespace=self.namespace,
             subresource="status",
         )
@@ -86,14 +98,53 @@ class Gateways(Cluster):
 
 
 @pytest.fixture
+async def rollouts(admin: Kube, namespace: str) -> AsyncIterator[asyncio.Event]:
+    """Finish each rollout at once while it is set, as a Deployment controller with fast pods would; set at first."""
+    on = asyncio.Event()
+    on.set()
+
+    async def follow() -> None:
+        async for event, found in admin.watch("apps/v1", "Deployment", namespace=namespace):
+            if event != "DELETED" and on.is_set():
+                with suppress(KubeError):  # the next event tells of whatever came in between
+                    await roll_out(admin, found)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(follow())
+        yield on
+        task.cancel()
+
+
+async def roll_out(admin: Kube, deployment: Object, **differs: Any) -> None:
+    """Write the status of a Deployment as if all of its pods ran its present template; `differs` is put over it."""
+    wanted = deployment["spec"].get("replicas", 1)
+    status = {
+        "observedGeneration": deployment["metadata"]["generation"],
+        "replicas": wanted,
+        "updatedReplicas": wanted,
+        "readyReplicas": wanted,
+        "availableReplicas": wanted,
+        **differs,
+    }
+    if status.items() <= deployment.get("status", {}).items():
+        return
+    name, space = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
+    await admin.patch("apps/v1", "Deployment", name, {"status": status}, namespace=space, subresource="status")
+
+
+@pytest.fixture
 async def start(
-    admin: Kube, namespace: str, control_plane: Handle, start_operator: Callable[..., Awaitable[Any]]
+    admin: Kube,
+    namespace: str,
+    control_plane: Handle,
+    start_operator: Callable[..., Awaitable[Any]],
+    rollouts: asyncio.Event,
 ) -> Callable[..., Awaitable[Gateways]]:
     """Start the operator with options and return the cluster."""
 
     async def make(**options: Any) -> Gateways:
         await start_operator(**options)
-        return Gateways(admin, namespace, control_plane)
+        return Gateways(admin, namespace, control_plane, rollouts)
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hack.controlplane.rest import Kube
 from runtime.testing.faultproxy import Exchange, FaultProxy
 from runtime.testing.faults import status
 from runtime.transport.config import load_endpoint
+from tests.envtest.controllers.kit import conditions_of
+from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
 from tests.support.operator import launch
 from tests.support.process import eventually
@@ -23,12 +26,14 @@ def reads_policies(exchange: Exchange) -> bool:
     return exchange.method == "GET" and exchange.path.endswith("/configmaps/p")
 
 
+@shows(KIND, "ObjectsApplied=False/ReadFailed")
 async def test_unread_policies_keep_the_last_verdict_and_count_when_they_can_be_read(
     admin: Kube, namespace: str, control_plane: Handle, operator_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operator tries again within a second here, not within a minute."""
     monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 1.0)
-    cluster, endpoint = Gateways(admin, namespace, control_plane), await load_endpoint(str(operator_kubeconfig))
+    cluster = Gateways(admin, namespace, control_plane, asyncio.Event())
+    endpoint = await load_endpoint(str(operator_kubeconfig))
     before = await launch(endpoint, namespace)
     await cluster.group()
     await cluster.entry()
@@ -39,14 +44,16 @@ async def test_unread_policies_keep_the_last_verdict_and_count_when_they_can_be_
     await cluster.config(until=lambda config: len(config.backends) == 1)
     await cluster.come_to_rest()
     await before.stop()
-    stood = (await cluster.get(KIND, "v"))["metadata"]["resourceVersion"]
+    stood = conditions_of(await cluster.get(KIND, "v"))
     async with FaultProxy(endpoint) as proxy:
         rule = proxy.on(reads_policies, status(403, "Forbidden"))
         after = await launch(replace(endpoint, url=proxy.url), namespace)
         await eventually(lambda: rule.hits >= 3)
-        assert (await cluster.get(KIND, "v"))["metadata"]["resourceVersion"] == stood
+        found = await cluster.until(KIND, "v", phase="Pending", ObjectsApplied="False/ReadFailed")
+        said = conditions_of(found)
+        assert said | {"ObjectsApplied": ()} == stood | {"ObjectsApplied": ()}
         await cluster.patch(KIND, "v", {"spec": {"replicas": 2}})
         rule.stop()
         await cluster.until(KIND, "v", SessionStorageWarning="True/SessionStorageMissingForReplicas")
-        await cluster.until(KIND, "v", phase="Pending", AuthConfigured="True/AuthValid")
+        await cluster.until(KIND, "v", AuthConfigured="True/AuthValid", ObjectsApplied="True/ObjectsApplied")
         await after.stop()
