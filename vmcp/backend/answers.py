@@ -94,7 +94,9 @@ def message_of(name: str, response: Response) -> Message:
     status = response.status
     try:
         if response.body:
-            return parse(_event_in(response) if response.media_type == SSE_TYPE else response.body)
+            if status >= 400 and response.media_type == SSE_TYPE:
+                return parse(_event_in(response))
+            return parse(response.body)
         problem = "it is empty"
     except JsonRpcError as err:
         problem = str(err)
@@ -142,7 +144,7 @@ def reply_of(name: str, message: Message, id: int, *, status: int, era: Era) -> 
     """
     if isinstance(message.error, RpcError):
         return Reply(error=message.error, era=era, status=status)
-    if message.result is UNSET or not answers(message, id):
+    if message.result is UNSET or (message.id != id and not answers(message, id)):
         raise BackendProtocolError(name, "answered another request than ours", status=status)
     return Reply(result=bytes(message.result), era=era, status=status)
 

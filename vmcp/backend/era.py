@@ -85,6 +85,12 @@ class Eras:
 
     # --- choosing ---
 
+    def settled(self, wanted: Era | None) -> Era | None:
+        """Return the era of a request where that needs no thought, None where `choose` must tell."""
+        if wanted is Era.LEGACY:
+            return Era.LEGACY if self.legacy else None
+        return Era.MODERN if self.modern else None
+
     async def choose(
         self, wanted: Era | None, deadline: float, principal: Principal | None, headers: HeaderList
     ) -> Era:

@@ -134,7 +134,8 @@ class Session:
         eras = self._backend.eras
         certain = False
         for _ in range(ATTEMPTS):
-            era = await eras.choose(self._spec.era, deadline, self.principal, call.headers)
+            wanted = self._spec.era
+            era = eras.settled(wanted) or await eras.choose(wanted, deadline, self.principal, call.headers)
             try:
                 if era is Era.MODERN:
                     return await self._to_modern(call, deadline, final=certain)
