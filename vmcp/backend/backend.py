@@ -1,4 +1,4 @@
-"""One configured backend: composes client, adapters, health and catalogue, and keeps them true in the background."""
+"""One configured backend: a remote server, sessions with it, and what keeps its catalogue true in the background."""
 
 from __future__ import annotations
 
@@ -6,50 +6,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import structlog
-
 from vmcp.auth.interface import OutgoingAuth, Principal
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.breaker import Breaker
-from vmcp.backend.era import Eras
-from vmcp.backend.health import HealthKeeper
-from vmcp.backend.interface import (
-    BackendSession,
-    BackendState,
-    CallObserver,
-    Catalogue,
-    CatalogueChange,
-    Kind,
-    SessionSpec,
-)
-from vmcp.backend.model import Era
-from vmcp.backend.modern.calls import ModernCaller
-from vmcp.backend.modern.discover import Verdict, classify
-from vmcp.backend.modern.mirrored import mirror_of
+from vmcp.backend.interface import BackendSession, Catalogue, SessionSpec
 from vmcp.backend.monitor import Monitor
 from vmcp.backend.personal import PersonalCatalogues
+from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session
 from vmcp.backend.settings import BackendSettings, HeaderList
-from vmcp.backend.shelf import differences
-from vmcp.backend.wire import Wire
-from vmcp.http.client import Client, Limits, Reach, Trust, parse_origin
-
-log = structlog.get_logger(__name__)
+from vmcp.http.client import Reach
 
 
-class McpBackend:
-    """Implements `Backend`.
-
-    Attributes:
-        settings: As configured.
-        on_call: See `Backend`.
-        state: See `BackendState`.
-        breaker: Guards calls and probes.
-        health: Where every call and probe reports to.
-        wire: For the adapters.
-        modern: For the adapters.
-        eras: Which of them serves a request.
-    """
+class McpBackend(Remote):
+    """Implements `Backend`."""
 
     def __init__(
         self,
@@ -68,7 +37,7 @@ class McpBackend:
             settings: As configured.
             auth: Towards this backend.
             resolve: (host, port) -> address.
-            reach: Which addresses its name may lead to; None = no loopback, link-local and metadata addresses.
+            reach: See `Remote`.
             sleep: For tests.
             clock: For tests.
             backoff: For tests.
@@ -76,59 +45,13 @@ class McpBackend:
         Raises:
             ValueError: The URL or the CA bundle's path is unusable.
         """
-        origin, target = parse_origin(settings.url)
-        limits = Limits(max_body=settings.max_response, connect_timeout=settings.connect_timeout)
-        self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach)
-        self.settings = settings
-        self.on_call: CallObserver | None = None
-        self.state = BackendState()
-        self.breaker = Breaker(settings.breaker, clock=clock)
-        self.health = HealthKeeper(
-            settings.name,
-            self.state,
-            self.breaker,
-            threshold=settings.unhealthy_threshold,
-            slow_after=settings.slow_after,
-            on_change=lambda: self._tell(frozenset()),
-            on_doubt=self._doubt,
-        )
-        self.wire = Wire(settings, self._client, auth, target)
-        ask = None if settings.transport == "sse" else self._discover
-        self.eras = Eras(settings.name, self.state, ask, probe_timeout=lambda: self.settings.health_timeout)
-        self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self.eras.suspect)
-        self._catalogue = Catalogue()
-        self._listeners: list[Callable[[CatalogueChange], None]] = []
+        super().__init__(settings, auth, resolve=resolve, reach=reach, clock=clock)
         self._sleep = sleep
         self._backoff = backoff
         self._personal = PersonalCatalogues(self)
         self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
-
-    # --- Backend: what it is ---
-
-    @property
-    def name(self) -> str:
-        """See `Backend`."""
-        return self.settings.name
-
-    @property
-    def url(self) -> str:
-        """See `Backend`."""
-        return self.settings.url
-
-    @property
-    def transport(self) -> str:
-        """See `Backend`."""
-        return self.settings.transport
-
-    @property
-    def auth_method(self) -> str:
-        """See `Backend`."""
-        return self.wire.auth_method
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """See `Backend`."""
-        return self._catalogue
+        self.refresh = self._monitor.refresh
+        self.look = self._monitor.doubt
 
     @property
     def personal(self) -> bool:
@@ -139,19 +62,9 @@ class McpBackend:
         """See `Backend`."""
         return await self._personal.get(principal, headers, timeout)
 
-    # --- Backend: life ---
-
     async def start(self) -> None:
         """See `Backend`."""
         self._monitor.start()
-
-    def reconfigure(self, settings: BackendSettings) -> None:
-        """See `Backend`."""
-        assert self.settings.same_connections(settings)
-        self.settings = settings
-        self.breaker.reconfigure(settings.breaker)
-        self.health.reconfigure(threshold=settings.unhealthy_threshold, slow_after=settings.slow_after)
-        self.state.circuit = self.breaker.state
 
     async def wait_known(self, timeout: float) -> bool:
         """See `Backend`."""
@@ -161,56 +74,9 @@ class McpBackend:
         """See `Backend`."""
         return Session(self, spec, sleep=self._sleep, backoff=self._backoff)
 
-    def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
-        """See `Backend`."""
-        self._listeners.append(listener)
-
-        def end() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return end
-
     async def close(self) -> None:
         """See `Backend`."""
         self._listeners.clear()
         await self._monitor.close()
         await self._personal.close()
-        await self.eras.close()
-        self._client.close()
-
-    # --- for monitor and sessions: catalogue ---
-
-    def publish(self, catalogue: Catalogue) -> None:
-        """Take a new catalogue and tell who listens when it differs."""
-        changed = differences(self._catalogue, catalogue)
-        first = catalogue.known and not self._catalogue.known
-        other_era = catalogue.era is not self._catalogue.era
-        self._catalogue = catalogue
-        if Kind.TOOLS in changed or other_era:
-            found = {item.key: mirror_of(item.raw) for item in catalogue.tools} if catalogue.era is Era.MODERN else {}
-            self.modern.mirrors = {name: mirror for name, mirror in found.items() if mirror}
-        if changed or first:
-            self._tell(changed or frozenset(Kind))
-
-    def _tell(self, kinds: frozenset[Kind]) -> None:
-        change = CatalogueChange(self.name, kinds, self._catalogue)
-        for listener in list(self._listeners):
-            try:
-                listener(change)
-            except Exception:
-                log.exception("a listener failed", backend=self.name)
-
-    def _doubt(self) -> None:
-        self._monitor.doubt()
-
-    async def refresh_tools(self, deadline: float) -> None:
-        """Fetch the list of tools now; failures are only logged."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._monitor.refresh((Kind.TOOLS,))
-        except TimeoutError:
-            log.info("the tools could not be fetched in time", backend=self.name)
-
-    async def _discover(self, deadline: float, principal: Principal | None, headers: HeaderList) -> Verdict:
-        return await classify(self.modern, deadline=deadline, principal=principal, passthrough=headers)
+        await self.disconnect()

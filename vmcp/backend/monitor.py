@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -23,12 +23,10 @@ from vmcp.backend.lists import Listed
 from vmcp.backend.model import Era
 from vmcp.backend.modern.discover import classify
 from vmcp.backend.modern.subscription import Listener
+from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.shelf import KINDS, Fetched, assemble, fetch_lists, fresh_for, kinds_of
 from vmcp.wire.protocol import PING
-
-if TYPE_CHECKING:
-    from vmcp.backend.backend import McpBackend
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +77,7 @@ class Monitor:
     """
 
     def __init__(
-        self, backend: McpBackend, *, sleep: Callable[[float], Awaitable[None]], backoff: Callable[[], Backoff]
+        self, backend: Remote, *, sleep: Callable[[float], Awaitable[None]], backoff: Callable[[], Backoff]
     ) -> None:
         self._backend = backend
         self._sleep = sleep

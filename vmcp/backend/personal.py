@@ -6,18 +6,15 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.errors import BackendError, BackendTimeout, CircuitOpen
 from vmcp.backend.interface import Catalogue, Reply, SessionSpec
 from vmcp.backend.model import Era
+from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.shelf import fetch_catalogue
-
-if TYPE_CHECKING:
-    from vmcp.backend.backend import McpBackend
 
 FRESH = 30.0
 KEPT = 1024
@@ -38,7 +35,7 @@ class PersonalCatalogues:
     Two tokens of one subject may open different things: what one showed says nothing about the other.
     """
 
-    def __init__(self, backend: McpBackend) -> None:
+    def __init__(self, backend: Remote) -> None:
         self._backend = backend
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 

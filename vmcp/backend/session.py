@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,6 +16,7 @@ from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
 from vmcp.backend.model import Era
 from vmcp.backend.modern.subscription import Listener
+from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, loads_str
 from vmcp.wire.protocol import (
@@ -29,9 +29,6 @@ from vmcp.wire.protocol import (
     SET_LEVEL,
     TOOLS_CALL,
 )
-
-if TYPE_CHECKING:
-    from vmcp.backend.backend import McpBackend
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        backend: McpBackend,
+        backend: Remote,
         spec: SessionSpec,
         *,
         probe: bool = False,
