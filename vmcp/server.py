@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ from vmcp.http.server.protocol import sweep
 from vmcp.limits.bucket import MemoryRateLimiter
 from vmcp.limits.interface import RateLimiter
 from vmcp.observe.metrics import BackendSample, Metrics
+from vmcp.wire.lineage import gateway_mark
 
 log = structlog.get_logger(__name__)
 
@@ -219,7 +220,9 @@ class Server:
             else (None if settings.limits is None else MemoryRateLimiter(settings.limits)),
             old.audit if old is not None and was is not None and was.audit == settings.audit else self._audit(settings),
         )
-        for backend in settings.backends:
+        mark = _mark(settings)
+        for configured in settings.backends:
+            backend = replace(configured, gateway=mark)
             outgoing = settings.outgoing[backend.name]
             known = old.built.get(backend.name) if keep and old is not None else None
             if known is not None and known.settings == backend and known.outgoing == outgoing:
@@ -303,7 +306,12 @@ def _plan(parts: _Parts) -> Plan:
         timeouts=settings.timeouts,
         fail_partial=settings.fail_partial,
         passthrough=frozenset(name.lower() for name in settings.passthrough),
+        mark=_mark(settings),
     )
+
+
+def _mark(settings: Settings) -> str:
+    return gateway_mark(settings.name, settings.group, ((backend.name, backend.url) for backend in settings.backends))
 
 
 def _same(one: _Built | None, other: _Built | None) -> bool:

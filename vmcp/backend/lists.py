@@ -16,6 +16,7 @@ from vmcp.backend.model import LIST_KINDS, Era, ListKind
 from vmcp.backend.modern.discover import ttl_of
 from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
+from vmcp.wire.lineage import MAX_HOPS, Lineage, read_lineage
 from vmcp.wire.protocol import METHOD_NOT_FOUND
 
 MAX_PAGES = 1000
@@ -39,11 +40,13 @@ class Listed:
         items: In the backend's order, keys unique.
         ttl: Seconds that they stay fresh, the least of all pages; None = not said.
         left_out: Sentences on what could not be taken of it.
+        gateway: Mark of the gateway that made it; "" = it was none of ours.
     """
 
     items: tuple[Item, ...]
     ttl: float | None
     left_out: tuple[str, ...] = ()
+    gateway: str = ""
 
 
 @dataclass(slots=True)
@@ -52,10 +55,14 @@ class _Gathering:
 
     Attributes:
         known: Items that were good before, by their bytes: what did not change is neither checked nor kept twice.
+        own: Mark of the gateway that asks.
+        lineage: What the newest page says about where it comes from.
     """
 
     kind: Kind
     known: dict[bytes, Item]
+    own: str
+    lineage: Lineage | None = None
     items: dict[str, Item] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
     lost: int = 0
@@ -68,10 +75,24 @@ class _Gathering:
             item = item or _item(self.kind, raw, era)
             if item.key in self.items:
                 raise EntryError("an earlier entry has the same key")
+            item = self._marked(item)
         except EntryError as err:
             self.say(f"{self.kind.value}: {name_for_people(self.kind, raw)} is left out: {err}")
         else:
             self.items[item.key] = item
+
+    def _marked(self, item: Item) -> Item:
+        """Note which gateways an item came through.
+
+        Raises:
+            EntryError: This one is among them, or they are too many.
+        """
+        via = () if self.lineage is None else self.lineage.of(item.key)
+        if self.own and self.own in via:
+            raise EntryError("it comes from this gateway itself")
+        if len(via) > MAX_HOPS:
+            raise EntryError(f"it comes through more than {MAX_HOPS} gateways")
+        return item if via == item.via else Item(item.key, item.raw, via)
 
     def say(self, sentence: str) -> None:
         """Note what could not be taken."""
@@ -83,10 +104,12 @@ class _Gathering:
         """Return what came of it."""
         more = self.lost - len(self.sentences)
         told = (*self.sentences, f"{self.kind.value}: {more} more") if more else tuple(self.sentences)
-        return Listed(tuple(self.items.values()), ttl, told)
+        return Listed(tuple(self.items.values()), ttl, told, "" if self.lineage is None else self.lineage.id)
 
 
-async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, known: Iterable[Item] = ()) -> Listed:
+async def fetch(
+    backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, known: Iterable[Item] = (), own: str = ""
+) -> Listed:
     """Return one list, empty when the backend does not announce it.
 
     Args:
@@ -95,6 +118,7 @@ async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, kno
         handshake: What the backend announced.
         ask: Sends a request.
         known: What the list held before.
+        own: Mark of the gateway that asks (`vmcp.wire.lineage`).
 
     Raises:
         BackendError: No answer, a refusal, an answer that is no list, or one without end.
@@ -102,7 +126,7 @@ async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, kno
     spec = LIST_KINDS[kind]
     if not handshake.offers(spec.capability):
         return Listed((), None)
-    gathering = _Gathering(kind, {item.raw: item for item in known})
+    gathering = _Gathering(kind, {item.raw: item for item in known}, own)
     cursors: set[str] = set()
     ttl: float | None = None
     params = b"{}"
@@ -117,6 +141,11 @@ async def fetch(backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, kno
         result = fields(reply.result)
         gathering.size += len(reply.result or b"")
         ttl = _least(ttl, ttl_of(result))
+        gathering.lineage = read_lineage(result.get("_meta"))
+        if own and gathering.lineage is not None and gathering.lineage.id == own:
+            gathering.items.clear()
+            gathering.say(f"{kind.value}: the backend is this gateway itself, so nothing of it is offered again")
+            return gathering.listed(ttl)
         _add(backend, spec, result.get(spec.member), gathering, era=reply.era)
         if gathering.size > MAX_BYTES or len(gathering.items) > MAX_ITEMS:
             raise BackendProtocolError(backend, f"the answer to {spec.method} is too large", status=reply.status)

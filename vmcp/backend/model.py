@@ -103,10 +103,12 @@ class Item:
     Attributes:
         key: A tool's or prompt's name, a resource's URI, a template's URI template.
         raw: The entry as it came, byte for byte.
+        via: Marks of the gateways that it came through, the nearest first (`vmcp.wire.lineage`).
     """
 
     key: str
     raw: bytes
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Catalogue:
         version: The negotiated protocol version.
         fetched_at: `time.monotonic()` of the last full or partial fetch; 0 = never: the catalogue is empty.
         generation: Grows with every change of content.
+        gateway: Mark of the gateway that the backend is; "" = it is none of ours.
     """
 
     tools: tuple[Item, ...] = ()
@@ -135,6 +138,7 @@ class Catalogue:
     version: str = ""
     fetched_at: float = 0.0
     generation: int = 0
+    gateway: str = ""
 
     @property
     def known(self) -> bool:

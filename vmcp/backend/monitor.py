@@ -345,7 +345,15 @@ class Monitor:
             era = backend.state.era or Era.LEGACY
             backend.publish(assemble(backend.catalogue, fetched, era, handshake, keep=not drop))
 
-        fetched = await fetch_lists(backend.name, handshake, ask, before=backend.catalogue, kinds=kinds, meanwhile=take)
+        fetched = await fetch_lists(
+            backend.name,
+            handshake,
+            ask,
+            before=backend.catalogue,
+            kinds=kinds,
+            own=backend.settings.gateway,
+            meanwhile=take,
+        )
         if set(kinds) == set(KINDS):
             ttls = [found.ttl for found in fetched.values() if isinstance(found, Listed) and found.ttl is not None]
             self._stale_at = time.monotonic() + fresh_for(handshake, min(ttls, default=None))

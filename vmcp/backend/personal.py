@@ -81,7 +81,9 @@ class PersonalCatalogues:
             handshake = await session.handshake(asyncio.get_running_loop().time() + timeout)
             era = backend.state.era or Era.LEGACY
             before = entry.catalogue or Catalogue()
-            catalogue, failure = await fetch_catalogue(backend.name, era, handshake, ask, before=before)
+            catalogue, failure = await fetch_catalogue(
+                backend.name, era, handshake, ask, before=before, own=backend.settings.gateway
+            )
             if failure is not None and not catalogue.known:
                 raise failure
         except BackendError as err:

@@ -53,6 +53,7 @@ class BackendSettings:
         slow_after: Seconds after which a successful probe means DEGRADED.
         unhealthy_threshold: Failures in a row until UNHEALTHY.
         breaker: None = no circuit breaker; entries and direct endpoints have one by default.
+        gateway: Mark of the gateway that it is a member of (`vmcp.wire.lineage`); "" = lists are not searched for it.
     """
 
     name: str
@@ -70,6 +71,8 @@ class BackendSettings:
     unhealthy_threshold: int = DEFAULT_UNHEALTHY_THRESHOLD
     breaker: BreakerSettings | None = None
 
+    gateway: str = ""
+
     def same_connections(self, other: BackendSettings) -> bool:
         """Whether both mean the same connections and sessions: what else differs can change while they live."""
         return other == replace(
@@ -80,4 +83,5 @@ class BackendSettings:
             slow_after=other.slow_after,
             unhealthy_threshold=other.unhealthy_threshold,
             breaker=other.breaker,
+            gateway=other.gateway,
         )

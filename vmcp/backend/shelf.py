@@ -37,6 +37,7 @@ async def fetch_lists(
     *,
     before: Catalogue,
     kinds: tuple[Kind, ...] = KINDS,
+    own: str = "",
     meanwhile: Callable[[Fetched], None] | None = None,
 ) -> Fetched:
     """Fetch lists, each by itself: one that fails or is slow costs no other.
@@ -47,12 +48,13 @@ async def fetch_lists(
         ask: Sends a request.
         before: What is known.
         kinds: Lists to fetch.
+        own: Mark of the gateway that asks.
         meanwhile: Told once what is there after a second, when some list is not.
     """
     loop = asyncio.get_running_loop()
     tasks = {
         kind: loop.create_task(
-            fetch(backend, kind, handshake, ask, known=before.items(kind)), name=f"{kind} of {backend}"
+            fetch(backend, kind, handshake, ask, known=before.items(kind), own=own), name=f"{kind} of {backend}"
         )
         for kind in kinds
     }
@@ -80,10 +82,10 @@ def _result(task: asyncio.Task[Listed]) -> Listed | BackendError:
 
 
 async def fetch_catalogue(
-    backend: str, era: Era, handshake: Handshake, ask: Ask, *, before: Catalogue
+    backend: str, era: Era, handshake: Handshake, ask: Ask, *, before: Catalogue, own: str
 ) -> tuple[Catalogue, BackendError | None]:
     """Fetch all lists; return the catalogue and the first failure. A list that cannot be fetched stays as it was."""
-    fetched = await fetch_lists(backend, handshake, ask, before=before)
+    fetched = await fetch_lists(backend, handshake, ask, before=before, own=own)
     failure = next((found for found in fetched.values() if isinstance(found, BackendError)), None)
     return assemble(before, fetched, era, handshake), failure
 
@@ -117,6 +119,7 @@ def assemble(known: Catalogue, fetched: Fetched, era: Era, handshake: Handshake,
         version=handshake.version,
         fetched_at=time.monotonic() if heard else known.fetched_at,
         generation=known.generation,
+        gateway=next((found.gateway for found in fetched.values() if isinstance(found, Listed)), known.gateway),
     )
     changed = bool(differences(known, catalogue)) or not known.known
     return catalogue if not changed else _next(catalogue)

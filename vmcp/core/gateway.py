@@ -369,4 +369,5 @@ def _answers(backend: Backend, kind: Kind) -> bool:
 
 
 def _has_resources(catalogue: Catalogue) -> bool:
-    return b'"resources"' in catalogue.capabilities
+    """Another gateway is not asked at random: it might ask this one in turn."""
+    return b'"resources"' in catalogue.capabilities and not catalogue.gateway

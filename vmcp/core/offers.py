@@ -89,7 +89,7 @@ class Offers:
             self._timer.cancel()
             self._timer = None
         catalogues = {name: backend.catalogue for name, backend in self._plan.backends.items()}
-        self._views = Views(self._aggregate(catalogues))
+        self._views = Views(self._aggregate(catalogues), self._plan.mark)
         self._own.clear()
         self._report(self.snapshot.problems)
         for watcher in list(self._watchers):
@@ -112,7 +112,7 @@ class Offers:
         views = self._own.get(key)
         if views is None:
             shared = {name: backend.catalogue for name, backend in self._plan.backends.items()}
-            views = self._own[key] = Views(self._aggregate({**shared, **own}))
+            views = self._own[key] = Views(self._aggregate({**shared, **own}), self._plan.mark)
             # The catalogues are part of the key by identity: keep them alive as long as the key.
             views.pinned = (self._views, *found)
             if len(self._own) > MAX_PERSONAL:

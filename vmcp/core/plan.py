@@ -32,6 +32,7 @@ class Plan:
         fail_partial: A list is refused while a backend cannot answer; False = lists hold what is there.
         passthrough: Lower-case names of client headers that backends get.
         monitoring: Backends are probed.
+        mark: By which gateways recognise this one (`vmcp.wire.lineage`); "" = lists bear none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Plan:
     fail_partial: bool = False
     passthrough: frozenset[str] = frozenset()
     monitoring: bool = True
+    mark: str = ""
 
     def timeout_for(self, backend: str) -> float:
         """Return the seconds for a call to this backend."""

@@ -43,6 +43,7 @@ class Route:
         annotations: Of tools, as advertised: policies may look at them.
         hidden: In the table, for parts of the gateway that may use it, but neither listed nor callable by clients.
         mirror: Of tools: arguments that modern clients mirror in headers.
+        via: Marks of the gateways that it came through.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Route:
     annotations: Mapping[str, object] | None = None
     hidden: bool = False
     mirror: Mirror = ()
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,7 +183,8 @@ def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, pro
 def _tool_route(
     name: str, claim: Claim, items: Mapping[tuple[str, str], Item], rules: AggregationRules, pages: SharedPages
 ) -> Route:
-    raw = pages.renamed_in(claim.backend, items[claim.backend, claim.original].raw)
+    item = items[claim.backend, claim.original]
+    raw = pages.renamed_in(claim.backend, item.raw)
     override = _override(rules, claim.backend, claim.original)
     changes: dict[str, object] = {}
     if name != claim.original:
@@ -201,6 +204,7 @@ def _tool_route(
         annotations=annotations,
         hidden=not rules.visible(claim.backend, claim.wanted),
         mirror=_mirror(raw),
+        via=item.via,
     )
 
 
@@ -220,9 +224,9 @@ def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) 
     routes: dict[str, Route] = {}
     for name in sorted(naming.names):
         claim = naming.names[name]
-        raw = items[claim.backend, claim.original].raw
-        raw = raw if name == claim.original else replace_members(raw, {"name": name})
-        routes[name] = Route(name, claim.backend, claim.original, raw)
+        item = items[claim.backend, claim.original]
+        raw = item.raw if name == claim.original else replace_members(item.raw, {"name": name})
+        routes[name] = Route(name, claim.backend, claim.original, raw, via=item.via)
     return routes
 
 
@@ -239,7 +243,7 @@ def _owned(
         for item in offer.resources if kind is Kind.RESOURCES else offer.templates:
             name = pages.alias(offer.backend, item.key) if kind is Kind.RESOURCES else item.key
             raw = item.raw if name == item.key else replace_members(item.raw, {KEY_FIELD[kind]: name})
-            route = Route(name, offer.backend, item.key, raw)
+            route = Route(name, offer.backend, item.key, raw, via=item.via)
             bearers.setdefault(name, []).append((_rank(rules, offer.backend), route))
     routes: dict[str, Route] = {}
     for name, candidates in sorted(bearers.items()):

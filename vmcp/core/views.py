@@ -19,6 +19,7 @@ from vmcp.authz.interface import Item as PolicyItem
 from vmcp.backend.interface import Kind
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.core.snapshot import Route, Snapshot
+from vmcp.wire.lineage import Lineage, lineage_member
 
 MAX_VIEWS = 512
 """Views kept per snapshot; beyond that the oldest goes. They are made again when needed."""
@@ -49,10 +50,12 @@ class Page:
     Attributes:
         items: The items, joined by commas.
         cursor: Where the next page starts; None = this is the last.
+        meta: A member for `_meta`, name and value; b"" = none.
     """
 
     items: bytes
     cursor: str | None
+    meta: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,12 +66,14 @@ class View:
         names: Sorted.
         raws: The items, in the order of `names`.
         etag: Digest of the content; equal etags are equal lists.
+        meta: Where the list comes from: a member for `_meta`, name and value; b"" = it does not say.
         rendered: Finished first pages by a key of the front's choice, usually the era.
     """
 
     names: list[str]
     raws: list[bytes]
     etag: bytes
+    meta: bytes = b""
     rendered: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -80,8 +85,10 @@ class Views:
         pinned: Objects that must live as long as these views.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, mark: str = "") -> None:
+        """Take what is shown, and the mark that its lists bear; "" = none."""
         self.snapshot = snapshot
+        self._mark = mark
         self.pinned: tuple[object, ...] = ()
         self._views: dict[tuple[Kind, Hashable], View] = {}
 
@@ -102,7 +109,11 @@ class Views:
         for route in routes:
             digest.update(len(route.raw).to_bytes(4, "big"))
             digest.update(route.raw)
-        return View([route.name for route in routes], [route.raw for route in routes], digest.digest())
+        meta = b""
+        if self._mark:
+            through = {route.name: route.via for route in routes if route.via}
+            meta = lineage_member(Lineage(self._mark, through))
+        return View([route.name for route in routes], [route.raw for route in routes], digest.digest(), meta)
 
 
 def _allowed(routes: Sequence[Route], kind: Kind, principal: Principal, authorizer: Authorizer) -> list[Route]:
@@ -133,9 +144,9 @@ class Pager:
         end = start + self.size
         items = b",".join(view.raws[start:end])
         if end >= len(view.raws):
-            return Page(items, None)
+            return Page(items, None, view.meta)
         content = msgspec.json.encode(_Cursor(kind.value, principal.key, view.names[end - 1]))
-        return Page(items, self._sealer.seal(Purpose.CURSOR, content))
+        return Page(items, self._sealer.seal(Purpose.CURSOR, content), view.meta)
 
     def _start(self, view: View, kind: Kind, principal: Principal, cursor: str) -> int:
         try:

@@ -52,15 +52,17 @@ class Rendering:
 
     def __init__(self, server_info: bytes) -> None:
         """Take the raw `serverInfo` object."""
-        self.meta = b'"_meta":{%b:%b}' % (dumps(META_SERVER_INFO), server_info)
+        self._info = b"%b:%b" % (dumps(META_SERVER_INFO), server_info)
+        self.meta = b'"_meta":{%b}' % self._info
 
     def legacy(self, kind: Kind, page: Page) -> bytes:
         """Return a legacy list result."""
-        return b"{%b}" % _items(kind, page)
+        return b'{%b,"_meta":{%b}}' % (_items(kind, page), page.meta) if page.meta else b"{%b}" % _items(kind, page)
 
     def modern(self, kind: Kind, page: Page) -> bytes:
         """Return a modern list result."""
-        return b"{%b,%b,%b,%b}" % (_COMPLETE, _items(kind, page), UNCACHED, self.meta)
+        meta = b'"_meta":{%b,%b}' % (self._info, page.meta) if page.meta else self.meta
+        return b"{%b,%b,%b,%b}" % (_COMPLETE, _items(kind, page), UNCACHED, meta)
 
 
 def _items(kind: Kind, page: Page) -> bytes:

@@ -14,6 +14,7 @@ from vmcp.audit.log import NoAudit
 from vmcp.auth.interface import ANONYMOUS, Principal, Unauthenticated
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import (
+    BackendSettings,
     BackendState,
     Call,
     Catalogue,
@@ -105,6 +106,9 @@ class FakeBackend:
 
     async def catalogue_for(self, principal: Principal, *, headers: Any = (), timeout: float) -> Catalogue:
         return self.catalogue
+
+    def reconfigure(self, settings: BackendSettings) -> None:
+        """Nothing depends on them."""
 
     async def start(self) -> None:
         """Nothing runs."""
