@@ -25,6 +25,7 @@ from api.contract.lifetime import GRACE_PERIOD_ENV
 from vmcp.config.load import Loaded, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
+    HTTP_TOKENS_ENV,
     NETWORKS_ENV,
     ORIGINS_ENV,
     ServeOptions,
@@ -81,8 +82,15 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="CIDR",
-        help="let the names of backends lead to CIDR although loopback, link-local and metadata addresses are refused; "
+        help="let the names of backends lead to CIDR although loopback, link-local and metadata addresses are refused, "
+        "and those of token endpoints, where private addresses are refused, too; "
         f"may be given more than once; the comma list {NETWORKS_ENV} adds to it",
+    )
+    serve.add_argument(
+        "--allow-http-token-url",
+        action="store_true",
+        help="let token endpoints be asked without TLS; callers' tokens can be read on the way then; "
+        f"{HTTP_TOKENS_ENV}=true does the same",
     )
     return top
 
@@ -131,6 +139,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         root=arguments.root.rstrip("/"),
         allowed_origins=origins,
         allowed_networks=networks,
+        allow_http_tokens=arguments.allow_http_token_url or environ.get(HTTP_TOKENS_ENV, "") == "true",
         ending=ending,
     )
     return _served(options, loaded, dict(environ))

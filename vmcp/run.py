@@ -47,6 +47,8 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         ),
         resolve=options.resolve,
         overrides=options.resolve,
+        token_reach=Reach(options.allowed_networks),
+        token_http=options.allow_http_tokens,
         metrics=metrics,
         secrets=() if loaded.settings.sealing is None else (loaded.settings.sealing,),
     )

@@ -29,6 +29,7 @@ from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.settings import FrontSettings
+from vmcp.http.client import Reach
 from vmcp.http.server.protocol import sweep
 from vmcp.limits.bucket import MemoryRateLimiter
 from vmcp.limits.interface import RateLimiter
@@ -87,6 +88,8 @@ class Server:
         front: FrontSettings | None = None,
         resolve: Resolve | None = None,
         overrides: Mapping[tuple[str, int], str] | None = None,
+        token_reach: Reach | None = None,
+        token_http: bool = False,
         metrics: Metrics | None = None,
         secrets: tuple[bytes, ...] = (),
     ) -> None:
@@ -98,6 +101,8 @@ class Server:
             front: Limits and addresses of the listener.
             resolve: Addresses to use for (host, port) of backends, as curl's `--resolve`.
             overrides: The same for token endpoints and issuers.
+            token_reach: Private addresses that token endpoints may have; None = none.
+            token_http: Token endpoints may be without TLS.
             metrics: Where to count; None = own ones.
             secrets: Seal session ids, cursors and request state; the first seals, all open. Empty = of this process.
 
@@ -108,6 +113,8 @@ class Server:
         self._make_backend = make_backend
         self._resolve = resolve or {}
         self._overrides = overrides
+        self._token_reach = token_reach
+        self._token_http = token_http
         self._parts = self._build(settings, None)
         sealer = Sealer(secrets)
         self.gateway = Gateway(_plan(self._parts), sealer)
@@ -230,7 +237,7 @@ class Server:
             elif known is not None and known.settings.same_connections(backend) and known.outgoing == outgoing:
                 parts.built[backend.name] = _Built(backend, outgoing, known.auth, known.backend)
             else:
-                auth = build_outgoing(outgoing, self._overrides)
+                auth = build_outgoing(outgoing, self._overrides, reach=self._token_reach, allow_http=self._token_http)
                 try:
                     made = self._make_backend(backend, auth, self._resolve)
                 except ValueError:

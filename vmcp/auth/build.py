@@ -10,6 +10,7 @@ from vmcp.auth.local import FixedAuthenticator, local_user
 from vmcp.auth.oidc import OidcAuthenticator
 from vmcp.auth.static import HeaderInjection, NoAuth
 from vmcp.config.settings import IncomingSettings, InjectionSettings, OidcSource, OutgoingSettings
+from vmcp.http.client import Reach
 
 
 class _OwningOidc(OidcAuthenticator):
@@ -52,10 +53,24 @@ def build_authenticator(settings: IncomingSettings, resolve: Overrides | None = 
     return FixedAuthenticator(local_user()) if settings.mode == "local" else FixedAuthenticator()
 
 
-def build_outgoing(settings: OutgoingSettings, resolve: Overrides | None = None) -> OutgoingAuth:
-    """Return the strategy that `settings` ask for."""
+def build_outgoing(
+    settings: OutgoingSettings,
+    resolve: Overrides | None = None,
+    *,
+    reach: Reach | None = None,
+    allow_http: bool = False,
+) -> OutgoingAuth:
+    """Return the strategy that `settings` ask for.
+
+    Args:
+        settings: Of one backend.
+        resolve: Addresses to use instead of looking names of token endpoints up.
+        reach: Private addresses that token endpoints may have; None = none.
+        allow_http: Token endpoints may be without TLS.
+    """
     if isinstance(settings, InjectionSettings):
         return HeaderInjection(settings.name, settings.value)
     if isinstance(settings, ExchangeSettings):
-        return _OwningExchange(settings, AiohttpFetcher(resolve=resolve))
+        fetcher = AiohttpFetcher(resolve=resolve, allow_private=False, allow_http=allow_http, reach=reach or Reach())
+        return _OwningExchange(settings, fetcher)
     return NoAuth()

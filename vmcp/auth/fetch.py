@@ -21,7 +21,9 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from vmcp.http.client import ConnectError, Trust
+from api.contract.hosts import dialled_host
+from vmcp.http.client import ConnectError, Reach, Trust
+from vmcp.http.client.reach import is_this_machine
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +86,13 @@ class AiohttpFetcher:
     """`Fetcher` on aiohttp."""
 
     def __init__(
-        self, *, ca_bundle: str | None = None, resolve: Overrides | None = None, allow_private: bool = True
+        self,
+        *,
+        ca_bundle: str | None = None,
+        resolve: Overrides | None = None,
+        allow_private: bool = True,
+        allow_http: bool = True,
+        reach: Reach | None = None,
     ) -> None:
         """Remember the rules; connections are opened on first use.
 
@@ -93,6 +101,9 @@ class AiohttpFetcher:
             resolve: Addresses to use instead of looking names up.
             allow_private: False refuses loopback, private, link-local and other special addresses, after the lookup, so
                 that a name cannot lead there either.
+            allow_http: False refuses plain http, but to this machine.
+            reach: With `allow_private` False: which of the refused addresses may be used all the same; a loopback
+                address in the URL, or `localhost`, was meant. None = none.
 
         Raises:
             OSError: The bundle cannot be read, or holds no certificate.
@@ -103,7 +114,7 @@ class AiohttpFetcher:
         except ConnectError as error:
             raise OSError(str(error)) from None
         self._told = ""
-        self._allow_private = allow_private
+        self._rules = _Rules(allow_private, allow_http, reach)
         self._resolve = dict(resolve or {})
         self._session: aiohttp.ClientSession | None = None
 
@@ -117,9 +128,7 @@ class AiohttpFetcher:
         timeout: float = 10.0,
     ) -> Answer:
         """See `Fetcher.fetch`."""
-        host = urlsplit(url).hostname or ""
-        if not self._allow_private and _is_special_literal(host):
-            raise FetchError(f"{host} is a private address, which is not allowed here")
+        host = self._rules.checked_host(url)
         try:
             async with self._open().request(
                 method,
@@ -154,7 +163,7 @@ class AiohttpFetcher:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                resolver=_Resolver(self._resolve, allow_private=self._allow_private),
+                resolver=_Resolver(self._resolve, self._rules),
                 limit=8,
                 ttl_dns_cache=60,
             )
@@ -182,12 +191,44 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Where requests may go."""
+
+    allow_private: bool
+    allow_http: bool
+    reach: Reach | None
+
+    def checked_host(self, url: str) -> str:
+        """Return the host that is dialled for a URL.
+
+        Raises:
+            FetchError: It must not be asked.
+        """
+        try:
+            parts = urlsplit(url)
+            host = dialled_host(parts.hostname or "")
+        except ValueError as error:
+            raise FetchError(f"the URL is not valid: {error}") from None
+        if not self.allow_http and parts.scheme != "https" and not is_this_machine(host):
+            raise FetchError(f"{host} would be asked without TLS, which is not allowed here")
+        if not self.allows(host, host):
+            raise FetchError(f"{host} is a private address, which is not allowed here")
+        return host
+
+    def allows(self, host: str, address: str) -> bool:
+        """Whether `address`, to which `host` leads, may be connected to; a name passes."""
+        if self.allow_private or not _is_special_literal(address):
+            return True
+        return self.reach is not None and self.reach.is_open(host, address)
+
+
 class _Resolver(AbstractResolver):
     """Looks names up, with overrides, and drops addresses that are not allowed."""
 
-    def __init__(self, overrides: Overrides, *, allow_private: bool) -> None:
+    def __init__(self, overrides: Overrides, rules: _Rules) -> None:
         self._overrides = overrides
-        self._allow_private = allow_private
+        self._rules = rules
         self._real = ThreadedResolver(loop=asyncio.get_running_loop())
 
     async def resolve(
@@ -197,7 +238,8 @@ class _Resolver(AbstractResolver):
         address = self._overrides.get((host, port))
         if address is not None:
             version = ipaddress.ip_address(address).version
-            results = [
+            # Whoever started the gateway said so: nothing is left to be judged.
+            return [
                 ResolveResult(
                     hostname=host,
                     host=address,
@@ -207,11 +249,8 @@ class _Resolver(AbstractResolver):
                     flags=socket.AI_NUMERICHOST,
                 )
             ]
-        else:
-            results = await self._real.resolve(host, port, family)
-        if self._allow_private:
-            return results
-        allowed = [result for result in results if not _is_special_literal(result["host"])]
+        results = await self._real.resolve(host, port, family)
+        allowed = [result for result in results if self._rules.allows(host, result["host"])]
         if not allowed:
             raise OSError(f"{host} leads to a private address, which is not allowed here")
         return allowed

@@ -16,6 +16,8 @@ ORIGINS_ENV = "VMCP_ALLOWED_ORIGINS"
 """Comma list of origins, besides those of the command line: a pod template can add a variable, but hardly a flag."""
 NETWORKS_ENV = "VMCP_ALLOWED_NETWORKS"
 """Comma list of networks, besides those of the command line."""
+HTTP_TOKENS_ENV = "VMCP_ALLOW_HTTP_TOKEN_URL"
+"""`true` = as the command line's flag."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -31,7 +33,9 @@ class ServeOptions:
         resolve: (host, port) -> address, for every outgoing connection.
         root: Put before absolute paths of CA bundles; empty = none.
         allowed_origins: Of pages that may call although they are not the gateway's own.
-        allowed_networks: Loopback, link-local or metadata networks (CIDR) that backends' names may lead to.
+        allowed_networks: Networks (CIDR) that may be connected to although they are refused otherwise: loopback,
+            link-local and metadata ones of backends, private ones of token endpoints as well.
+        allow_http_tokens: Token endpoints may be without TLS.
         ending: How the time between SIGTERM and the end is divided.
     """
 
@@ -43,6 +47,7 @@ class ServeOptions:
     root: str = ""
     allowed_origins: frozenset[str] = frozenset()
     allowed_networks: tuple[str, ...] = ()
+    allow_http_tokens: bool = False
     ending: Ending = field(default_factory=Ending)
 
 

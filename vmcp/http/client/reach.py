@@ -27,14 +27,27 @@ class Reach:
 
     def allows(self, host: str, address: str) -> bool:
         """Whether a connection for `host` may go to `address`, an IP address."""
-        if not always_blocked(address):
-            return True
+        return not always_blocked(address) or self.is_open(host, address)
+
+    def is_open(self, host: str, address: str) -> bool:
+        """Whether `address` was opened, or is a loopback address that `host` means."""
         found = ip_address(address.partition("%")[0])
         if any(found in network for network in self._open):
             return True
-        return found.is_loopback and (_is_local_name(host) or host == address)
+        return found.is_loopback and is_this_machine(host) and (not _is_address(host) or host == address)
 
 
-def _is_local_name(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a URL's host says that this machine is meant: `localhost`, or a loopback address in its plain form."""
     name = host.rstrip(".")
-    return name == "localhost" or name.endswith(".localhost")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return _is_address(host) and ip_address(host.partition("%")[0]).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
