@@ -63,6 +63,12 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=GATEWAY_PORT, metavar="P", help="port (default: %(default)s)")
     serve.add_argument(
+        "--service-port",
+        type=_port,
+        metavar="P",
+        help="serve /status, /metrics and /api/backends/health on this port and no longer beside MCP",
+    )
+    serve.add_argument(
         "--resolve",
         action="append",
         default=[],
@@ -134,6 +140,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         config=arguments.config,
         host=arguments.host,
         port=arguments.port,
+        service_port=arguments.service_port,
         debug=arguments.debug,
         resolve=resolve,
         root=arguments.root.rstrip("/"),

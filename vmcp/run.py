@@ -43,7 +43,10 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         loaded.settings,
         make_backend=_Backends(options),
         front=FrontSettings(
-            version=VERSION, loopback_only=is_loopback(options.host), allowed_origins=options.allowed_origins
+            version=VERSION,
+            loopback_only=is_loopback(options.host),
+            allowed_origins=options.allowed_origins,
+            service_apart=options.service_port is not None,
         ),
         resolve=options.resolve,
         overrides=options.resolve,
@@ -67,6 +70,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             server,
             host=options.host,
             port=options.port,
+            service_port=options.service_port,
             stop=stop,
             listening=_Announcement(options, loaded),
             ending=options.ending,

@@ -26,7 +26,7 @@ from vmcp.front.app import App
 from vmcp.front.base import Front
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.modern import ModernFront
-from vmcp.front.service import Service
+from vmcp.front.service import Service, ServiceApp
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.settings import FrontSettings
 from vmcp.http.client import Reach
@@ -76,6 +76,7 @@ class Server:
 
     Attributes:
         app: The ASGI application.
+        service_app: The service endpoints alone, for a port of their own.
         gateway: The core.
         metrics: Of this process.
     """
@@ -126,10 +127,12 @@ class Server:
         self._modern = ModernFront(self._front)
         self._service = Service(self.gateway, front, self._show_metrics)
         self.app = App(self._front, self._legacy, self._modern, self._service)
+        self.service_app = ServiceApp(self._service)
         self.metrics.watch_backends(self._samples)
         self._background: set[asyncio.Task[None]] = set()
         self._housekeeper: asyncio.Task[None] | None = None
         self._connections: set[Any] = set()
+        self._others: set[Any] = set()
 
     # --- life ---
 
@@ -258,15 +261,16 @@ class Server:
 
     # --- housekeeping ---
 
-    def watch(self, connections: set[Any]) -> None:
-        """Look after the slow ones of these connections."""
+    def watch(self, connections: set[Any], others: set[Any] | None = None) -> None:
+        """Look after the slow ones of these connections; `others` are not those of clients."""
         self._connections = connections
+        self._others = set() if others is None else others
         self.metrics.connections.set_function(lambda: len(connections))
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
-            sweep(list(self._connections))
+            sweep([*self._connections, *self._others])
             self._sessions.sweep()
             self.gateway.shared.sweep(lambda sessions: bool(sessions.busy))
             self.metrics.sessions.set(len(self._sessions))

@@ -1,4 +1,4 @@
-"""The listener around a gateway: uvicorn on one socket, and an end in good order."""
+"""The listeners around a gateway: uvicorn for clients, maybe another for who operates it, and an end in good order."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 ANY = "::"
 """Every address of both families."""
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+SERVICE_CONNECTIONS = 64
+"""Connections to the port of the service endpoints: scrapers and people, no clients."""
 BACKLOG = 2048
 """Connections that wait to be accepted."""
 
@@ -43,6 +45,7 @@ async def serve(
     port: int,
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
+    service_port: int | None = None,
     ending: Ending | None = None,
 ) -> None:
     """Serve until `stop` is set, then end: not ready, keep serving a while, end streams, finish calls, close.
@@ -53,6 +56,7 @@ async def serve(
         port: Port to listen on; 0 = any.
         stop: Set it to end.
         listening: Called once with the port.
+        service_port: Port for the service endpoints alone, on the same address; None = no such listener.
         ending: How long each part of the end may take; None for the defaults.
 
     Raises:
@@ -60,24 +64,17 @@ async def serve(
     """
     ending = ending or Ending()
     sock = listen(host, port)
-    config = uvicorn.Config(
-        server.app,
-        http=cast("Any", partial(GuardedProtocol, door=Door())),  # called as a class would be
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,  # the audit line names the peer of the connection, not what a header claims
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, int(ending.grace)),
-        backlog=BACKLOG,
-    )
-    web = _Uvicorn(config)
+    try:
+        apart = None if service_port is None else listen(host, service_port)
+    except OSError:
+        sock.close()
+        raise
+    web = _web(server.app, Door(), ending)
+    inside = _web(server.service_app, Door(SERVICE_CONNECTIONS, SERVICE_CONNECTIONS), ending)
     await server.start()
-    server.watch(web.server_state.connections)
+    server.watch(web.server_state.connections, inside.server_state.connections)
     serving = asyncio.create_task(web.serve(sockets=[sock]), name="uvicorn")
+    inspected = None if apart is None else asyncio.create_task(inside.serve(sockets=[apart]), name="service endpoints")
     if listening is not None:
         listening(sock.getsockname()[1])
     stopping = asyncio.create_task(stop.wait())
@@ -92,11 +89,33 @@ async def serve(
         await serving
     finally:
         stopping.cancel()
+        if inspected is not None:
+            inside.should_exit = True
+            await inspected
         try:
             async with asyncio.timeout(ending.close):
                 await server.close()
         except TimeoutError:
             log.warning("not everything was closed in time", close_seconds=ending.close)
+
+
+def _web(app: Any, door: Door, ending: Ending) -> _Uvicorn:
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=cast("Any", partial(GuardedProtocol, door=door)),  # called as a class would be
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,  # the audit line names the peer of the connection, not what a header claims
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, int(ending.grace)),
+        backlog=BACKLOG,
+    )
+    return _Uvicorn(config)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -129,8 +148,8 @@ def _open(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         sock.bind((host, port))
         # Whoever is told the port may connect at once, before the server accepts.
         sock.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         sock.close()
-        raise
+        raise OSError(error.errno, f"{error.strerror}: {host} port {port}") from None
     sock.setblocking(False)
     return sock

@@ -22,7 +22,11 @@ SESSION_HMAC_ENV = "VMCP_SESSION_HMAC_SECRET"
 REDIS_PASSWORD_ENV = "THV_SESSION_REDIS_PASSWORD"  # noqa: S105  a name
 
 GATEWAY_PORT = 4483
+GATEWAY_SERVICE_PORT = 4484
+"""Of `/status`, `/metrics` and `/api/backends/health` in a gateway's pod; no Service leads there."""
 """Port on which a gateway listens and its Service is reached."""
+GATEWAY_SERVICE_PORT = 4484
+"""Port of `/status`, `/metrics` and `/api/backends/health` in a gateway's pod; no Service leads there."""
 
 Item = TypeVar("Item")
 

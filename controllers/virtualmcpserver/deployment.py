@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from api.contract import Dialect, VmcpConfig
-from api.contract.identifiers import GATEWAY_PORT
+from api.contract.identifiers import GATEWAY_PORT, GATEWAY_SERVICE_PORT
 from api.contract.lifetime import GRACE_PERIOD, GRACE_PERIOD_ENV
 from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
@@ -199,6 +199,11 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
     # "::" takes connections of both families; the stock gateway would put it before the port without brackets.
     host = "::" if snapshot.dialect is Dialect.NATIVE else "0.0.0.0"  # noqa: S104  a pod listens for its Service
     arguments = ["serve", f"--config={CONFIG_DIRECTORY}/{CONFIG_KEY}", f"--host={host}", f"--port={GATEWAY_PORT}"]
+    ports: list[Json] = [{"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"}]
+    if snapshot.dialect is Dialect.NATIVE:
+        # What shows the gateway's inside is not for its clients; the stock gateway has one port for everything.
+        arguments.append(f"--service-port={GATEWAY_SERVICE_PORT}")
+        ports.append({"name": "service", "containerPort": GATEWAY_SERVICE_PORT, "protocol": "TCP"})
     if config.operational is not None and config.operational.log_level == "debug":
         arguments.append("--debug")
     return {
@@ -206,7 +211,7 @@ def _container(snapshot: Snapshot, config: VmcpConfig, env: list[Json], mounts: 
         "image": snapshot.options.vmcp_image,
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,
-        "ports": [{"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"}],
+        "ports": ports,
         "env": env,
         "volumeMounts": mounts,
         "resources": {

@@ -50,6 +50,7 @@ class Pod:
         kept = [
             f"{name}={here.get(name, value)}" if mark else name
             for name, mark, value in (word.partition("=") for word in self.arguments)
+            if name != "--service-port"  # gateways of several pods share this machine: one port is enough for each
         ]
         return [sys.executable, "-m", "vmcp", *kept, f"--root={self.root}", *(f"--resolve={one}" for one in resolve)]
 

@@ -29,6 +29,7 @@ class ServeOptions:
         config: The configuration file; watched.
         host: Address to listen on.
         port: Port to listen on; 0 = any free one.
+        service_port: Port for `/status`, `/metrics` and `/api/backends/health`; None = the same as for MCP.
         debug: Log at debug level.
         resolve: (host, port) -> address, for every outgoing connection.
         root: Put before absolute paths of CA bundles; empty = none.
@@ -42,6 +43,7 @@ class ServeOptions:
     config: Path
     host: str = DEFAULT_HOST
     port: int = GATEWAY_PORT
+    service_port: int | None = None
     debug: bool = False
     resolve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     root: str = ""

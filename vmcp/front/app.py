@@ -7,7 +7,9 @@ import contextlib
 import structlog
 
 from vmcp.front.base import Arrival, Front
+from vmcp.front.cors import allowed_origin, preflight, readable
 from vmcp.front.envelope import is_modern, names_modern
+from vmcp.front.forms import Form, as_events
 from vmcp.front.guard import check_addressee, check_depth, check_post
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.members import check_members
@@ -19,6 +21,7 @@ from vmcp.http.server.asgi import (
     Refusal,
     Scope,
     Send,
+    answer,
     answer_error,
     read_body,
     read_headers,
@@ -43,8 +46,13 @@ class App:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
-        if path not in {"/mcp", "/"} and await self._service.handle(scope["method"], path, send):
+        origin = allowed_origin(scope["headers"], self._front.settings.allowed_origins)
+        if origin is not None:
+            if scope["method"] == "OPTIONS" and (found := preflight(scope["headers"], origin)) is not None:
+                await answer(send, 204, b"", found)
+                return
+            send = readable(send, origin)
+        if scope["path"] not in {"/mcp", "/"} and await self._service.handle(scope, send):
             return
         try:
             await self._mcp(scope, receive, send)
@@ -66,7 +74,10 @@ class App:
             check_addressee(headers, self._front.settings)
             method: str = scope["method"]
             if method == "POST":
-                check_post(headers)
+                form = check_post(headers)
+                if form is Form.EVENTS:
+                    send = as_events(send)
+                arrival.json_only = form is Form.JSON
                 arrival.principal = await self._front.authenticate(scope["headers"])
                 body = await read_body(receive, headers, self._front.settings.max_body)
                 check_depth(body, self._front.settings.max_depth)

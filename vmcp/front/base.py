@@ -43,12 +43,14 @@ class Arrival:
         headers: By lower-case name.
         started: `time.perf_counter()` of its arrival.
         principal: Who asks; None before that is known.
+        json_only: The client takes no event streams.
     """
 
     scope: Scope
     headers: dict[bytes, bytes]
     started: float = field(default_factory=time.perf_counter)
     principal: Principal | None = None
+    json_only: bool = False
 
 
 @dataclass(slots=True)

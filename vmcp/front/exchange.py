@@ -140,6 +140,7 @@ class Exchange:
         on_gone: Called when that is noticed.
         frame: Makes an event out of a message; legacy sessions put an id in.
         on_open: Called when the answer becomes a stream; may return its first event.
+        json_only: The client takes no stream: what is only told is left out. A question opens one all the same.
     """
 
     __slots__ = (
@@ -153,6 +154,7 @@ class Exchange:
         "began",
         "frame",
         "gone",
+        "json_only",
         "on_gone",
         "on_open",
     )
@@ -169,6 +171,7 @@ class Exchange:
         self.began = monotonic()
         self.on_gone: Callable[[], None] | None = None
         self.on_open: Callable[[], bytes | None] | None = None
+        self.json_only = False
         self.frame: Callable[[bytes], bytes] = encode
         self._watches = watches
         watches.add(self)
@@ -180,6 +183,8 @@ class Exchange:
 
     def emit(self, message: bytes, *, droppable: bool = True) -> None:
         """Send a message before the answer. Never blocks."""
+        if self.json_only and droppable and self._writer is None:
+            return
         self._open().write(self.frame(message), droppable=droppable)
 
     async def finish(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -232,7 +237,8 @@ class Exchange:
         """Begin to look whether the client is still there, and to show it signs of life."""
         loop = asyncio.get_running_loop()
         self._watch = loop.create_task(self._watching(), name="client watch")
-        self._timer = loop.call_later(self._keep_alive, self._show_life)
+        if not self.json_only:
+            self._timer = loop.call_later(self._keep_alive, self._show_life)
 
     def _show_life(self) -> None:
         self._timer = None

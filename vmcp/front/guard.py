@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Final
 from urllib.parse import urlsplit
 
+from vmcp.front.forms import Form, accepted
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.asgi import Refusal
 
@@ -70,8 +71,8 @@ def _hostname(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def check_post(headers: dict[bytes, bytes]) -> None:
-    """Refuse a POST whose body is no JSON, or whose sender cannot read both forms of answer.
+def check_post(headers: dict[bytes, bytes]) -> Form:
+    """Return which forms of an answer the sender of a POST takes; refuse one whose body is no JSON, or that takes none.
 
     Raises:
         Refusal: 415 or 406.
@@ -81,9 +82,11 @@ def check_post(headers: dict[bytes, bytes]) -> None:
         raise Refusal(415, -32600, "content-type must be application/json")
     accept = headers.get(b"accept", b"").lower()
     if b"application/json" in accept and b"text/event-stream" in accept:
-        return
-    if b"*/*" not in accept:
+        return Form.ANY
+    form = accepted(accept)
+    if form is None:
         raise Refusal(406, -32600, "accept must list application/json and text/event-stream")
+    return form
 
 
 def check_depth(body: bytes, limit: int) -> None:

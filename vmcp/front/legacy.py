@@ -168,6 +168,7 @@ class LegacyFront:
         if session.active >= self._front.settings.max_inflight:
             raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
         exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
+        exchange.json_only = arrival.json_only
         call = LegacyCall(session, exchange)
         method = str(message.method)
         task = asyncio.current_task()

@@ -108,6 +108,7 @@ class ModernFront:
 
     async def _request(self, arrival: Arrival, message: Message, params: Params, receive: Receive, send: Send) -> None:
         exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
+        exchange.json_only = arrival.json_only
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = partial(_cancel, task)

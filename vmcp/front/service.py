@@ -15,13 +15,16 @@ import orjson
 
 from vmcp.backend.interface import Backend, Circuit, Health
 from vmcp.core.gateway import Gateway
+from vmcp.front.guard import check_addressee
 from vmcp.front.settings import FrontSettings
-from vmcp.http.server.asgi import JSON, Send, answer
+from vmcp.http.server.asgi import JSON, Receive, Refusal, Scope, Send, answer, answer_error, read_headers
 
 READY_WAIT = 5.0
 """Seconds after the start that readiness waits for backends that were never heard."""
 _HEALTHY = frozenset({Health.HEALTHY, Health.DEGRADED})
 _STATUS_HEADERS = (JSON, (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+INSIDE = frozenset({"/status", "/api/backends/health", "/metrics"})
+"""What operators and monitoring look at: not for clients, and not for pages in somebody's browser."""
 _NOT_FOUND = b'{"error":"not_found"}'
 
 
@@ -45,8 +48,24 @@ class Service:
         self.draining = False
         self.config: Callable[[], dict[str, object]] | None = None
 
-    async def handle(self, method: str, path: str, send: Send) -> bool:
-        """Answer when `path` is one of ours; return whether it was."""
+    async def handle(self, scope: Scope, send: Send, *, apart: bool = False) -> bool:
+        """Answer when the path is one of ours; return whether it was.
+
+        Args:
+            scope: Of the request.
+            send: Of ASGI.
+            apart: The request came by the port that serves nothing else.
+        """
+        method, path = scope["method"], scope["path"]
+        if path in INSIDE:
+            if self._settings.service_apart and not apart:
+                await answer(send, 404, _NOT_FOUND)
+                return True
+            try:
+                check_addressee(read_headers(scope["headers"]), self._settings)
+            except Refusal as refusal:
+                await answer_error(send, refusal)
+                return True
         match path:
             case "/health" | "/ping":
                 await answer(send, 200, b'{"status":"ok"}')
@@ -140,6 +159,18 @@ class Service:
         if resource is not None and path in resource.paths and method in {"GET", "HEAD"}:
             await answer(send, 200, resource.body)
         else:
+            await answer(send, 404, _NOT_FOUND)
+
+
+class ServiceApp:
+    """The service endpoints as an application of their own, for a port of their own."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        """Serve one request."""
+        if scope["type"] == "http" and not await self._service.handle(scope, send, apart=True):
             await answer(send, 404, _NOT_FOUND)
 
 

@@ -22,7 +22,8 @@ class FrontSettings:
         keep_alive: Seconds of silence after which a waiting client gets a sign of life.
         ask_timeout: Seconds that a client has to answer a question of a backend.
         loopback_only: The listener is on a loopback address: only loopback names are accepted in Host and Origin.
-        allowed_origins: Origins that are accepted although they are not the gateway's own.
+        allowed_origins: Origins that are accepted although they are not the gateway's own; their pages read answers.
+        service_apart: `/status`, `/metrics` and `/api/backends/health` are served on a port of their own only.
     """
 
     version: str = "0"
@@ -38,3 +39,4 @@ class FrontSettings:
     ask_timeout: float = 600.0
     loopback_only: bool = False
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
+    service_apart: bool = False

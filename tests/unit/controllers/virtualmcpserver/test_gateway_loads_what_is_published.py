@@ -254,7 +254,9 @@ def test_a_started_gateway_serves_what_is_published(part, scale, tmp_path):
     (tmp_path / "config.yaml").write_bytes(data)
     mount(decision, tmp_path)
     container = decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]
-    arguments = [a for a in container["args"] if not a.startswith(("--config=", "--host=", "--port="))]
+    arguments = [
+        a for a in container["args"] if not a.startswith(("--config=", "--host=", "--port=", "--service-port="))
+    ]
     origins = [parse_origin(backend.url)[0] for backend in load_config(data).backends]
     arguments += [f"--resolve={origin.host}:{origin.port}:127.0.0.1" for origin in origins]
     started = subprocess.Popen(

@@ -172,3 +172,12 @@ def test_a_tool_config_is_resolved_and_the_stock_gateway_gets_no_reference_besid
     (found,) = aggregation.tools
     assert found.filter == ("a",)
     assert (found.tool_config_ref is None) is (dialect is Dialect.TOOLHIVE)
+
+
+def test_what_shows_the_inside_of_a_gateway_has_a_port_that_no_service_leads_to():
+    container = template()["containers"][0]
+    assert "--service-port=4484" in container["args"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http": 4483, "service": 4484}
+    stock = template(dialect=Dialect.TOOLHIVE)["containers"][0]
+    assert not any(argument.startswith("--service-port") for argument in stock["args"]), "it knows no such flag"
+    assert [port["containerPort"] for port in stock["ports"]] == [4483]
