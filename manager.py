@@ -64,6 +64,11 @@ def parser() -> argparse.ArgumentParser:
         "--vmcp-dialect", choices=DIALECTS, help="wire dialect towards gateways; else by the name of VMCP_IMAGE"
     )
     flags.add_argument(
+        "--restrict-pod-templates",
+        action="store_true",
+        help="refuse pod templates and service accounts of gateways that could do more than a gateway",
+    )
+    flags.add_argument(
         "--concurrency",
         action="append",
         default=[],
@@ -84,7 +89,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     json = None if flags.log_format == "auto" else flags.log_format == "json"
     configure_logging(flags.log_level, json=json, processors=[add_scope])
     try:
-        options = read_options(environ, flags.vmcp_dialect)
+        options = replace(
+            read_options(environ, flags.vmcp_dialect), restrict_pod_templates=flags.restrict_pod_templates
+        )
         manager_options = _manager_options(flags, options)
     except ValueError as error:
         sys.stderr.write(f"manager.py: {error}\n")

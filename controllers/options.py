@@ -58,6 +58,8 @@ class OperatorOptions:
         cluster_domain: What names of Services end in (`CLUSTER_DOMAIN`); else what the pod's resolver searches.
         openshift: Whether the platform assigns uid, gid and fsGroup itself and refuses others (`OPERATOR_OPENSHIFT`);
             None: the API server is asked.
+        restrict_pod_templates: Refuse pod templates and accounts of gateways that could do more than a gateway
+            (`--restrict-pod-templates`).
     """
 
     pod_namespace: str = ""
@@ -68,6 +70,7 @@ class OperatorOptions:
     redis: DefaultRedis | None = None
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     openshift: bool | None = None
+    restrict_pod_templates: bool = False
 
 
 def read_options(

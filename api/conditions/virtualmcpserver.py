@@ -84,6 +84,10 @@ class VirtualMCPServerReason(Word):
     VALIDATION_SUCCEEDED = "ValidationSucceeded", "Every check of the spec passed."
     VALIDATION_FAILED = "ValidationFailed", "A check of the spec did not pass; the message names each."
     POD_TEMPLATE_SPEC_VALID = "PodTemplateSpecValid", "The patch is a pod template and could be merged."
+    POD_TEMPLATE_RESTRICTED = (
+        "PodTemplateRestricted",
+        "Template or serviceAccount ask for more than a manager with `--restrict-pod-templates` allows.",
+    )
     INVALID_POD_TEMPLATE_SPEC = "InvalidPodTemplateSpec", "The patch is not a pod template or cannot be merged."
     GROUP_REF_VALID = "GroupRefValid", "The group exists and is Ready."
     GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
@@ -240,8 +244,8 @@ VIRTUALMCPSERVER = KindVocabulary(
         ConditionRule(
             _T.POD_TEMPLATE_SPEC_VALID,
             (_R.POD_TEMPLATE_SPEC_VALID,),
-            (_R.INVALID_POD_TEMPLATE_SPEC,),
-            presence="only with podTemplateSpec",
+            (_R.INVALID_POD_TEMPLATE_SPEC, _R.POD_TEMPLATE_RESTRICTED),
+            presence="only with podTemplateSpec, or with a serviceAccount that is not allowed",
         ),
         ConditionRule(_T.GROUP_REF_VALIDATED, (_R.GROUP_REF_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)),
         ConditionRule(

@@ -25,7 +25,7 @@ from controllers.virtualmcpserver.environment import (
     referenced_secrets,
 )
 from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
-from controllers.virtualmcpserver.names import name_problem
+from controllers.virtualmcpserver.names import identity_name, name_problem
 from controllers.virtualmcpserver.objects import (
     desired_config_map,
     desired_disruption_budget,
@@ -34,6 +34,7 @@ from controllers.virtualmcpserver.objects import (
     service_url,
 )
 from controllers.virtualmcpserver.references import Referenced, resolve, sentences
+from controllers.virtualmcpserver.restrictions import account_problem, template_problems
 from controllers.virtualmcpserver.snapshot import Snapshot
 from controllers.virtualmcpserver.status import (
     FRESH,
@@ -103,6 +104,9 @@ def decide(snapshot: Snapshot) -> Decision:
         skipped = [*skipped, *made.skipped]
         valid, published, intents = _intents(snapshot, referenced, made)
         verdicts += [published] if published is not None else []
+        refused = _judge_pod(snapshot, intents)
+        if refused is not None:
+            verdicts, intents = [*verdicts, refused], Intents()
     elif valid is None:
         valid = Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed")
     verdicts = _one_per_type([valid, *verdicts])
@@ -177,7 +181,9 @@ def _judge_material(snapshot: Snapshot, member: Member) -> Skipped | None:
 
 def _spec_verdicts(snapshot: Snapshot, base: VmcpConfig, referenced: Referenced) -> Iterator[Verdict]:
     spec = snapshot.spec
-    if spec.pod_template_spec is not None:
+    if snapshot.options.restrict_pod_templates and (problem := account_problem(spec.service_account)):
+        yield Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.POD_TEMPLATE_RESTRICTED, problem)
+    elif spec.pod_template_spec is not None:
         yield _judge_template(spec.pod_template_spec)
     if spec.embedding_server_ref is not None:
         message = "embeddingServerRef is not supported yet; set config.optimizer.embeddingService"
@@ -201,6 +207,18 @@ def _judge_template(patch: dict[str, Any]) -> Verdict:
         message = f"podTemplateSpec cannot be merged: {error}"
         return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.INVALID_POD_TEMPLATE_SPEC, message)
     return Verdict(T.POD_TEMPLATE_SPEC_VALID, True, R.POD_TEMPLATE_SPEC_VALID, "podTemplateSpec is valid")
+
+
+def _judge_pod(snapshot: Snapshot, intents: Intents) -> Verdict | None:
+    """Judge what podTemplateSpec makes of the very template that would be written: directives mean what is there."""
+    if not snapshot.options.restrict_pod_templates or intents.deployment is None:
+        return None
+    template = intents.deployment["spec"]["template"]
+    problems = template_problems(template, account=identity_name(snapshot.name))
+    if snapshot.spec.pod_template_spec is None or not problems:
+        return None
+    message = f"podTemplateSpec asks for what this installation does not allow: {'; '.join(problems[:10])}"
+    return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.POD_TEMPLATE_RESTRICTED, message)
 
 
 def _intents(snapshot: Snapshot, referenced: Referenced, made: Draft) -> tuple[Verdict, Verdict | None, Intents]:

@@ -48,6 +48,7 @@ _WARNED = frozenset(
         str(reason)
         for reason in (
             R.INVALID_POD_TEMPLATE_SPEC,
+            R.POD_TEMPLATE_RESTRICTED,
             R.AUTHZ_CONFIG_MAP_INVALID,
             R.AUTHZ_CONFIG_MAP_NOT_FOUND,
             R.NOT_SUPPORTED,

@@ -110,6 +110,21 @@ async def test_a_pod_template_must_be_mergeable(cluster: Gateways) -> None:
     await cluster.deployment(until=lambda found: found["spec"]["template"]["metadata"]["labels"].get("team") == "a")
 
 
+@shows(KIND, "PodTemplateSpecValid=False/PodTemplateRestricted", "Stalled=True/PodTemplateRestricted")
+async def test_a_restricted_pod_template_makes_no_pod_until_it_asks_for_less(start) -> None:
+    cluster = await start(restrict_pod_templates=True)
+    await _base(cluster, podTemplateSpec={"spec": {"hostNetwork": True}})
+    found = await cluster.until(KIND, "v", phase="Failed", PodTemplateSpecValid="False/PodTemplateRestricted")
+    assert "spec.hostNetwork: must not be true" in found["status"]["message"]
+    assert await cluster.admin.list("apps/v1", "Deployment", namespace=cluster.namespace) == []
+    await cluster.patch(
+        KIND, "v", {"spec": {"podTemplateSpec": {"spec": {"hostNetwork": None, "priorityClassName": "a"}}}}
+    )
+    await _settled(cluster, PodTemplateSpecValid="True/PodTemplateSpecValid", Stalled="")
+    await cluster.patch(KIND, "v", {"spec": {"serviceAccount": "default"}})
+    await cluster.until(KIND, "v", phase="Failed", PodTemplateSpecValid="False/PodTemplateRestricted")
+
+
 @shows(
     KIND,
     "EmbeddingServerReady=False/NotSupported",
