@@ -148,7 +148,8 @@ async def measure(run: Run) -> None:
         logs = Path(directory)
         await compile_ours(logs)
         async with Kube(plane.handle.kubeconfig) as kube:
-            bench = Bench(plane.handle, kube, logs, run.timeout)
+            servers = (plane.apiserver.process.pid, plane.etcd.process.pid)
+            bench = Bench(plane.handle, kube, logs, run.timeout, servers)
             for part in run.parts:
                 begin = time.monotonic()
                 if part == "start":
@@ -191,7 +192,7 @@ async def starts(run: Run, bench: Bench) -> None:
     report.start_table(results)
     for contender, figures in results:
         if contender.name == report.JUDGED:
-            run.verdicts.at_most("start to first status, s CPU", figures.cpu, 1.5)
+            run.verdicts.at_most("start to first status, s CPU", figures.cpu, 0.45)
 
 
 async def burst(run: Run, bench: Bench, size: Size) -> None:
@@ -203,16 +204,16 @@ async def burst(run: Run, bench: Bench, size: Size) -> None:
         figures = await bench.burst(contender, size)
         first = figures.settle if math.isnan(first) else first
         report.burst_line(contender, size, figures, floor, first)
-        run.verdicts.burst(contender.name, size, figures, floor)
+        run.verdicts.burst(contender.name, size, figures, floor.settle)
 
 
 async def steady(run: Run, bench: Bench) -> None:
     """Cold start, idle and churn, all contenders."""
     floor = await bench.floor(run.steady)
-    report.steady_head(run.steady, floor, run.seconds, run.rate)
+    report.steady_head(run.steady, floor.settle, run.seconds, run.rate)
     for contender in run.contenders:
         result = await bench.steady(contender, run.steady, seconds=run.seconds, rate=run.rate)
-        report.steady_line(contender, result, floor)
+        report.steady_line(contender, result, floor.settle)
         run.verdicts.steady(contender.name, run.steady, result)
 
 

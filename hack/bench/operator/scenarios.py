@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from hack.bench.operator.audit import AuditLog
 from hack.bench.operator.contenders import ROOT, Contender
@@ -45,6 +46,8 @@ class Figures:
     cpu: float = math.nan
     requests: Counter[str] = field(default_factory=Counter)
     config_writes: int = 0
+    server: float = math.nan
+    """Processor time of kube-apiserver and etcd meanwhile."""
     reconciles: float = math.nan
     """Of entries."""
     latencies: list[float] = field(default_factory=list)
@@ -77,12 +80,19 @@ class Bench:
         kube: a client that is nobody's contender.
         logs: directory of the contenders' logs.
         timeout: seconds for a contender to settle.
+        servers: process ids of kube-apiserver and etcd.
     """
 
     plane: Handle
     kube: Kube
     logs: Path
     timeout: float
+    servers: tuple[int, ...] = ()
+
+    def server_cpu(self) -> float:
+        """Processor time that the servers have used so far, seconds."""
+        times = [psutil.Process(pid).cpu_times() for pid in self.servers]
+        return float(sum(each.user + each.system for each in times))
 
     @property
     def audit(self) -> AuditLog:
@@ -90,14 +100,15 @@ class Bench:
         assert self.plane.audit_log is not None
         return AuditLog(self.plane.audit_log)
 
-    async def floor(self, size: Size) -> float:
+    async def floor(self, size: Size) -> Figures:
         """A bare client doing N creates and N status writes, 32 in flight: what the API server itself needs.
 
-        NaN when that did not end within the bound of a contender.
+        `settle` is NaN when that did not end within the bound of a contender.
         """
+        figures = Figures()
         namespace = self._namespace(f"floor-{size}")
         await make_world(self.kube, namespace, size)
-        start = time.monotonic()
+        start, server = time.monotonic(), self.server_cpu()
         waiting = entries(size)
 
         async def worker() -> None:
@@ -109,11 +120,12 @@ class Bench:
             async with asyncio.timeout(self.timeout), asyncio.TaskGroup() as tasks:
                 for _ in range(IN_FLIGHT):
                     tasks.create_task(worker())
-            return time.monotonic() - start
+            figures.settle, figures.server = time.monotonic() - start, self.server_cpu() - server
         except TimeoutError:
-            return math.nan
+            pass
         finally:
             await tear_down(self.kube, namespace)
+        return figures
 
     async def start(self, contender: Contender) -> Figures:
         """From the start of the process to the first status: one entry, nothing else."""
@@ -186,6 +198,7 @@ class Bench:
         await self._rest(contender)
         mark, configs = self.audit.mark(), seen.config_writes
         start, cpu, before = time.monotonic(), contender.cpu(), await contender.reconciles(ENTRIES)
+        server = self.server_cpu()
         try:
             async with asyncio.timeout(self.timeout):
                 await create_all(self.kube, namespace, entries(size))
@@ -195,6 +208,7 @@ class Bench:
             figures.settle = time.monotonic() - start
             await self._rest(contender)  # rollouts and lists in status may come later
             figures.memory, figures.cpu = contender.memory(), contender.cpu() - cpu
+            figures.server = self.server_cpu() - server
             # Before the first one there is no count.
             figures.reconciles = await contender.reconciles(ENTRIES) - (0.0 if math.isnan(before) else before)
             if contender.feeds_our_gateway:

@@ -93,7 +93,7 @@ def test_a_burst_that_did_not_settle_misses_its_budget(capsys: pytest.CaptureFix
     verdicts.steady("ours-native", Size(2, 2), Steady(failure="not settled"))
     verdicts.show()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 1x1000")]
-    assert lines == ["| 1x1000: settled, s | inf | 3 | MISSED |"]
+    assert lines == ["| 1x1000: settled / floor | inf | 1.25 | MISSED |"]
 
 
 def test_a_figure_that_could_not_be_measured_holds_no_budget(capsys: pytest.CaptureFixture[str]) -> None:
