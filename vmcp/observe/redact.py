@@ -98,7 +98,8 @@ class Redactor:
             for hint, pattern, replacement in _PATTERNS:
                 if hint in lower:
                     value = pattern.sub(replacement, value)
-        return value
+        # A mark may be longer than the secret in whose place it stands.
+        return value if limit is None else value[:limit]
 
     def _start(self, value: str, limit: int) -> str:
         """Return the start of a text that is too long: cut first, so that its length costs nothing.
@@ -118,7 +119,7 @@ class Redactor:
                 if match.end() > limit:
                     cut = min(cut, match.start())
         end = REDACTED if cut < limit else ""
-        return self.text(value[:cut])[: max(limit - len(end), 0)] + end
+        return (self.text(value[:cut])[: max(limit - len(end), 0)] + end)[:limit]
 
     def value(self, value: Any, depth: int = 0, limit: int | None = None) -> Any:
         """Return a JSON value without secrets; `limit` bounds each text in it, in characters."""

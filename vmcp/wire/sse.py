@@ -72,17 +72,20 @@ class SseParser:
         lines = (
             chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if b"\r" in chunk else chunk.split(b"\n")
         )
-        if len(self._line) + len(lines[0]) + self._size > self._limit:
-            raise SseError(f"an event of the stream is longer than {self._limit} bytes")
-        self._line += lines[0]
+        self._take(lines[0])
         for rest in lines[1:]:
             event = self._on_line(bytes(self._line))
             if event is not None:
                 events.append(event)
-            self._line = bytearray(rest)
-        if len(self._line) + self._size > self._limit:
-            raise SseError(f"an event of the stream is longer than {self._limit} bytes")
+            self._line.clear()
+            self._take(rest)
         return events
+
+    def _take(self, piece: bytes) -> None:
+        """Add to the line that is being read; its length counts wherever the chunks end, and whatever it says."""
+        if len(self._line) + len(piece) + self._size > self._limit:
+            raise SseError(f"an event of the stream is longer than {self._limit} bytes")
+        self._line += piece
 
     def _on_line(self, line: bytes) -> Event | None:
         if self._first:

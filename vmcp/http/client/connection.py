@@ -257,6 +257,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Decide how the body is read."""
         self._status = status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            raise BadResponse("the answer has a status that HTTP does not know", status=status)
         if status < 200:
             return
         headers = self._headers

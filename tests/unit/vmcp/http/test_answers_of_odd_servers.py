@@ -197,6 +197,18 @@ async def test_a_long_answer_as_a_stream_leaves_its_connection_ready_for_the_nex
     assert scripted.connections == 1
 
 
+@pytest.mark.parametrize("status", ["600", "800", "999"])
+async def test_a_status_that_http_does_not_know_is_no_answer(scripted, client_of, status) -> None:
+    async def handler(peer) -> None:
+        await peer.request()
+        await peer.send(f"HTTP/1.1 {status} Odd\r\ncontent-length: 0\r\n\r\n".encode())
+        await peer.closed()
+
+    client = client_of(await scripted.start(handler))
+    with pytest.raises(BadResponse, match="status"):
+        await client.send("POST", "/", [], b"x", timeout=5)
+
+
 @pytest.mark.parametrize(
     "more", [b"HTTP/1.1 200 OK\r\ncontent-le", b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
 )

@@ -31,6 +31,13 @@ def spellings(secret: str) -> dict[str, str]:
     }
 
 
+@given(limit=st.integers(0, 40))
+def test_a_text_is_never_longer_than_its_limit_though_marks_are_longer_than_what_they_hide(limit):
+    said = Redactor(["12345678"]).text("x 12345678 basic dXNlcg== 12345678"[: limit + 20], limit)
+    assert len(said) <= limit
+    assert "12345678" not in said
+
+
 @pytest.mark.parametrize("spelling", spellings(SECRET))
 def test_a_known_secret_is_found_in_every_spelling(spelling):
     text = spellings(SECRET)[spelling]

@@ -67,6 +67,19 @@ def test_an_event_beyond_the_limit_ends_the_stream(chunk: bytes) -> None:
         feed_in_pieces()
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_line_counts_however_the_stream_is_cut_and_whatever_the_line_says(size: int) -> None:
+    parser = SseParser(max_event=50)
+    stream = b"data: a\n" + b"unknown: " + b"x" * 50 + b"\n\n"
+
+    def feed_in_pieces() -> None:
+        for i in range(0, len(stream), size):
+            parser.feed(stream[i : i + size])
+
+    with pytest.raises(SseError, match="50 bytes"):
+        feed_in_pieces()
+
+
 def test_many_small_events_never_reach_the_limit() -> None:
     parser = SseParser(max_event=50)
     assert len(parser.feed(b"data: 0123456789\n\n" * 1000)) == 1000
