@@ -64,7 +64,7 @@ class LegacyOptions:
     Attributes:
         sse: The 2024-11-05 transport.
         max_event: Bytes of one event.
-        listen: Keep the GET stream open.
+        listen: Keep the GET stream open from the beginning; otherwise from the first call that can be told something.
         probe: The session is the gateway's own: probe credentials instead of a principal's.
         on_handshake: Called after each handshake.
         on_notification: Sees what belongs to no call.
@@ -143,6 +143,9 @@ class LegacySession:
         body = jsonrpc.request(id_, call.method, params)
         active = self._inbox.active[id_] = ActiveCall(call, token, deadline)
         link.channel.principal = self._principal
+        if token is not None or call.bridge is not None:
+            # Servers exist that send a call's progress and questions there instead of on the stream of its answer.
+            self._listen(link)
         try:
             message, status = await link.channel.exchange(body, id_, active, idempotent=call.method in _IDEMPOTENT)
         except asyncio.CancelledError:
@@ -301,7 +304,8 @@ class LegacySession:
     def _install(self, link: Link) -> None:
         """Go on in a new session."""
         self._link = link
-        self._listen(link)
+        if self._options.listen:
+            self._listen(link)
         if self._subscribed:
             self._spawn(self._subscribe_again(link))
         if self._options.on_handshake is not None:
@@ -340,7 +344,7 @@ class LegacySession:
         )
 
     def _listen(self, link: Link) -> None:
-        if not self._options.listen or not isinstance(link.channel, StreamableChannel):
+        if link.stream is not None or not isinstance(link.channel, StreamableChannel):
             return
         stream = GetStream(
             self._wire,
