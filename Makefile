@@ -100,6 +100,11 @@ test-long: test-setup ## every suite with full counts; prints seed and duration
 	$(PYTEST) $(PARALLEL) --timeout=2400 --hypothesis-seed=$$TEST_SEED tests $(ARGS) || status=$$?; \
 	echo "==> seed $$TEST_SEED, $$(( SECONDS - start )) s, exit status $$status"; exit $$status
 
+.PHONY: matrix
+matrix: test-setup ## try every published release of the interoperability matrix, and write docs/interoperability.md
+	@rows=$$(mktemp -d); trap 'rm -rf "$$rows"' EXIT; \
+	TEST_LONG=1 MATRIX_ROWS="$$rows" $(PYTEST) $(PARALLEL) --timeout=600 tests/matrix $(ARGS) && $(BIN)/python -m hack.interop_table "$$rows"
+
 .PHONY: unit envtest faults conformance e2e
 unit: venv ## tests without servers
 	$(PYTEST) $(PARALLEL) tests/unit $(ARGS)
@@ -187,3 +192,4 @@ lock: venv ## resolve the dependencies of pyproject.toml again
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra bench pyproject.toml -o locks/bench.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header locks/mcp1.in -o locks/mcp1.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header locks/demo.in -o locks/demo.txt
+	@hack/lock_matrix.sh
