@@ -116,6 +116,8 @@ class Gateway:
         if refused is not None:
             return refused
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        if caller.sessions.own:
+            views = await caller.sessions.own.views(caller, self.offers, views, self.plan.mark)
         view = views.get(kind, caller.principal, self.plan.authorizer)
         if cursor is None:
             ready = view.rendered.get(caller.era)
@@ -151,8 +153,7 @@ class Gateway:
         except ParamsError as err:
             return failed(INVALID_PARAMS, str(err))
         plan = self.plan
-        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
-        route = self._route(caller, views.snapshot, method, name)
+        route = await self._look_up(caller, method, name)
         arguments = None if target.arguments is UNSET else bytes(target.arguments)
         refused = self._refuse(caller, method, name, arguments, route)
         if refused is not None:
@@ -180,6 +181,15 @@ class Gateway:
             elif MARK in outcome.result:
                 caller.sessions.links.note(route.backend, outcome.result)
         return outcome
+
+    async def _look_up(self, caller: Caller, method: str, name: str) -> Route | None:
+        """Return where a use of an item goes; what nobody knows may be known to this client's own sessions."""
+        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
+        route = self._route(caller, views.snapshot, method, name)
+        if route is None and caller.era is Era.LEGACY:
+            views = await caller.sessions.own.views(caller, self.offers, views, self.plan.mark, search=True)
+            route = self._route(caller, views.snapshot, method, name)
+        return route
 
     def _route(self, caller: Caller, snapshot: Snapshot, method: str, name: str) -> Route | None:
         """Return where a use of an item goes."""

@@ -121,6 +121,12 @@ class Offers:
             self._own.move_to_end(key)
         return views
 
+    def views_with(self, own: Mapping[str, Catalogue]) -> Views:
+        """Return views in which some backends' catalogues are a client's own."""
+        shared = {name: backend.catalogue for name, backend in self._plan.backends.items()}
+        present = {name: catalogue for name, catalogue in own.items() if name in shared}
+        return Views(self._aggregate({**shared, **present}), self._plan.mark)
+
     def watch(self, watcher: Watcher) -> None:
         """Start telling `watcher` about changes after now."""
         watcher.seen = self._etags(watcher)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import Backend, BackendSession, HeaderList, SessionSpec
 from vmcp.core.links import Links
+from vmcp.core.own_lists import OwnLists
 
 LINGER = 60.0
 """Seconds that a session with a replaced backend lives on for calls that are under way."""
@@ -27,14 +28,16 @@ class BackendSessions:
         used_at: `time.monotonic()` of the last use.
         busy: Requests that use them now.
         links: What answers to this client handed out.
+        own: Lists that backends show to these sessions alone.
     """
 
-    __slots__ = ("_closing", "_open", "busy", "links", "spec", "used_at")
+    __slots__ = ("_closing", "_open", "busy", "links", "own", "spec", "used_at")
 
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
         self.busy = 0
         self.links = Links()
+        self.own = OwnLists()
         self.used_at = time.monotonic()
         self._open: dict[str, tuple[Backend, BackendSession]] = {}
         self._closing: set[asyncio.Task[None]] = set()

@@ -48,6 +48,7 @@ CHANGED: Final = {
 }
 """What says that a list changed; templates have no message of their own."""
 _RANK = {level: rank for rank, level in enumerate(LOG_LEVELS)}
+_CHANGES = frozenset(CHANGED.values())
 _FORWARDED = frozenset({RESOURCE_UPDATED, PROGRESS, ELICITATION_COMPLETE})
 MAX_ASKED: Final = 64
 """Questions to one client that may be open at the same time."""
@@ -113,10 +114,14 @@ class LegacySession:
             return True
         return _RANK.get(loads_str(fields(params).get("level")) or "", 0) >= _RANK[self.log_level]
 
-    def notification(self, backend: str, method: str, params: bytes) -> None:  # noqa: ARG002  one client, whoever sent it
+    def notification(self, backend: str, method: str, params: bytes) -> None:
         """Take what a backend says outside of any call: it goes to the session's own stream."""
         if method in _FORWARDED or (method == MESSAGE and self.wants(params)):
             self.streams.own.emit(notification(method, params))
+        elif method in _CHANGES:
+            # Perhaps a list of this session alone; the shared ones are watched elsewhere.
+            self.backends.own.changed(backend)
+            self.streams.own.emit(notification(method))
 
     async def request(self, backend: str, method: str, params: bytes) -> bytes:  # noqa: ARG002
         """Ask the client something that belongs to no call."""
