@@ -266,6 +266,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     builder.watches(GROUP, of_group, predicate=group_changed_for_members)
     for kind in MEMBER_KINDS:
         builder.watches(kind, of_member, predicate=member_changed)
+        builder.watches(kind, reconciler.dependencies.users, predicate=references.came_or_went)  # owners of names
     for kind in (
         AUTH_CONFIG,
         TOOL_CONFIG,

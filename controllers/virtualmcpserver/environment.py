@@ -116,7 +116,8 @@ def pod_env(
     oidc = _oidc_secret(snapshot)
     env += [_secret(OIDC_CLIENT_SECRET_ENV, *oidc)] if oidc else []
     headers = [source for source in sources if source.input.purpose is SecretPurpose.HEADER_FORWARD]
-    env += [_secret(names(s.input), s.secret, s.key) for s in sources if s not in headers]
+    spared = snapshot.dialect is Dialect.NATIVE
+    env += [_secret(names(s.input), s.secret, s.key, optional=spared) for s in sources if s not in headers]
     env += _header_env(snapshot, backends, headers, names)
     env.append(_secret(SESSION_HMAC_ENV, hmac_secret_name(snapshot.name), HMAC_KEY))
     redis = redis_password(snapshot, config)
@@ -134,7 +135,8 @@ def pod_env(
 
 
 def _header_env(snapshot: Snapshot, backends: tuple[Member, ...], headers: list[EnvSource], names: Names) -> list[Json]:
-    env = [_secret(names(source.input), source.secret, source.key) for source in headers]
+    spared = snapshot.dialect is Dialect.NATIVE
+    env = [_secret(names(source.input), source.secret, source.key, optional=spared) for source in headers]
     if snapshot.dialect is Dialect.TOOLHIVE:
         env += [
             _plain(_manifest(member).natural_name, _manifest_json(member, names))
@@ -211,7 +213,9 @@ def pod_volumes(
     ]
     for item in sorted(sources, key=lambda item: names[item]):
         config_map, key = sources[item]
-        source = {"name": config_map, "items": [{"key": key, "path": key}]}
+        source: Json = {"name": config_map, "items": [{"key": key, "path": key}]}
+        if item.purpose is VolumePurpose.BACKEND_CA and snapshot.dialect is Dialect.NATIVE:
+            source["optional"] = True  # one member's bundle; see `_secret`
         volumes.append({"name": names[item], "configMap": source})
         mounts.append({"name": names[item], "mountPath": item.directory, "readOnly": True})
     return volumes, mounts
@@ -234,5 +238,13 @@ def _plain(name: str, value: str) -> Json:
     return {"name": name, "value": value}
 
 
-def _secret(name: str, secret: str, key: str) -> Json:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def _secret(name: str, secret: str, key: str, *, optional: bool = False) -> Json:
+    """Return a variable that a Secret fills; without an `optional` one a pod starts all the same.
+
+    Optional is what single members need: a Secret can go between the decision and the start of a pod, and then the
+    native gateway leaves out the one backend. The stock gateway would not start either way.
+    """
+    reference: Json = {"name": secret, "key": key}
+    if optional:
+        reference["optional"] = True
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}

@@ -199,7 +199,7 @@ def test_an_override_wins_over_the_members_own_reference_and_that_over_the_defau
     assert variables == {"over": f"{prefix}O", "own": f"{prefix}M"}
     assert auth.default.token_exchange is not None
     assert auth.default.token_exchange.subject_token_type == "urn:ietf:params:oauth:token-type:jwt"
-    ref = {"secretKeyRef": {"name": "s", "key": "k"}}
+    ref = {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}
     assert {name: env_of(decision)[f"{prefix}{name}"]["valueFrom"] for name in "DOM"} == dict.fromkeys("DOM", ref)
     assert said(decision)["DiscoveredAuthConfig-own"] == "True/ConversionSucceeded"
 

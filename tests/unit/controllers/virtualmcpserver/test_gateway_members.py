@@ -11,7 +11,7 @@ from api.contract.config import VmcpConfig
 from controllers.shared.content import Facts
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER
 from controllers.virtualmcpserver.decide import Decision, decide
-from controllers.virtualmcpserver.members import Member, MemberType, is_settled, read_member
+from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader, is_settled, read_member
 from runtime import Resource
 from runtime.wire.decode import record_from_body
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import (
@@ -175,3 +175,21 @@ def test_of_members_of_one_size_the_youngest_are_left_out():
 
 def load(decision: Decision) -> VmcpConfig:
     return config_of(decision)
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_pod_starts_without_what_a_single_member_needs(dialect):
+    """A Secret or bundle can go between the decision and the start of a pod: it costs that member, not the pod."""
+    injection = {"headerName": "X-B", "valueSecretRef": {"name": "s", "key": "k"}}
+    configs = {"a": auth_config("a", {"type": "headerInjection", "headerInjection": injection})}
+    headers = (SecretHeader("X-A", "s", "k"),)
+    member = entry("e", auth_config="a", secret_headers=headers, ca_config_map="c", ca_key="ca.crt")
+    facts = Facts(frozenset({"k", "ca.crt"}), frozenset({"ca.crt"}))
+    material = {"secrets": {"s": facts}, "config_maps": {"c": facts}, "auth_configs": configs}
+    decision = decide(make({}, member, dialect=dialect, **material))
+    assert decision.intents.deployment is not None
+    pod = decision.intents.deployment["spec"]["template"]["spec"]
+    own = [v["valueFrom"]["secretKeyRef"] for v in pod["containers"][0]["env"] if "valueFrom" in v]
+    found = [reference.get("optional", False) for reference in own if reference["name"] == "s"]
+    found += [v["configMap"].get("optional", False) for v in pod["volumes"] if v["name"].startswith("ca-bundle")]
+    assert found == [dialect is Dialect.NATIVE] * 3
