@@ -8,6 +8,7 @@ COPY locks/operator.txt locks/operator.txt
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: -r locks/operator.txt \
  && /venv/bin/pip uninstall --yes pip setuptools
 COPY api api
+COPY membership membership
 COPY runtime runtime
 COPY controllers controllers
 COPY manager.py manager.py

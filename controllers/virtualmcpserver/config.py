@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from api.contract import (
     Aggregation,
-    Backend,
     CompositeToolRef,
     ConfigError,
     ConflictResolutionConfig,
     Dialect,
-    HeaderForward,
     IncomingAuth,
     OutgoingAuth,
     SessionStorage,
@@ -28,21 +26,10 @@ from api.contract import (
 )
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.errors import join
-from api.contract.identifiers import EnvInput, SecretPurpose, secret_identifier
-from api.contract.volumes import VolumeInput, VolumePurpose
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.auth import Resolution, strategy_for, strategy_of
-from controllers.virtualmcpserver.members import WORKLOAD_TYPES, Member, MemberType
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
-
-_FOREIGN = ("kubectl.kubernetes.io/", "kubernetes.io/", "deployment.kubernetes.io/", "k8s.io/")
-"""Annotations of Kubernetes itself are no metadata of a backend."""
-
-MAX_ANNOTATIONS = 4 * 1024
-"""Bytes of annotations that one member may add to the configuration of a stock gateway."""
-
-EnvName = Callable[[EnvInput], str]
+from membership import EnvName, Member, Resolution, backend_of, strategy_for
 
 
 def base_config(snapshot: Snapshot) -> tuple[VmcpConfig, list[ConfigError]]:
@@ -75,13 +62,13 @@ def build_config(
         backends: usable members, sorted by name.
         env_name: the variable of each secret in this Deployment.
     """
-    spec = snapshot.spec
+    spec, place = snapshot.spec, snapshot.place
     config = with_defaults(
         base.model_copy(
             update={
                 "name": snapshot.name,
                 "group_ref": spec.group_ref.name,
-                "backends": tuple(_backend(snapshot, member, env_name) for member in backends)
+                "backends": tuple(backend_of(member, place, env_name) for member in backends)
                 if snapshot.inline
                 else (),
                 "incoming_auth": IncomingAuth(
@@ -122,97 +109,19 @@ def _audit(snapshot: Snapshot, base: VmcpConfig) -> dict[str, Any]:
     return {"audit": base.audit.model_copy(update={"component": snapshot.name})}
 
 
-def _backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
-    if member.secret_headers:  # the names of their variables depend on all members
-        return _make_backend(snapshot, member, env_name)
-    place = (snapshot.dialect, snapshot.namespace, snapshot.spec.group_ref.name)
-    if place not in member.made:
-        member.made[place] = _make_backend(snapshot, member, env_name)
-    found: Backend = member.made[place]
-    return found
-
-
-def _make_backend(snapshot: Snapshot, member: Member, env_name: EnvName) -> Backend:
-    volume = VolumeInput(VolumePurpose.BACKEND_CA, member.name)
-    # Every value is a text already; validating thousands of backends for each change would be most of the work.
-    return Backend.model_construct(
-        name=member.name,
-        url=member.url,
-        transport=member.transport,
-        type=str(member.type),
-        ca_bundle_path=volume.path(member.ca_key) if has_ca(member) else "",
-        metadata=backend_metadata(snapshot, member),
-        header_forward=header_forward(member, env_name) if snapshot.dialect is Dialect.NATIVE else None,
-    )
-
-
-def has_ca(member: Member) -> bool:
-    """Whether the gateway itself speaks TLS to the member with a bundle of its own."""
-    return bool(member.ca_config_map) and member.type in (MemberType.ENTRY, MemberType.DIRECT)
-
-
-def backend_metadata(snapshot: Snapshot, member: Member) -> dict[str, str]:
-    """Return a backend's metadata: the stock operator's keys, and for the stock gateway the member's annotations.
-
-    The native gateway makes nothing of annotations, and they would only grow the configuration.
-    """
-    kept = _bounded(member.annotations) if snapshot.dialect is Dialect.TOOLHIVE else {}
-    own = {
-        "tool_type": "mcp",
-        "workload_type": WORKLOAD_TYPES[member.type],
-        "workload_status": member.phase,
-        "namespace": snapshot.namespace,
-        "group": snapshot.spec.group_ref.name,
-    }
-    if member.type is not MemberType.CONTAINER:
-        own["remote_url"] = member.remote_url
-    return kept | own
-
-
-def _bounded(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return the smallest annotations that together stay below the bound; those of Kubernetes are no metadata."""
-    kept: dict[str, str] = {}
-    room = MAX_ANNOTATIONS
-    own = (item for item in annotations.items() if not item[0].startswith(_FOREIGN))
-    for key, value in sorted(own, key=lambda item: (len(item[0]) + len(item[1]), item[0])):
-        room -= len(key.encode()) + len(value.encode())
-        if room < 0:
-            break
-        kept[key] = value
-    return {key: value for key, value in annotations.items() if key in kept}
-
-
-def header_forward(member: Member, env_name: EnvName) -> HeaderForward | None:
-    """Return the headers that requests towards a member carry; None for none."""
-    if not member.plain_headers and not member.secret_headers:
-        return None
-    return HeaderForward(
-        add_plaintext_headers=dict(member.plain_headers),
-        add_headers_from_secret={
-            header.header: secret_identifier(env_name(header_input(member, header.header)))
-            for header in member.secret_headers
-        },
-    )
-
-
-def header_input(member: Member, header: str) -> EnvInput:
-    """Return what names the variable of a forwarded secret header."""
-    return EnvInput(SecretPurpose.HEADER_FORWARD, (header, member.name))
-
-
 def _outgoing(
     snapshot: Snapshot, resolution: Resolution, backends: tuple[Member, ...], env_name: EnvName
 ) -> OutgoingAuth:
-    default = snapshot.default_reference
+    default = snapshot.references.default
     auth = snapshot.spec.outgoing_auth
-    standing = strategy_of(default, resolution, env_name) if default else None
+    standing = resolution.strategy(default, env_name) if default else None
     if auth is not None and auth.default is not None and not default:
         standing = Strategy(type="unauthenticated")
     strategies: dict[str, Strategy] = {}
     for member in backends:
         # A gateway that watches the group finds the members' own references itself; it only gets the overrides.
         if snapshot.inline or (auth is not None and member.name in auth.backends):
-            strategy = strategy_for(snapshot, member, resolution, env_name)
+            strategy = strategy_for(member, snapshot.references, resolution, env_name)
             if strategy is not None:
                 strategies[member.name] = strategy
     return OutgoingAuth(source="inline" if snapshot.inline else "discovered", default=standing, backends=strategies)

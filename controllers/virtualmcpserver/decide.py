@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from api.conditions import MemberSkipReason
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import ConfigError, Dialect, VmcpConfig
 from controllers.shared.strategic_merge import StrategicMergeError
 from controllers.shared.verdicts import Unreadable, Verdict
-from controllers.virtualmcpserver.auth import Resolution, auth_conditions, judge_auth, resolve_auth_configs
-from controllers.virtualmcpserver.config import base_config, has_ca, session_storage
+from controllers.virtualmcpserver.auth import auth_conditions, resolve_auth_configs
+from controllers.virtualmcpserver.config import base_config, session_storage
 from controllers.virtualmcpserver.deployment import desired_deployment, merged_template
 from controllers.virtualmcpserver.draft import Draft, draft
 from controllers.virtualmcpserver.environment import (
     Json,
-    judge_collisions,
     pod_volumes,
     redis_password,
     referenced_secrets,
 )
-from controllers.virtualmcpserver.members import Member, Skipped, describe_skipped, judge_member, unique_names
+from controllers.virtualmcpserver.members import describe_skipped
 from controllers.virtualmcpserver.names import identity_name, name_problem
 from controllers.virtualmcpserver.objects import (
     desired_config_map,
@@ -46,6 +44,7 @@ from controllers.virtualmcpserver.status import (
     report_age,
     reported_states,
 )
+from membership import Gateway, Skipped, choose
 from runtime import Condition
 
 
@@ -95,13 +94,21 @@ def decide(snapshot: Snapshot) -> Decision:
     if problem := name_problem(snapshot.name):
         base_errors = [ConfigError("metadata.name", problem), *base_errors]
     resolution = resolve_auth_configs(snapshot)
-    backends, skipped = select_backends(snapshot, resolution)
+    gateway = Gateway(
+        dialect=snapshot.dialect,
+        inline=snapshot.inline,
+        references=snapshot.references,
+        resolution=resolution,
+        material=snapshot,
+    )
+    chosen = choose(snapshot.members, gateway)
+    skipped = chosen.skipped
     verdicts = [*_spec_verdicts(snapshot, base, referenced), *referenced.verdicts]
     valid = Verdict(T.VALID, False, R.VALIDATION_FAILED, sentences(base_errors)) if base_errors else None
     intents = Intents()
     if valid is None and all(verdict.ok for verdict in verdicts):
-        made = draft(snapshot, base, referenced, resolution, backends)
-        skipped = [*skipped, *made.skipped]
+        made = draft(snapshot, base, referenced, resolution, chosen.backends)
+        skipped = (*skipped, *made.skipped)
         valid, published, intents = _intents(snapshot, referenced, made)
         verdicts += [published] if published is not None else []
         refused = _judge_pod(snapshot, intents)
@@ -129,7 +136,7 @@ def decide(snapshot: Snapshot) -> Decision:
         fields=_fields(snapshot, intents, status),
         health_is_reported=reported,
         look_again=(FRESH - age).total_seconds() + 1 if reported and age is not None else None,
-        skipped=tuple(skipped),
+        skipped=skipped,
     )
 
 
@@ -141,42 +148,6 @@ def _one_per_type(verdicts: list[Verdict]) -> list[Verdict]:
         if before is None or (before.ok and not verdict.ok):
             found[str(verdict.type)] = verdict
     return list(found.values())
-
-
-def select_backends(snapshot: Snapshot, resolution: Resolution) -> tuple[tuple[Member, ...], list[Skipped]]:
-    """Split the members into backends, sorted by name, and those that are skipped, with the reason."""
-    usable: list[Member] = []
-    skipped: list[Skipped] = []
-    for member in snapshot.members:
-        problem = (
-            judge_member(member, snapshot.dialect, discovered=not snapshot.inline)
-            or _judge_material(snapshot, member)
-            or judge_auth(snapshot, member, resolution)
-        )
-        if problem is not None:
-            skipped.append(problem)
-        else:
-            usable.append(member)
-    kept, namesakes = unique_names(snapshot.members, usable)
-    collisions = judge_collisions(snapshot, kept, resolution)
-    refused = {item.name for item in collisions}
-    backends = tuple(member for member in kept if member.name not in refused)
-    return backends, [*skipped, *namesakes, *collisions]
-
-
-def _judge_material(snapshot: Snapshot, member: Member) -> Skipped | None:
-    for header in member.secret_headers:
-        if not snapshot.has_key(header.secret, header.key):
-            detail = f'Secret "{header.secret}" has no key "{header.key}" or does not exist'
-            return Skipped(member.name, MemberSkipReason.SECRET_NOT_FOUND, detail)
-        problem = snapshot.unfit(header.secret, header.key, header=True)
-        if problem:
-            detail = f'the value of header "{header.header}" in Secret "{header.secret}" {problem}'
-            return Skipped(member.name, MemberSkipReason.RESTRICTED_HEADER, detail)
-    if has_ca(member) and not snapshot.has_certificate(member.ca_config_map, member.ca_key):
-        detail = f'ConfigMap "{member.ca_config_map}" has no certificate under "{member.ca_key}" or does not exist'
-        return Skipped(member.name, MemberSkipReason.CA_BUNDLE_NOT_FOUND, detail)
-    return None
 
 
 def _spec_verdicts(snapshot: Snapshot, base: VmcpConfig, referenced: Referenced) -> Iterator[Verdict]:
@@ -280,7 +251,7 @@ def _advice(snapshot: Snapshot, base: VmcpConfig) -> Iterator[Condition]:
         yield Condition(str(T.DISCOVERY_SUPPORTED), "False", str(R.NOT_SUPPORTED), message)
 
 
-def _inclusion(skipped: list[Skipped]) -> Condition:
+def _inclusion(skipped: tuple[Skipped, ...]) -> Condition:
     type_ = str(T.BACKENDS_INCLUDED)
     if skipped:
         return Condition(type_, "False", str(R.MEMBERS_SKIPPED), describe_skipped(skipped))

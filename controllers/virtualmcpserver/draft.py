@@ -14,13 +14,12 @@ from api.conditions import MemberSkipReason
 from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect_errors, validate_config
 from api.contract.loader import backend_sizes
 from api.contract.support import unsupported
-from controllers.virtualmcpserver.auth import Resolution
 from controllers.virtualmcpserver.config import build_config
 from controllers.virtualmcpserver.environment import Json, all_sources, assign, pod_env
-from controllers.virtualmcpserver.members import Member, Skipped
 from controllers.virtualmcpserver.objects import ConfigTooLargeError, render_config
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
+from membership import Member, Resolution, Skipped
 
 _REASONS = (
     ("caBundlePath", MemberSkipReason.CA_BUNDLE_NOT_FOUND),

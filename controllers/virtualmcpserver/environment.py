@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.conditions import MemberSkipReason
 from api.contract import Dialect, VmcpConfig
 from api.contract.identifiers import (
     OIDC_CLIENT_SECRET_ENV,
@@ -18,33 +17,21 @@ from api.contract.identifiers import (
     EnvInput,
     SecretPurpose,
     assign_env_names,
-    colliding_inputs,
     secret_identifier,
 )
 from api.contract.strategies import SecretSource
-from api.contract.volumes import VolumeInput, VolumePurpose, assign_volume_names
+from api.contract.volumes import VolumePurpose, assign_volume_names
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.auth import Resolution, reference_of
-from controllers.virtualmcpserver.config import has_ca, header_input
-from controllers.virtualmcpserver.members import Member, Skipped
 from controllers.virtualmcpserver.names import CONFIG_DIRECTORY, config_map_name, hmac_secret_name
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
+from membership import EnvSource, Member, Resolution, ca_volume, has_ca, header_input, manifest_input
 
 HMAC_KEY = "hmac-secret"
 SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
 """The only writable place of a read-only root."""
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class EnvSource:
-    """A variable that is filled from a Secret."""
-
-    input: EnvInput
-    secret: str
-    key: str
 
 
 @dataclass(frozen=True)
@@ -58,20 +45,13 @@ class Names:
         return self.by_input.get(item, item.natural_name)
 
 
-def member_sources(snapshot: Snapshot, member: Member, resolution: Resolution) -> list[EnvSource]:
-    """Return the secret variables that a member needs."""
-    headers = [EnvSource(header_input(member, h.header), h.secret, h.key) for h in member.secret_headers]
-    reference = reference_of(snapshot, member)
-    return headers + [_from(source) for source in resolution.sources([reference] if reference else [])]
-
-
 def all_sources(snapshot: Snapshot, backends: tuple[Member, ...], resolution: Resolution) -> list[EnvSource]:
     """Return the secret variables of strategies and headers, strategies of the spec first, sorted by name within."""
-    named = [snapshot.default_reference, *(name for name in snapshot.overrides.values() if name)]
+    named = [snapshot.references.default, *(name for name in snapshot.references.overrides.values() if name)]
     # A variable whose Secret is missing would keep the whole pod from starting.
     spec_sources = [s for s in resolution.sources(named) if snapshot.has_key(s.secret, s.key)]
     found = [_from(source) for source in sorted(spec_sources, key=lambda s: s.input.natural_name)]
-    strategies = resolution.sources([name for m in backends if (name := reference_of(snapshot, m))])
+    strategies = resolution.sources([name for m in backends if (name := snapshot.references.of(m))])
     found += [_from(source) for source in sorted(strategies, key=lambda s: s.input.natural_name)]
     headers = [
         EnvSource(header_input(member, h.header), h.secret, h.key) for member in backends for h in member.secret_headers
@@ -83,25 +63,6 @@ def all_sources(snapshot: Snapshot, backends: tuple[Member, ...], resolution: Re
 def assign(sources: list[EnvSource]) -> Names:
     """Name the variables of a Deployment without collisions."""
     return Names(assign_env_names(source.input for source in sources))
-
-
-def judge_collisions(snapshot: Snapshot, members: list[Member], resolution: Resolution) -> list[Skipped]:
-    """Refuse members whose variables the stock gateway would derive by itself and confuse."""
-    if snapshot.dialect is not Dialect.TOOLHIVE:
-        return []
-    inputs: dict[EnvInput, list[str]] = {}
-    for member in members:
-        own = [_manifest(member)] if member.plain_headers or member.secret_headers else []
-        if not snapshot.inline:
-            own += [source.input for source in member_sources(snapshot, member, resolution)]
-        for item in own:
-            inputs.setdefault(item, []).append(member.name)
-    names = sorted({name for item in colliding_inputs(inputs) for name in inputs[item]})
-    return [Skipped(name, MemberSkipReason.IDENTIFIER_COLLISION) for name in names]
-
-
-def _manifest(member: Member) -> EnvInput:
-    return EnvInput(SecretPurpose.HEADER_MANIFEST, (member.name,))
 
 
 def _from(source: SecretSource) -> EnvSource:
@@ -139,7 +100,7 @@ def _header_env(snapshot: Snapshot, backends: tuple[Member, ...], headers: list[
     env = [_secret(names(source.input), source.secret, source.key, optional=spared) for source in headers]
     if snapshot.dialect is Dialect.TOOLHIVE:
         env += [
-            _plain(_manifest(member).natural_name, _manifest_json(member, names))
+            _plain(manifest_input(member).natural_name, _manifest_json(member, names))
             for member in backends
             if member.plain_headers or member.secret_headers
         ]
@@ -201,7 +162,7 @@ def pod_volumes(
     sources = {item: (config_map, key) for item, config_map, key in referenced.ca_volumes}
     for member in backends:
         if has_ca(member):
-            sources[VolumeInput(VolumePurpose.BACKEND_CA, member.name)] = (member.ca_config_map, member.ca_key)
+            sources[ca_volume(member)] = (member.ca_config_map, member.ca_key)
     names = assign_volume_names(sources)
     volumes: list[Json] = [
         {"name": "vmcp-config", "configMap": {"name": config_map_name(snapshot.name)}},

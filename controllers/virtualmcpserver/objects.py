@@ -12,10 +12,8 @@ from api.contract import Dialect, dump_config, pack_config
 from api.contract.config import VmcpConfig
 from api.contract.identifiers import GATEWAY_PORT
 from api.contract.secrets import decode_secret, session_secret
-from controllers.virtualmcpserver.config import has_ca
 from controllers.virtualmcpserver.deployment import labels_of
 from controllers.virtualmcpserver.environment import HMAC_KEY, Json
-from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.names import (
     CONFIG_KEY,
     config_map_name,
@@ -25,6 +23,7 @@ from controllers.virtualmcpserver.names import (
     service_name,
 )
 from controllers.virtualmcpserver.snapshot import Snapshot
+from membership import Member, has_ca
 
 CONTENT_CHECKSUM = "toolhive.stacklok.dev/content-checksum"
 MAX_PLAIN = 900 * 1024

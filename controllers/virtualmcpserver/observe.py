@@ -144,8 +144,8 @@ class Observer:
     def _with_references(self, snapshot: Snapshot) -> Snapshot:
         spec = snapshot.spec
         config, auth = spec.config, spec.incoming_auth
-        auth_names = {member.auth_config for member in snapshot.members} | {snapshot.default_reference}
-        auth_names |= {name for name in snapshot.overrides.values() if name}
+        auth_names = {member.auth_config for member in snapshot.members} | {snapshot.references.default}
+        auth_names |= {name for name in snapshot.references.overrides.values() if name}
         tool_names = {*tool_config_names(snapshot), *(member.tool_config for member in snapshot.members)}
         definitions = [ref.name for ref in (config.composite_tool_refs if config is not None else ())]
         if spec.embedding_server_ref is not None:

@@ -22,8 +22,8 @@ from controllers.options import OperatorOptions
 from controllers.shared.content import Content, Facts, Unknown
 from controllers.shared.groups import GroupState
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.members import Member
 from controllers.virtualmcpserver.rollout import PodCounts
+from membership import Member, Place, References
 from runtime import Condition, Record
 
 
@@ -87,21 +87,22 @@ class Snapshot:
         return self.spec.outgoing_auth is not None and self.spec.outgoing_auth.source == "inline"
 
     @cached_property
-    def default_reference(self) -> str:
-        """The auth config of `outgoingAuth.default`, "" when there is none."""
+    def references(self) -> References:
+        """What the spec says about the auth of backends."""
         auth = self.spec.outgoing_auth
-        reference = auth.default.external_auth_config_ref if auth is not None and auth.default is not None else None
-        return reference.name if reference is not None else ""
+        if auth is None:
+            return References()
+        default = auth.default.external_auth_config_ref if auth.default is not None else None
+        overrides: dict[str, str | None] = {}
+        for name, backend in auth.backends.items():
+            own = backend.external_auth_config_ref
+            overrides[name] = own.name if backend.type == "externalAuthConfigRef" and own is not None else None
+        return References(default.name if default is not None else "", overrides)
 
-    @cached_property
-    def overrides(self) -> Mapping[str, str | None]:
-        """Backend -> auth config of `outgoingAuth.backends`; None where the backend's own reference counts."""
-        auth = self.spec.outgoing_auth
-        found: dict[str, str | None] = {}
-        for name, backend in (auth.backends if auth is not None else {}).items():
-            reference = backend.external_auth_config_ref
-            found[name] = reference.name if backend.type == "externalAuthConfigRef" and reference is not None else None
-        return found
+    @property
+    def place(self) -> Place:
+        """Where its backends are written."""
+        return Place(self.dialect, self.namespace, self.spec.group_ref.name)
 
     def has_key(self, secret: str, key: str) -> bool:
         """Whether a Secret has a key. What could not be read for a passing reason counts as there."""

@@ -21,8 +21,9 @@ def check_backends(config: VmcpConfig, report: Report) -> None:
     names = (backend.name for backend in config.backends)
     report.unique("backends", names, "name", "backend name", costs=lambda index, _name: (index,))
     for index, backend in enumerate(config.backends):
-        with report.costing((index,)):
-            _check_backend(backend, f"backends[{index}]", report)
+        report.costs = (index,)
+        _check_backend(backend, f"backends[{index}]", report)
+    report.costs = None
     for index, name in enumerate(config.passthrough_headers):
         problem = passthrough_problem(name)
         if problem:

@@ -15,20 +15,21 @@ class Report:
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
-        self._backends: tuple[int, ...] | None = None
+        self.costs: tuple[int, ...] | None = None
+        """The backends that what is found now costs; None = the whole document. `costing` sets it for a while."""
 
     def add(self, path: str, message: str, *, missing: bool = False) -> None:
         """Note a mistake; `missing`: something that the document names is not there."""
-        self.errors.append(ConfigError(path, message, self._backends, missing))
+        self.errors.append(ConfigError(path, message, self.costs, missing))
 
     @contextmanager
     def costing(self, backends: tuple[int, ...] | None) -> Iterator[None]:
         """Note that what is found meanwhile costs these backends only (None: the whole document)."""
-        before, self._backends = self._backends, backends
+        before, self.costs = self.costs, backends
         try:
             yield
         finally:
-            self._backends = before
+            self.costs = before
 
     def require(self, path: str, value: object) -> bool:
         """Note that something is missing; return whether it is there."""
@@ -70,19 +71,23 @@ class Positions:
     """
 
     def __init__(self, config: VmcpConfig) -> None:
-        self._by_name: dict[str, tuple[int, ...]] | None = None
-        if config.backends:
-            self._by_name = {}
-            for index, backend in enumerate(config.backends):
-                self._by_name[backend.name] = (*self._by_name.get(backend.name, ()), index)
+        self._backends = config.backends
+        self._by_name: dict[str, tuple[int, ...]] = {}
 
     def of(self, name: str) -> tuple[int, ...] | None:
         """Return the positions of the backends of this name; () when there is none."""
-        return None if self._by_name is None else self._by_name.get(name, ())
+        return self._table().get(name, ()) if self._backends else None
 
     def except_for(self, names: Iterable[str]) -> tuple[int, ...] | None:
         """Return the positions of all backends but those of these names."""
-        if self._by_name is None:
+        if not self._backends:
             return None
         left_out = set(names)
-        return tuple(sorted(i for name, found in self._by_name.items() if name not in left_out for i in found))
+        return tuple(sorted(i for name, found in self._table().items() if name not in left_out for i in found))
+
+    def _table(self) -> dict[str, tuple[int, ...]]:
+        # Made when it is asked for: most configurations have thousands of backends and nothing that names one.
+        if not self._by_name:
+            for index, backend in enumerate(self._backends):
+                self._by_name[backend.name] = (*self._by_name.get(backend.name, ()), index)
+        return self._by_name

@@ -1,0 +1,60 @@
+"""From the members of a group to the backends of a gateway, or the reason why not. Pure: no IO, no clock.
+
+Both programs that turn members into backends import this: the operator, which writes them into a configuration, and the
+gateway that will find its members itself. Nothing of it is written a second time.
+
+    member = read_member(kind, meta, raw)        # an object of any of the four kinds, in one shape
+    chosen = choose(members, gateway)            # usable ones, and the others with their reasons
+    backend = backend_of(member, place, names)   # URL, transport, CA bundle, headers, metadata
+    strategy = strategy_for(member, ...)         # outgoing authentication
+    sources = member_sources(member, gateway)    # the variables that it needs
+
+A member that cannot be used costs itself only. Whoever feeds this keeps a member as it stood until it `is_settled`
+again: a URL and credentials of two generations never meet.
+"""
+
+from membership.auth import Failure, References, Resolution, judge_auth_config, strategy_for
+from membership.backend import (
+    EnvName,
+    Place,
+    backend_of,
+    ca_volume,
+    has_ca,
+    header_forward,
+    header_input,
+    manifest_input,
+)
+from membership.choose import Chosen, EnvSource, Gateway, Material, choose, member_sources
+from membership.judge import Skipped, judge_member, unique_names
+from membership.member import Member, MemberType, Meta, SecretHeader, is_settled, read_member
+
+__all__ = [
+    "Chosen",
+    "EnvName",
+    "EnvSource",
+    "Failure",
+    "Gateway",
+    "Material",
+    "Member",
+    "MemberType",
+    "Meta",
+    "Place",
+    "References",
+    "Resolution",
+    "SecretHeader",
+    "Skipped",
+    "backend_of",
+    "ca_volume",
+    "choose",
+    "has_ca",
+    "header_forward",
+    "header_input",
+    "is_settled",
+    "judge_auth_config",
+    "judge_member",
+    "manifest_input",
+    "member_sources",
+    "read_member",
+    "strategy_for",
+    "unique_names",
+]
