@@ -163,8 +163,14 @@ class Server:
         self.gateway.replace(_plan(new))
         self._front.refresh()
         self._count(settings)
+        self._modern.drop(self.gateway.has)
         for session in self._sessions.all():
             session.backends.drop(self.gateway.has)
+        if old.authenticator is not new.authenticator:
+            # Whoever may no longer come in must not go on listening.
+            self._modern.end_streams()
+            for session in self._sessions.all():
+                session.streams.interrupt()
         gone = [built for name, built in old.built.items() if not _same(new.built.get(name), built)]
         removed = old.built.keys() - new.built.keys()
         for name in removed:

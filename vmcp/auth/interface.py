@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,10 @@ class Principal:
     def __post_init__(self) -> None:
         object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
 
+    def seconds_left(self) -> float:
+        """Return the seconds until the token of this caller is refused; infinite where it has no end."""
+        return float("inf") if self.expires_at is None else self.expires_at + LEEWAY - time.time()
+
     @cached_property
     def key(self) -> str:
         """Who this is, over all issuers: what sessions, request state and per-user limits are bound to."""
@@ -68,6 +73,10 @@ class Principal:
 
 ANONYMOUS = Principal(ANONYMOUS_SUBJECT, LOCAL_ISSUER, {"sub": ANONYMOUS_SUBJECT, "iss": LOCAL_ISSUER})
 """The caller of an anonymous gateway."""
+
+
+LEEWAY = 30.0
+"""Seconds by which clocks may differ, for exp, nbf and iat: so much longer a token is accepted."""
 
 
 class Unauthenticated(Exception):  # noqa: N818  the name says what the caller is

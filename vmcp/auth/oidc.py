@@ -17,7 +17,7 @@ import orjson
 from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
-from vmcp.auth.interface import Headers, Principal, ProtectedResource, Unauthenticated
+from vmcp.auth.interface import LEEWAY, Headers, Principal, ProtectedResource, Unauthenticated
 from vmcp.auth.jwks import KeyStore, KeysUnavailable, VerificationKey
 from vmcp.auth.tokens import (
     ALGORITHMS,
@@ -28,9 +28,6 @@ from vmcp.auth.tokens import (
     bearer_token,
     jose_header,
 )
-
-LEEWAY = 30.0
-"""Seconds by which clocks may differ, for exp, nbf and iat."""
 
 MAX_CANDIDATES = 8
 """Keys tried for a token without `kid`."""

@@ -13,6 +13,7 @@ import structlog
 from msgspec import UNSET, Raw
 
 from vmcp.audit.interface import Outcome as Verdict
+from vmcp.auth.interface import Principal
 from vmcp.authz.interface import DENIED_MESSAGE, Action
 from vmcp.backend.interface import Backend, BackendError, Call, Catalogue, Era, Kind
 from vmcp.core.bridging import Bridging
@@ -351,6 +352,10 @@ class Gateway:
             return conclude(await caller.sessions.get(backend).call(call), route)
         except BackendError as err:
             return broken(err, route)
+
+    def may_read(self, principal: Principal, uri: str) -> bool:
+        """Say whether policy lets a caller read a resource now."""
+        return self.plan.authorizer.allows(principal, Action.READ_RESOURCE, uri)
 
     async def notify(self, sessions: BackendSessions, method: str, params: bytes) -> None:
         """Tell all backends of a client something that concerns each of them."""

@@ -23,6 +23,9 @@ from vmcp.wire.protocol import INTERNAL_ERROR
 GATHER = 0.02
 """Seconds that the first question waits for others of the same call."""
 
+PER_OWNER = 256
+"""Parked calls of one principal."""
+
 Start = Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]
 """Starts the backend's call with a bridge and a sink."""
 
@@ -86,7 +89,7 @@ class ParkedCall:
 class ParkedCalls:
     """The parked calls of this process."""
 
-    def __init__(self, *, limit: int = 4096, per_owner: int = 256, ttl: float = 600.0) -> None:
+    def __init__(self, *, limit: int = 4096, per_owner: int = PER_OWNER, ttl: float = 600.0) -> None:
         """Take the bounds: calls in all, calls per principal, and seconds between two requests of the client."""
         self._limit = limit
         self._per_owner = per_owner

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 
 from vmcp.auth.interface import Principal
@@ -18,6 +18,10 @@ from vmcp.core.own_lists import OwnLists
 
 LINGER = 60.0
 """Seconds that a session with a replaced backend lives on for calls that are under way."""
+
+
+SHARED_EACH = 256
+"""Sets of shared sessions that one principal may have."""
 
 
 class BackendSessions:
@@ -90,12 +94,14 @@ class SharedSessions:
     """Sessions of clients that have none of their own: modern clients, per principal and declared capabilities.
 
     Two clients share sessions only when they are the same principal, declare the same capabilities and send the same
-    passthrough headers. Idle ones end; the least recently used goes first when there are too many.
+    passthrough headers. Idle ones end; when there are too many, the least recently used one of the principal with most.
     """
 
-    def __init__(self, *, limit: int = 2048, idle: float = 600.0) -> None:
-        """Take the most sets of sessions that are kept, and the seconds after which an unused one ends."""
+    def __init__(self, *, limit: int = 2048, each: int = SHARED_EACH, idle: float = 600.0) -> None:
+        """Take the most sets that are kept, in all and of one principal, and seconds after which an unused one ends."""
         self._limit = limit
+        self._each = each
+        self._owners: Counter[str] = Counter()
         self._idle = idle
         self._sets: OrderedDict[Hashable, BackendSessions] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
@@ -113,12 +119,20 @@ class SharedSessions:
         found = self.find(key)
         if found is None:
             found = self._sets[key] = BackendSessions(make())
-            if len(self._sets) > self._limit:
-                # Sets in use stay: how many those are is bounded by the requests under way.
-                idle = next((old for old, sessions in self._sets.items() if not sessions.busy and old != key), None)
-                if idle is not None:
-                    self._end(idle)
+            owner = found.spec.principal.key
+            self._owners[owner] += 1
+            if self._owners[owner] > self._each:
+                self._end_idle(owner, key)
+            elif len(self._sets) > self._limit:
+                self._end_idle(self._owners.most_common(1)[0][0], key)
         return found
+
+    def _end_idle(self, owner: str, newest: Hashable) -> None:
+        """End what a principal has not used for longest. Sets in use stay: requests under way bound how many."""
+        for key, sessions in self._sets.items():
+            if sessions.spec.principal.key == owner and not sessions.busy and key != newest:
+                self._end(key)
+                return
 
     def __len__(self) -> int:
         return len(self._sets)
@@ -143,7 +157,12 @@ class SharedSessions:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _end(self, key: Hashable) -> None:
-        task = asyncio.create_task(self._sets.pop(key).close())
+        ended = self._sets.pop(key)
+        owner = ended.spec.principal.key
+        self._owners[owner] -= 1
+        if not self._owners[owner]:
+            del self._owners[owner]
+        task = asyncio.create_task(ended.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -30,6 +30,11 @@ WRITE_SECONDS: Final = 60.0
 _KEEP_ALIVE: Final = comment(b"keep-alive")
 
 
+def bounded(seconds: float) -> float | None:
+    """Return a time-out: None for what has no end, a day at most, and none in the past."""
+    return None if seconds == float("inf") else min(max(seconds, 0.0), 86_400.0)
+
+
 class EventWriter:
     """Writes an event stream; frames come from anywhere, one task sends them."""
 

@@ -18,9 +18,9 @@ from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
-from vmcp.front.exchange import EventWriter, Exchange
+from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.legacy_call import PRIMED, LegacyCall, legacy_answer
-from vmcp.front.session import LegacySession, SessionStore
+from vmcp.front.session import LegacySession, SessionStore, TooManySessions
 from vmcp.front.streams import Stream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
 from vmcp.wire.jsonrpc import (
@@ -45,6 +45,7 @@ from vmcp.wire.protocol import (
     METHOD_NOT_FOUND,
     PROMPTS_GET,
     RESOURCES_READ,
+    RESOURCES_SUBSCRIBE,
     ROOTS_CHANGED,
     TOOLS_CALL,
 )
@@ -132,15 +133,21 @@ class LegacyFront:
             raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=known_id(message))
         capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
         info = params.get("clientInfo")
+        if max(len(capabilities), len(info or b"")) > self._front.settings.max_declared:
+            raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=known_id(message))
         version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
         assert arrival.principal is not None
-        session = self.store.open(
-            arrival.principal,
-            version,
-            carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
-            None if info is None or bytes(info)[:1] != b"{" else bytes(info),
-            self._front.passthrough(arrival.headers),
-        )
+        try:
+            session = self.store.open(
+                arrival.principal,
+                version,
+                carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
+                None if info is None or bytes(info)[:1] != b"{" else bytes(info),
+                self._front.passthrough(arrival.headers),
+            )
+        except TooManySessions:
+            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=known_id(message)) from None
+        session.may_read = self._front.gateway.may_read
         self._front.gateway.offers.watch(session.watcher)
         result: dict[str, Any] = {
             "protocolVersion": version,
@@ -246,7 +253,14 @@ class LegacyFront:
                 uri = loads_str(fields(params).get("uri"))
                 if uri is None:
                     return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
+                asks = method == RESOURCES_SUBSCRIBE
+                if asks and len(session.subscribed | {uri}) > self._front.settings.max_subscriptions:
+                    return failed(INVALID_REQUEST, "too many subscriptions of this session")
                 outcome = await gateway.subscribe(caller, uri, method=method)
+                if not asks:
+                    session.subscribed.discard(uri)
+                elif outcome.error is None:
+                    session.subscribed.add(uri)
                 return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
         return failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}")
 
@@ -286,6 +300,9 @@ class LegacyFront:
             raise Refusal(400, INVALID_REQUEST, "the batch is empty or too long")
         if any(message.method == INITIALIZE for message in messages):
             raise Refusal(400, INVALID_REQUEST, "initialize must not be part of a batch")
+        asking = sum(message.is_request for message in messages)
+        if session.active + asking > self._front.settings.max_inflight:
+            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way")
         answers = [
             answer
             for answer in await asyncio.gather(*(self._of_batch(arrival, session, message) for message in messages))
@@ -302,7 +319,11 @@ class LegacyFront:
             return None
         call = LegacyCall(session, None)
         caller = self._caller(arrival, session, call)
-        outcome = await self.dispatch(session, caller, str(message.method), decode_params(message.params))
+        session.active += 1
+        try:
+            outcome = await self.dispatch(session, caller, str(message.method), decode_params(message.params))
+        finally:
+            session.active -= 1
         status, body = legacy_answer(known_id(message), outcome)
         self._record(arrival, session, message, outcome, status)
         return body
@@ -327,11 +348,14 @@ class LegacyFront:
                 stream, after = found
         kind = EventType.SSE_CONNECTION
         self._front.record(arrival, Era.LEGACY, "GET", Outcome(), 200, session_id=session.id, kind=kind)
-        await self._follow(session, stream, after, receive, send)
+        assert arrival.principal is not None
+        seconds = min(arrival.principal.seconds_left(), self.store.seconds_left(session))
+        await self._follow(session, stream, after, seconds, receive, send)
 
     async def _follow(
-        self, session: LegacySession, stream: Stream, after: int | None, receive: Receive, send: Send
+        self, session: LegacySession, stream: Stream, after: int | None, seconds: float, receive: Receive, send: Send
     ) -> None:
+        """Pass a stream on until it ends, its reader goes, or `seconds` later: nothing outlives what allowed it."""
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
         if session.version >= PRIMED:
             writer.write(stream.prime())
@@ -339,7 +363,7 @@ class LegacyFront:
         gone = asyncio.create_task(_gone(receive), name="client watch")
         session.active += 1
         try:
-            await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({over, gone}, timeout=bounded(seconds), return_when=asyncio.FIRST_COMPLETED)
         finally:
             session.active -= 1
             stream.detach(writer)

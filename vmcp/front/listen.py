@@ -10,12 +10,13 @@ else hears of them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.backend.interface import Kind, RpcFault, SessionSpec
+from vmcp.backend.interface import Backend, Kind, RpcFault, SessionSpec
 from vmcp.core.gateway import Gateway
 from vmcp.core.offers import Watcher
 from vmcp.core.sessions import BackendSessions
@@ -120,6 +121,10 @@ class Listener:
         self._gateway.offers.unwatch(self._watcher)
         await self._sessions.close()
 
+    def kept(self, keep: Callable[[Backend], bool]) -> bool:
+        """Say whether every backend of a subscription is still there."""
+        return all(keep(backend) for backend, _ in self._sessions.live())
+
     # --- what backends say ---
 
     def notification(self, backend: str, method: str, params: bytes) -> None:  # noqa: ARG002  URIs are unique
@@ -127,7 +132,7 @@ class Listener:
         if method != RESOURCE_UPDATED:
             return
         uri = loads_str(fields(params).get("uri"))
-        if uri is not None and self._covers(uri):
+        if uri is not None and self._covers(uri) and self._gateway.may_read(self._caller.principal, uri):
             self._tell(method, params)
 
     async def request(self, backend: str, method: str, params: bytes) -> bytes:  # noqa: ARG002

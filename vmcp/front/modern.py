@@ -7,6 +7,8 @@ told on `subscriptions/listen`.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -14,8 +16,8 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from vmcp.audit.interface import Outcome as Verdict
-from vmcp.auth.interface import Principal
-from vmcp.backend.interface import Era, NotificationSink, SessionSpec
+from vmcp.auth.interface import ANONYMOUS, Principal
+from vmcp.backend.interface import Backend, Era, NotificationSink, SessionSpec
 from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.sessions import sharing_key
@@ -23,7 +25,7 @@ from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
 from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected, wants_hints
 from vmcp.front.convert import UNCACHED, error_to_modern, to_modern
 from vmcp.front.envelope import Meta, Params, check_mirrored, read_envelope
-from vmcp.front.exchange import EventWriter, Exchange
+from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.listen import Listener, read_filter
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer
 from vmcp.limits.interface import RATE_LIMITED_CODE
@@ -76,11 +78,18 @@ class ModernFront:
     def __init__(self, front: Front) -> None:
         self._front = front
         self._listeners: set[Listener] = set()
+        self._listening: Counter[str] = Counter()
 
     @property
     def listening(self) -> int:
         """Open listen streams."""
         return len(self._listeners)
+
+    def drop(self, keep: Callable[[Backend], bool]) -> None:
+        """End the listen streams that are subscribed at backends which are no longer there: clients listen anew."""
+        for listener in self._listeners:
+            if not listener.kept(keep):
+                listener.over.set()
 
     def end_streams(self) -> None:
         """End all listen streams in good order."""
@@ -162,6 +171,8 @@ class ModernFront:
         shared = self._front.gateway.shared
         sessions = shared.find(key)
         if sessions is None:
+            if max(len(capabilities), len(info or b"")) > self._front.settings.max_declared:
+                raise Refusal(400, INVALID_PARAMS, "invalid params: clientCapabilities or clientInfo are too long")
             spec = SessionSpec(
                 principal=principal,
                 client_capabilities=capabilities,
@@ -214,22 +225,31 @@ class ModernFront:
         wanted = read_filter(decode_params(message.params))
         if wanted is None or request_id is None:
             raise Refusal(400, INVALID_PARAMS, "invalid params: 'notifications' must be an object", id=request_id)
-        if len(self._listeners) >= self._front.settings.max_listens:
+        principal = arrival.principal
+        assert principal is not None
+        settings = self._front.settings
+        each = settings.max_listens if principal is ANONYMOUS else settings.max_listens_each
+        if len(self._listeners) >= settings.max_listens or self._listening[principal.key] >= each:
             raise Refusal(503, INTERNAL_ERROR, "too many listen streams", id=request_id)
         assert params.meta is not UNSET
         listener = Listener(self._front.gateway, self._caller(arrival, params.meta), request_id, wanted)
         self._listeners.add(listener)
+        self._listening[principal.key] += 1
         self._front.record(arrival, Era.MODERN, LISTEN, Outcome(), 200, request_id=request_id)
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
         gone = asyncio.create_task(_gone(receive), name="client watch")
         over = asyncio.create_task(listener.over.wait())
         started = asyncio.create_task(listener.start(writer))
         try:
-            await asyncio.wait({gone, over}, return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
+            seconds = bounded(principal.seconds_left())
+            await asyncio.wait({gone, over}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
                 writer.write(listener.result())
         finally:
             self._listeners.discard(listener)
+            self._listening[principal.key] -= 1
+            if not self._listening[principal.key]:
+                del self._listening[principal.key]
             if gone.done():
                 writer.abandon()
             for task in (gone, over, started):

@@ -2,6 +2,8 @@
 
 The id is sealed: it cannot be guessed or made, and what it says is compared with who uses it. The session itself lives
 in this process. It ends after a while without requests, after a day at the latest, or when there are too many.
+
+What backends say outside of calls is judged when it is said, by the policy and the caller's claims of that moment.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from vmcp.auth.interface import Principal
+from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.interface import Era, HeaderList, Kind, RpcFault, SessionSpec
 from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
@@ -73,6 +75,8 @@ class LegacySession:
         backends: Its sessions towards backends.
         streams: Its event streams.
         inflight: What can be cancelled, by request id.
+        subscribed: URIs that it asked to hear of.
+        may_read: What policy says of a resource, now; None = everything.
         used_at, made_at: On `time.monotonic()`.
     """
 
@@ -86,6 +90,8 @@ class LegacySession:
     log_level: str | None = None
     streams: Streams = field(default_factory=Streams)
     inflight: dict[object, asyncio.Task[object]] = field(default_factory=dict)
+    subscribed: set[str] = field(default_factory=set)
+    may_read: Callable[[Principal, str], bool] | None = None
     made_at: float = field(default_factory=time.monotonic)
     used_at: float = field(default_factory=time.monotonic)
     active: int = 0
@@ -106,6 +112,12 @@ class LegacySession:
         self._count = 0
         self.watcher = Watcher(self.principal, frozenset(Kind), self._lists_changed)
 
+    def renew(self, principal: Principal) -> None:
+        """Take the newest claims of the caller: a new token may say less than the one that opened the session."""
+        if principal is not self.principal:
+            self.principal = principal
+            self.watcher.principal = principal
+
     # --- towards the client ---
 
     def wants(self, params: bytes) -> bool:
@@ -116,12 +128,18 @@ class LegacySession:
 
     def notification(self, backend: str, method: str, params: bytes) -> None:
         """Take what a backend says outside of any call: it goes to the session's own stream."""
+        if method == RESOURCE_UPDATED and not self._may_hear_of(params):
+            return
         if method in _FORWARDED or (method == MESSAGE and self.wants(params)):
             self.streams.own.emit(notification(method, params))
         elif method in _CHANGES:
             # Perhaps a list of this session alone; the shared ones are watched elsewhere.
             self.backends.own.changed(backend)
             self.streams.own.emit(notification(method))
+
+    def _may_hear_of(self, params: bytes) -> bool:
+        uri = loads_str(fields(params).get("uri"))
+        return uri is not None and (self.may_read is None or self.may_read(self.principal, uri))
 
     async def request(self, backend: str, method: str, params: bytes) -> bytes:  # noqa: ARG002
         """Ask the client something that belongs to no call."""
@@ -174,15 +192,42 @@ class LegacySession:
         await self.backends.close()
 
 
+class TooManySessions(Exception):  # noqa: N818  it is an answer, not a bug
+    """No session can be opened now without ending one that is in use."""
+
+
+class _Owned:
+    """The sessions of one caller.
+
+    Attributes:
+        fresh: Not used since they were opened, oldest first: most of these are nobody's any more.
+        used: In the order of their last use.
+    """
+
+    __slots__ = ("fresh", "used")
+
+    def __init__(self) -> None:
+        self.fresh: OrderedDict[str, LegacySession] = OrderedDict()
+        self.used: OrderedDict[str, LegacySession] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.used)
+
+
 class SessionStore:
-    """The legacy sessions of this process."""
+    """The legacy sessions of this process.
+
+    When there are too many, one of the caller that has most of them goes: first those that were never used, then the
+    one that was idle longest, but none that was in use just now. So nobody ends the sessions of others.
+    """
 
     def __init__(self, sealer: Sealer, settings: FrontSettings, ended: Callable[[LegacySession], None]) -> None:
         """Take what seals ids, the bounds, and what to call with a session that ended."""
         self._sealer = sealer
         self._settings = settings
         self._ended = ended
-        self._sessions: OrderedDict[str, LegacySession] = OrderedDict()
+        self._sessions: dict[str, LegacySession] = {}
+        self._owners: dict[str, _Owned] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -195,7 +240,12 @@ class SessionStore:
     def open(
         self, principal: Principal, version: str, capabilities: bytes, info: bytes | None, headers: HeaderList
     ) -> LegacySession:
-        """Open a session; when there are too many, the one that was idle longest ends."""
+        """Open a session.
+
+        Raises:
+            TooManySessions: All that could go for it are in use.
+        """
+        self._make_room(principal)
         content = msgspec.json.encode(_Id(principal.key, secrets.token_urlsafe(12)))
         session = LegacySession(
             self._sealer.seal(Purpose.SESSION, content),
@@ -206,9 +256,8 @@ class SessionStore:
             headers,
             self._settings.ask_timeout,
         )
-        if len(self._sessions) >= self._settings.max_sessions:
-            self.end(next((s for s in self._sessions.values() if not s.active), next(iter(self._sessions.values()))))
         self._sessions[session.id] = session
+        self._owners.setdefault(principal.key, _Owned()).fresh[session.id] = session
         return session
 
     def find(self, session_id: str, principal: Principal) -> LegacySession | None:
@@ -217,22 +266,36 @@ class SessionStore:
         if session is None or session.principal.key != principal.key or self._expired(session):
             return None
         session.used_at = time.monotonic()
-        self._sessions.move_to_end(session_id)
+        session.renew(principal)
+        owned = self._owners[principal.key]
+        if owned.fresh.pop(session_id, None) is not None:
+            owned.used[session_id] = session
+        else:
+            owned.used.move_to_end(session_id)
         return session
+
+    def seconds_left(self, session: LegacySession) -> float:
+        """Return the seconds until the session's life is over."""
+        return session.made_at + self._settings.session_life - time.monotonic()
 
     def end(self, session: LegacySession) -> None:
         """End a session, in the background."""
         if self._sessions.pop(session.id, None) is None:
             return
+        owned = self._owners[session.principal.key]
+        owned.fresh.pop(session.id, None)
+        owned.used.pop(session.id, None)
+        if not owned:
+            del self._owners[session.principal.key]
         self._ended(session)
         task = asyncio.create_task(session.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def sweep(self) -> None:
-        """End what expired. Sessions stand in the order of their last use."""
+        """End what expired."""
         for session in self.all():
-            if self._expired(session) and not session.active:
+            if self._expired(session):
                 self.end(session)
 
     async def close(self) -> None:
@@ -240,6 +303,29 @@ class SessionStore:
         for session in self.all():
             self.end(session)
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _make_room(self, principal: Principal) -> None:
+        settings = self._settings
+        own = self._owners.get(principal.key)
+        if own is not None and len(own) >= settings.max_sessions_each and principal is not ANONYMOUS:
+            self._spare_one(own)
+        elif len(self._sessions) >= settings.max_sessions:
+            average = len(self._sessions) / len(self._owners)
+            self._spare_one(own if own and len(own) >= average else max(self._owners.values(), key=len))
+
+    def _spare_one(self, owned: _Owned) -> None:
+        recent = time.monotonic() - self._settings.spare_seconds
+        for session in owned.fresh.values():
+            if not session.active:
+                self.end(session)
+                return
+        for session in owned.used.values():
+            if session.used_at > recent:
+                break
+            if not session.active:
+                self.end(session)
+                return
+        raise TooManySessions
 
     def _expired(self, session: LegacySession) -> bool:
         now = time.monotonic()

@@ -16,9 +16,14 @@ class FrontSettings:
         max_batch: Messages in one batch (protocol 2025-03-26 only).
         session_ttl: Seconds without a request after which a legacy session ends.
         session_life: Seconds after which any legacy session ends.
-        max_sessions: Legacy sessions; beyond that the one that was idle longest goes.
+        max_sessions: Legacy sessions.
+        max_sessions_each: Of one caller; does not count where nobody authenticates: callers look alike there.
         max_inflight: Requests of one legacy session that are served at the same time.
         max_listens: Open listen streams of modern clients.
+        max_listens_each: Of one caller, as above.
+        max_subscriptions: Resources that one legacy session is subscribed to.
+        max_declared: Bytes of a client's capabilities, and of its `clientInfo`: both are kept.
+        spare_seconds: Idle seconds below which no session in use has to go for a new one; the new one is refused.
         keep_alive: Seconds of silence after which a waiting client gets a sign of life.
         ask_timeout: Seconds that a client has to answer a question of a backend.
         loopback_only: The listener is on a loopback address: only loopback names are accepted in Host and Origin.
@@ -33,8 +38,13 @@ class FrontSettings:
     session_ttl: float = 1800.0
     session_life: float = 86400.0
     max_sessions: int = 10_000
+    max_sessions_each: int = 2_500
     max_inflight: int = 256
     max_listens: int = 4096
+    max_listens_each: int = 1024
+    max_subscriptions: int = 256
+    max_declared: int = 16 * 1024
+    spare_seconds: float = 60.0
     keep_alive: float = 15.0
     ask_timeout: float = 600.0
     loopback_only: bool = False

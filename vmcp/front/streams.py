@@ -95,6 +95,10 @@ class Stream:
         if self._writer is writer:
             self._writer = None
 
+    def interrupt(self) -> None:
+        """End the connection, not the stream."""
+        self._release()
+
     def finish(self) -> None:
         """Nothing comes any more."""
         self.done = True
@@ -135,6 +139,11 @@ class Streams:
         if stream is None or not (number.isascii() and number.isdigit()) or len(number) > 18:
             return None
         return stream, int(number)
+
+    def interrupt(self) -> None:
+        """End the connections; whoever may still hear of the session comes back."""
+        for stream in (self.own, *self._posts.values()):
+            stream.interrupt()
 
     def finish(self) -> None:
         """Nothing comes any more, on any of them."""
