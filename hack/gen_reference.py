@@ -46,6 +46,7 @@ The variables are those of ToolHive's operator. An empty one counts as unset.
 | `CLUSTER_DOMAIN` | what the pod's resolver searches, else `cluster.local` | what names of Services end in |
 | `OPERATOR_OPENSHIFT` | asked of the API server | `true`: the platform gives pods their uid, gid and fsGroup |
 | `KUBECONFIG` | none | path list, merged; used when `--kubeconfig` is not given |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | none | proxy towards the API server, as kubectl has it; `proxy-url` wins |
 | `NO_COLOR` | none | no colours in text logs |
 """
 _METRICS_HEAD = """# Metrics

@@ -20,6 +20,8 @@ import threading
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from runtime.transport.plugin import run_plugin
+
 _PACKAGE = "kubernetes_asyncio"
 _SHELLS = (_PACKAGE, f"{_PACKAGE}.client", f"{_PACKAGE}.config")
 _lock = threading.Lock()
@@ -50,9 +52,24 @@ def library() -> Library:
 
 
 def _import_whole() -> Library:
-    kube = importlib.import_module(f"{_PACKAGE}.config.kube_config")
+    kube: Any = importlib.import_module(f"{_PACKAGE}.config.kube_config")
+    kube.ExecProvider = _bounded(kube.ExecProvider)
     incluster = importlib.import_module(f"{_PACKAGE}.config.incluster_config")
     return Library(kube, incluster, kube.Configuration, kube.ConfigException)
+
+
+def _bounded(provider: Any) -> Any:
+    """Return the library's reader of `exec` sections with our way of running what it found."""
+    if getattr(provider, "bounded", False):
+        return provider
+
+    class BoundedExecProvider(provider):  # type: ignore[misc]
+        bounded = True
+
+        async def run(self, previous_response: str | None = None) -> Any:  # noqa: ARG002  the library's signature
+            return await run_plugin(self.args, self.env, self.api_version)
+
+    return BoundedExecProvider
 
 
 def _import_lean() -> Library:

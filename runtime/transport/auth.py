@@ -16,6 +16,10 @@ import structlog
 log = structlog.get_logger("runtime.transport")
 
 
+CREDENTIALS_LIMIT = 75.0
+"""Seconds for whatever gives credentials: more than a plugin gets, so that its own words are heard first."""
+
+
 class Credentials(Protocol):
     """Gives the Authorization header of the next request."""
 
@@ -144,7 +148,8 @@ class LoaderCredentials:
             if force and hasattr(self._loader, "exec_plugin_expiry"):
                 del self._loader.exec_plugin_expiry
             try:
-                await self._loader._load_authentication()  # noqa: SLF001  the library's own refresher does the same
+                async with asyncio.timeout(CREDENTIALS_LIMIT):
+                    await self._loader._load_authentication()  # noqa: SLF001  the library's own refresher does the same
             except Exception as error:  # noqa: BLE001  anything a plugin does; its text may hold the token
                 log.warning("credentials could not be refreshed", error=type(error).__name__)
                 return

@@ -6,6 +6,7 @@ merged), the service account of the pod, `~/.kube/config`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,15 @@ from typing import Any
 import yaml
 
 from runtime.transport._library import library
-from runtime.transport.auth import Credentials, LoaderCredentials, NoCredentials, TokenFile
+from runtime.transport.auth import (
+    CREDENTIALS_LIMIT,
+    Credentials,
+    LoaderCredentials,
+    NoCredentials,
+    TokenFile,
+)
+from runtime.transport.plugin import PluginError
+from runtime.transport.proxy import ProxyError, proxy_for
 from runtime.transport.tls import TlsFiles
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -35,7 +44,7 @@ class Endpoint:
     tls: TlsFiles = field(default_factory=TlsFiles)
     credentials: Credentials = field(default_factory=NoCredentials)
     proxy: str | None = None
-    """URL of an HTTP proxy."""
+    """URL of an HTTP proxy, perhaps with a password: not for logs. Of the kubeconfig, else of the environment."""
     namespace: str = "default"
     """The context's namespace, or the pod's."""
     source: str = ""
@@ -61,20 +70,20 @@ async def load_endpoint(
         ConfigurationError: nothing found, or what was found cannot be used.
     """
     if kubeconfig:
-        return await _from_kubeconfig(kubeconfig, context, "--kubeconfig")
+        return await _from_kubeconfig(kubeconfig, context, "--kubeconfig", environ)
     if environ.get("KUBECONFIG"):
-        return await _from_kubeconfig(environ["KUBECONFIG"], context, "$KUBECONFIG")
+        return await _from_kubeconfig(environ["KUBECONFIG"], context, "$KUBECONFIG", environ)
     if environ.get("KUBERNETES_SERVICE_HOST") and (service_account_dir / "token").exists():
         return _from_service_account(environ, service_account_dir)
     home = _existing(f"{environ.get('HOME', '~')}/.kube/config")
     if home:
-        return await _from_kubeconfig(home[0], context, "~/.kube/config")
+        return await _from_kubeconfig(home[0], context, "~/.kube/config", environ)
     raise ConfigurationError(
         "no Kubernetes configuration: give --kubeconfig, set KUBECONFIG, run in a pod, or have a ~/.kube/config"
     )
 
 
-async def _from_kubeconfig(paths: str, context: str | None, source: str) -> Endpoint:
+async def _from_kubeconfig(paths: str, context: str | None, source: str, environ: Mapping[str, str]) -> Endpoint:
     lib = library()
     existing = _existing(paths)
     if not existing:
@@ -85,8 +94,12 @@ async def _from_kubeconfig(paths: str, context: str | None, source: str) -> Endp
         loader = lib.kube_config.KubeConfigLoader(
             config_dict=merged.config, active_context=context, config_base_path=None
         )
-        await loader.load_and_set(configuration)
-    except lib.ConfigException as error:
+        async with asyncio.timeout(CREDENTIALS_LIMIT):
+            await loader.load_and_set(configuration)
+        proxy = configuration.proxy or proxy_for(str(configuration.host), environ)
+    except TimeoutError:
+        raise ConfigurationError(f"{source} {paths}: no credentials within {CREDENTIALS_LIMIT:.0f} s") from None
+    except (lib.ConfigException, PluginError, ProxyError) as error:
         raise ConfigurationError(f"{source} {paths}: {error}") from error
     except (
         yaml.YAMLError,
@@ -111,7 +124,7 @@ async def _from_kubeconfig(paths: str, context: str | None, source: str) -> Endp
             verify=bool(configuration.verify_ssl),
         ),
         credentials=_credentials(loader, configuration),
-        proxy=configuration.proxy,
+        proxy=proxy,
         namespace=namespace,
         source=f"{source} {paths}",
     )
@@ -154,12 +167,14 @@ def _from_service_account(environ: Mapping[str, str], directory: Path) -> Endpoi
         loader.load_and_set(configuration)
         namespace_file = directory / "namespace"
         namespace = namespace_file.read_text().strip() if namespace_file.exists() else "default"
-    except (lib.ConfigException, OSError) as error:
+        proxy = proxy_for(str(configuration.host), environ)
+    except (lib.ConfigException, OSError, ProxyError) as error:
         raise ConfigurationError(f"service account: {error}") from error
     return Endpoint(
         url=str(configuration.host).rstrip("/"),
         tls=TlsFiles(ca_file=configuration.ssl_ca_cert),
         credentials=TokenFile(directory / "token"),
+        proxy=proxy,
         namespace=namespace,
         source="service account",
     )

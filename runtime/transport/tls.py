@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from runtime.util.x509 import verify_flags
+
 log = structlog.get_logger("runtime.transport")
 
 
@@ -84,6 +86,7 @@ def _stat(path: str | None) -> tuple[int, int, int] | None:
 def _build(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=files.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags = verify_flags(context.verify_flags)
     if files.cert_file:
         context.load_cert_chain(files.cert_file, files.key_file)
     if not files.verify:

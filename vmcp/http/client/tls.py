@@ -10,6 +10,7 @@ import contextlib
 import ssl
 from pathlib import Path, PurePosixPath
 
+from runtime.util.x509 import verify_flags
 from vmcp.http.client.errors import ConnectError
 
 _system: ssl.SSLContext | None = None
@@ -39,6 +40,7 @@ def check_bundle_path(path: str) -> str:
 def _new_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags = verify_flags(context.verify_flags)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import ssl
 import stat
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ import pytest
 import trustme
 import yaml
 
-from runtime.transport import ConfigurationError, load_endpoint
+from runtime.transport import ConfigurationError, Transport, load_endpoint
 from runtime.transport.auth import LoaderCredentials, NoCredentials, TokenFile
 from runtime.transport.tls import ReloadingContext, TlsFiles
+from tests.support.process import eventually
 
 CA = trustme.CA()
 
@@ -179,6 +183,135 @@ async def test_a_plugin_that_fails_is_a_configuration_error_without_its_output(t
     with pytest.raises(ConfigurationError) as error:
         await load_endpoint(str(kubeconfig(tmp_path / "c", user=user)))
     assert "hunter2" not in str(error.value)
+
+
+PLUGIN_API = "client.authentication.k8s.io/v1"
+
+
+def script(tmp_path: Path, text: str) -> dict[str, Any]:
+    program = tmp_path / "plugin"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return {"exec": {"command": str(program), "apiVersion": PLUGIN_API}}
+
+
+HANGING = {
+    "waits for ever": "echo $$ > {pids}; exec sleep 600",
+    "waits for a child of its own": "sleep 600 & echo $! > {pids}; wait",
+    "has answered and does not end": "echo $$ > {pids}; echo '{{}}'; exec sleep 600",
+}
+
+
+@pytest.mark.parametrize("text", HANGING.values(), ids=HANGING.keys())
+async def test_a_plugin_that_hangs_is_ended_with_what_it_started_and_named(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.transport.plugin.LIMIT", 1.0)
+    pids = tmp_path / "pids"
+    user = script(tmp_path, text.format(pids=pids))
+    with pytest.raises(ConfigurationError, match="exec: plugin did not answer within 1 s"):
+        await load_endpoint(str(kubeconfig(tmp_path / "c", user=user)))
+    await eventually(lambda: not alive(int(pids.read_text())))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody asked about yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_plugin_that_asks_a_question_gets_no_answer_and_one_that_talks_much_is_heard(tmp_path: Path) -> None:
+    status = {"token": "t"}
+    answer = json.dumps({"apiVersion": PLUGIN_API, "kind": "ExecCredential", "status": status})
+    user = script(tmp_path, f"read line; head -c 300000 /dev/zero >&2; echo '{answer}'")
+    endpoint = await load_endpoint(str(kubeconfig(tmp_path / "c", user=user)))
+    assert await endpoint.credentials.header() == "Bearer t"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo hunter2; echo hunter2 >&2; exit 3", "failed with exit code 3"),
+        ("echo hunter2", "did not answer with JSON"),
+        ("""echo '{"status": {"token": "hunter2"}}'""", "answered in another version"),
+        ("echo '[]'", "did not answer with an ExecCredential"),
+        ("head -c 2000000 /dev/zero", "wrote more than 1 MiB"),
+    ],
+)
+async def test_what_is_wrong_with_a_plugin_is_said_without_its_output(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as error:
+        await load_endpoint(str(kubeconfig(tmp_path / "c", user=script(tmp_path, text))))
+    assert "hunter2" not in str(error.value)
+
+
+async def test_a_plugin_that_hangs_later_leaves_the_last_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.dumps({"apiVersion": PLUGIN_API, "kind": "ExecCredential", "status": {"token": "t"}})
+    second = tmp_path / "second"
+    user = script(tmp_path, f"[ -e {second} ] && exec sleep 600; touch {second}; echo '{answer}'")
+    credentials = (await load_endpoint(str(kubeconfig(tmp_path / "c", user=user)))).credentials
+    assert isinstance(credentials, LoaderCredentials)
+    credentials.MIN_PAUSE = 0.0
+    monkeypatch.setattr("runtime.transport.plugin.LIMIT", 0.5)
+    assert not await credentials.rejected("Bearer t")
+    assert await credentials.header() == "Bearer t"
+
+
+async def test_the_environments_proxy_counts_where_the_kubeconfig_names_none(tmp_path: Path) -> None:
+    environ = {"HTTPS_PROXY": "http://u:hunter2@proxy:3128", "NO_PROXY": "10.0.0.0/8"}
+
+    async def proxy(path: Path, **more: Any) -> str | None:
+        return (await load_endpoint(str(path), environ=environ, **more)).proxy
+
+    assert await proxy(kubeconfig(tmp_path / "a")) == "http://u:hunter2@proxy:3128"
+    assert await proxy(kubeconfig(tmp_path / "b", **{"proxy-url": "http://other:1"})) == "http://other:1"
+    pod = service_account(tmp_path / "sa")
+    inside = await load_endpoint(environ={**IN_POD, **environ}, service_account_dir=pod)
+    assert inside.proxy is None, "a Service's address in NO_PROXY"
+    environ["HTTPS_PROXY"] = "socks5://u:hunter2@proxy:1"
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY: proxies of type socks5 are not supported") as error:
+        await proxy(kubeconfig(tmp_path / "d"))
+    assert "hunter2" not in str(error.value)
+
+
+async def test_requests_go_through_the_proxy_with_its_password_and_end_at_the_right_server(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CA.issue_cert("api.invalid").configure_cert(context)
+
+    async def api(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    heads: list[str] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        there, back = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while chunk := await source.read(65536):
+                    target.write(chunk)
+                target.close()
+
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    server = await asyncio.start_server(api, "127.0.0.1", 0, ssl=context)
+    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+    environ = {"https_proxy": f"http://user:pass@127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
+    path = kubeconfig(tmp_path / "c", server="https://api.invalid:6443")
+    transport = Transport(await load_endpoint(str(path), environ=environ))
+    try:
+        assert (await transport.request("GET", "/version", retry=False)).body == b"{}"
+    finally:
+        await transport.close()
+        server.close()
+        proxy.close()
+    assert heads[0].startswith("CONNECT api.invalid:6443 ")
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'user:pass').decode()}" in heads[0]
+    assert "Bearer" not in heads[0]
 
 
 def test_a_changed_certificate_makes_a_new_context_and_a_broken_one_keeps_the_old(tmp_path: Path) -> None:
