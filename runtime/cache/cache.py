@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+import structlog
+
 from runtime.cache.index import IndexFunction
 from runtime.cache.informer import Informer, InformerStats, api_sources
 from runtime.cache.options import InformerOptions, Scope, Selection, Transform
@@ -15,6 +17,8 @@ from runtime.transport.session import Transport
 from runtime.wire.gvk import Key, Resource
 from runtime.wire.record import Record
 from runtime.wire.selectors import FieldSelector, LabelSelector
+
+log = structlog.get_logger("runtime.cache")
 
 Records = list[Record]
 
@@ -112,6 +116,7 @@ class Cache:
             make_source = api_sources(transport)
         self._make_source = make_source
         self._informers: dict[Resource, Informer] = {}
+        self._left_out: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         self.reader = Reader(self.informer)
 
@@ -158,7 +163,12 @@ class Cache:
         informer = self._informers.get(resource)
         if informer is None:
             informer = Informer(
-                resource, options, settings=self._settings, memory=self._memory, make_source=self._make_source
+                resource,
+                options,
+                settings=self._settings,
+                memory=self._memory,
+                make_source=self._make_source,
+                left_out=self._left_out,
             )
             self._informers[resource] = informer
             if self._group is not None:
@@ -204,6 +214,23 @@ class Cache:
         """Wait until every informer has its first list. Without limit: bound it with `asyncio.timeout`."""
         for informer in list(self._informers.values()):
             await informer.wait_synced()
+
+    def leave_out(self, namespaces: Iterable[str]) -> None:
+        """Start without these namespaces, because not everything in them may be read; they are tried all the time."""
+        self._left_out.update(namespaces)
+
+    def serves(self, namespace: str) -> bool:
+        """Whether everything that is declared can be read of a namespace.
+
+        While one kind is missing, what is absent from the cache is not known to be absent: nothing must be decided.
+        """
+        if namespace not in self._left_out:
+            return True
+        if not all(informer.has_all_of(namespace) for informer in self._informers.values()):
+            return False
+        self._left_out.discard(namespace)
+        log.info("namespace can be read now", namespace=namespace)
+        return True
 
     def problems(self) -> list[str]:
         """Return a sentence per watch that is not in sync or not fresh; for readyz."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,8 @@ class Informer:
         settings: limits of the reflectors.
         memory: which kinds the server cannot stream.
         make_source: gives the source of one scope.
+        left_out: namespaces that may not be read at the moment, shared by all informers of a cache; they are tried all
+            the time, and neither waited for nor a problem.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Informer:
         settings: ReflectorSettings,
         memory: StreamingMemory,
         make_source: Callable[[Resource, InformerOptions, Scope], Source],
+        left_out: AbstractSet[str] = frozenset(),
     ) -> None:
         scopes(resource, options)  # refuse impossible options where they are given
         self.resource = resource
@@ -75,6 +79,7 @@ class Informer:
         self._settings = settings
         self._memory = memory
         self._make_source = make_source
+        self._left_out = left_out
         self._handlers = Handlers()
         self.store = Store(self._handlers.emit)
         self._shards: list[tuple[Scope, Shard]] = []
@@ -120,7 +125,19 @@ class Informer:
         """Return a sentence per reflector that is not in sync or not fresh."""
         if not self._started:
             return [f"{self.resource}: not started"]
-        return [problem for reflector in self._reflectors if (problem := reflector.problem())]
+        found = [
+            (reflector, problem)
+            for (scope, _), reflector in zip(self._shards, self._reflectors, strict=True)
+            if scope.namespace not in self._left_out and (problem := reflector.problem())
+        ]
+        # One tenant's namespace that may not be read any more is that tenant's problem, as long as there are others.
+        refused = [reflector for reflector, _ in found if reflector.refused]
+        apart = len(refused) < len(self._reflectors)
+        return [problem for reflector, problem in found if not (apart and reflector.refused)]
+
+    def has_all_of(self, namespace: str) -> bool:
+        """Whether the first list of a namespace is in the store."""
+        return all(shard.synced.is_set() for scope, shard in self._shards if scope.namespace == namespace)
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
@@ -194,7 +211,8 @@ class Informer:
         return self.options.transform(record) if self.options.transform is not None else record
 
     def _on_synced(self) -> None:
-        if not self._synced.is_set() and all(shard.synced.is_set() for _, shard in self._shards):
+        waited_for = [shard for scope, shard in self._shards if scope.namespace not in self._left_out]
+        if not self._synced.is_set() and all(shard.synced.is_set() for shard in waited_for):
             self._synced.set()
             self._handlers.mark_synced()
 

@@ -147,6 +147,7 @@ class Reflector:
         self._fetched = float("-inf")
         self._opened: float | None = None
         self._failures = 0
+        self._said = ""
 
     async def run(self) -> None:
         """Follow the collection until cancelled."""
@@ -168,13 +169,17 @@ class Reflector:
         reason = f": {_explain(self.error)}" if self.error is not None else ""
         if not self._shard.synced.is_set():
             return f"{self.name}: not synced yet{reason}"
-        refused = isinstance(self.error, (ForbiddenError, UnauthorizedError))
-        if (refused or self._failures >= FAILURES_UNTIL_PROBLEM) and not self._stream_holds():
+        if (self.refused or self._failures >= FAILURES_UNTIL_PROBLEM) and not self._stream_holds():
             return f"{self.name}: cannot follow{reason}"
         silent = self.silent_for()
         if silent is not None and silent > self._settings.fresh:
             return f"{self.name}: no sign of life for {silent:.0f} s{reason}"
         return None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server says that we may not read this."""
+        return isinstance(self.error, (ForbiddenError, UnauthorizedError))
 
     def silent_for(self) -> float | None:
         """Return the seconds since the server last said anything; None before the first time."""
@@ -348,8 +353,13 @@ class Reflector:
                 self._failures += 1
             case _:
                 log.debug("reflector goes on", informer=self.name, cause=step.cause)
+                self._said = ""
                 return
-        log.warning(
+        said = f"{step.cause} {_explain(self.error) if self.error is not None else ''}"
+        # A refusal that lasts, of a tenant's namespace for example, is news once.
+        write = log.debug if said == self._said and self.refused else log.warning
+        self._said = said
+        write(
             "reflector interrupted",
             informer=self.name,
             cause=step.cause,

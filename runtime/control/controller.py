@@ -29,6 +29,9 @@ from runtime.wire.gvk import Key, Resource
 
 log = structlog.get_logger("controller")
 
+UNREADABLE_RETRY = 10.0
+"""Seconds after which a request in a namespace that cannot be read is looked at again."""
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
@@ -93,6 +96,8 @@ class Controller:
         self._conflicts: ItemBackoff[Key] = ItemBackoff(
             min(options.backoff_base, options.conflict_cap), options.conflict_cap
         )
+        self.serves: Callable[[str], bool] = lambda _: True
+        """Whether everything of a namespace can be read; while it cannot, requests in it wait. Set by the manager."""
         self._reconciler = reconciler
         self._watches = watches
         self._subscriptions: list[Subscription] = []
@@ -201,6 +206,9 @@ class Controller:
                 self.queue.done(claim.item)
 
     async def _reconcile(self, claim: Claim[Key]) -> None:
+        if not self.serves(claim.item.namespace):
+            self.queue.add(claim.item, priority=LOW_PRIORITY, after=UNREADABLE_RETRY)
+            return
         current_scope.set(ReconcileScope(self.name, self.kind, claim.item))
         outcome = await run_reconcile(
             self._reconciler,

@@ -168,6 +168,7 @@ class Manager:
         """Run a controller while this process leads. Refuses a name that is taken: two would share their metrics."""
         if controller.name in self._controllers:
             raise ValueError(f"there already is a controller named {controller.name}")
+        controller.serves = self.cache.serves
         self._controllers[controller.name] = controller
         self.add(controller, Group.LEADER)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from runtime.manager.faults import UserError
 from runtime.manager.manager import Manager
 from runtime.wire.errors import ApiError, ForbiddenError, NotFoundError, TransportError, UnauthorizedError
 from runtime.wire.gvk import Resource
+
+log = structlog.get_logger("manager")
 
 _TIMEOUT = 10.0
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -21,7 +25,8 @@ async def check_access(manager: Manager) -> None:
     """Look at every kind that is declared.
 
     Raises:
-        UserError: The server cannot be reached or does not know us, or kinds are missing or may not be listed.
+        UserError: The server cannot be reached or does not know us, or kinds are missing or may not be listed; of
+            several namespaces, in none of them.
     """
     resources = [stats.resource for stats in manager.cache.stats()]
     namespaces = manager.options.namespaces
@@ -32,13 +37,23 @@ async def check_access(manager: Manager) -> None:
         await manager.transport.close()
         raise _unusable(manager, error) from error
     missing = sorted({str(r) for (r, _), error in zip(asked, answers, strict=True) if isinstance(error, NotFoundError)})
-    refused = [error.message for error in answers if isinstance(error, ForbiddenError)]
+    refused: dict[str, list[str]] = {}
+    for (_, namespace), answer in zip(asked, answers, strict=True):
+        if isinstance(answer, ForbiddenError):
+            refused.setdefault(namespace, []).append(answer.message)
+    if not missing and "" not in refused and len(refused) < len(set(namespaces or ())):
+        # As while it runs: what one tenant took away costs that tenant only, and only until it is given back.
+        for namespace, messages in sorted(refused.items()):
+            log.warning("namespace is left out until it can be read", namespace=namespace, missing=messages)
+        manager.cache.leave_out(refused)
+        return
     if not missing and not refused:
         return
     await manager.transport.close()
     if missing:
         raise UserError(f"the cluster does not know {', '.join(missing)}: install the CRDs first")
-    raise UserError(f"missing permissions ({len(refused)}): {refused[0]}")
+    sentences = [message for messages in refused.values() for message in messages]
+    raise UserError(f"missing permissions ({len(sentences)}): {sentences[0]}")
 
 
 async def serves_group(manager: Manager, group: str) -> bool:

@@ -6,17 +6,20 @@ import asyncio
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from hack.controlplane.rest import Kube
 from manager import OPENSHIFT_GROUP
 from runtime import Manager, ManagerOptions
 from runtime.manager.preflight import serves_group
 from runtime.transport.config import load_endpoint
-from tests.support.process import Program, eventually
+from tests.support.process import ROOT, Program, eventually
 
+API, RBAC = "toolhive.stacklok.dev/v1beta1", "rbac.authorization.k8s.io"
 WIDGET_OPERATOR = ("-m", "tests.support.widget_operator")
 
 
@@ -77,6 +80,57 @@ async def test_a_user_without_permissions_is_told_which_one_is_missing(make_user
     async with Program("manager.py", f"--kubeconfig={kubeconfig}", environ={"WATCH_NAMESPACE": namespace}) as program:
         sentence = await sentence_of(program, 1)
     assert re.search(r"manager.py: missing permissions \(\d+\): .* cannot list resource", sentence)
+
+
+async def test_a_namespace_whose_tenant_took_the_rights_away_is_left_out_until_they_are_back(
+    make_user, admin: Kube, namespace: str
+):
+    other = f"{namespace[:55]}-other"
+    await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    rules = yaml.safe_load((ROOT / "config" / "rbac" / "role.yaml").read_text())["rules"]
+    kubeconfig = await make_user("tenants", rules=rules, namespace=namespace)
+    flags = ["--metrics-bind-address=0", "--health-probe-bind-address=127.0.0.1:0", "--log-format=json"]
+    environ = {"WATCH_NAMESPACE": f"{other},{namespace}"}
+    async with Program("manager.py", f"--kubeconfig={kubeconfig}", *flags, environ=environ) as program:
+        assert (await program.log("namespace is left out until it can be read"))["namespace"] == other
+        for where in (namespace, other):
+            await group(admin, where)
+        await admin.wait_for(API, "MCPGroup", "g", namespace=namespace, until=is_ready, timeout=30)
+        port = (await program.log("serving"))["port"]
+        assert (await get(f"http://127.0.0.1:{port}/readyz"))[0] == 200
+        assert not is_ready(await admin.get(API, "MCPGroup", "g", namespace=other))
+        await bind(admin, other, await bound_user(admin, namespace), rules)
+        await admin.wait_for(API, "MCPGroup", "g", namespace=other, until=is_ready, timeout=90)
+        await program.log("namespace can be read now")
+    await admin.delete("v1", "Namespace", other)
+
+
+async def group(admin: Kube, namespace: str) -> None:
+    await admin.create({"apiVersion": API, "kind": "MCPGroup", "metadata": {"name": "g", "namespace": namespace}})
+
+
+def is_ready(found: dict[str, Any] | None) -> bool:
+    return found is not None and found.get("status", {}).get("phase") == "Ready"
+
+
+async def bound_user(admin: Kube, namespace: str) -> str:
+    """The user's name at the server, from the binding that the fixture made."""
+    bindings = await admin.list(f"{RBAC}/v1", "RoleBinding", namespace=namespace)
+    return next(s["name"] for b in bindings for s in b["subjects"] if s["name"].startswith("tenants-"))
+
+
+async def bind(admin: Kube, namespace: str, user: str, rules: list[Any]) -> None:
+    metadata = {"name": "tenants", "namespace": namespace}
+    await admin.create({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": rules})
+    await admin.create(
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "tenants"},
+            "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}],
+        }
+    )
 
 
 async def test_the_platform_is_told_by_the_groups_that_the_server_serves(control_plane, admin: Kube):
