@@ -179,8 +179,11 @@ async def test_a_backend_whose_lists_or_handshake_are_wrong_offers_what_is_certa
         why = health["LastErrorCategory"] or health.get("ListsFailing") or health.get("EntriesLeftOut")
         return (health["Status"] in ("unhealthy", "degraded") or name == "loop") and bool(why)
 
+    async def ready() -> bool:
+        return (await house.gateway.get("/readyz"))[0] == 200
+
     await until(told, 30)
-    assert (await house.gateway.get("/readyz"))[0] == 200
+    await until(ready, 30)
 
 
 async def test_hostile_backends_are_not_stormed(house):
