@@ -52,6 +52,7 @@ class McpBackend(Remote):
         self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
         self.refresh = self._monitor.refresh
         self.look = self._monitor.doubt
+        self.heard = self._monitor.heard
 
     @property
     def personal(self) -> bool:

@@ -253,6 +253,12 @@ class Monitor:
         self._dirty |= set(kinds)
         self._kick()
 
+    def heard(self, method: str) -> None:
+        """A client's session heard that a list changed: many servers tell only the session in which that happened."""
+        if self._handshake is not None and not self.no_credentials and (kinds := kinds_of(method, self._handshake)):
+            self._dirty |= set(kinds)
+            self._kick()
+
     def _listen(self, handshake: Handshake) -> None:
         """Open the modern backend's push channel for the lists that it announces to tell about."""
         backend = self._backend

@@ -39,6 +39,7 @@ class Remote:
         eras: Which era serves a request.
         refresh: Fetches lists now; set by who monitors the backend.
         look: Probes soon; set by who monitors the backend.
+        heard: Takes the method of a notification that a list changed; set by who monitors the backend.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Remote:
         self._listeners: list[Callable[[CatalogueChange], None]] = []
         self.refresh: Callable[[tuple[Kind, ...]], Awaitable[None]] = _no_refresh
         self.look: Callable[[], None] = _no_look
+        self.heard: Callable[[str], None] = _not_heard
 
     @property
     def name(self) -> str:
@@ -176,4 +178,8 @@ async def _no_refresh(kinds: tuple[Kind, ...]) -> None:
 
 
 def _no_look() -> None:
+    """Nobody monitors this backend."""
+
+
+def _not_heard(method: str) -> None:
     """Nobody monitors this backend."""

@@ -79,7 +79,7 @@ class Session:
             listen=probe or spec.events is not None,
             probe=probe,
             on_handshake=on_handshake,
-            on_notification=on_notification,
+            on_notification=on_notification or self._heard,
             sleep=sleep,
             backoff=backoff,
         )
@@ -282,6 +282,10 @@ class Session:
         )
         listener.start()
         return listener
+
+    def _heard(self, method: str, _params: bytes) -> None:
+        if method.endswith("/list_changed"):
+            self._backend.heard(method)
 
     def _updated(self, method: str, params: bytes) -> None:
         if self._spec.events is not None and method == RESOURCE_UPDATED:

@@ -73,6 +73,29 @@ async def test_there_is_one_catalogue_and_it_is_the_modern_one(server, backend_o
     await new.close()
 
 
+@pytest.mark.parametrize("dual", [True, False])
+async def test_a_change_of_lists_that_only_a_clients_session_hears_is_fetched(server, backend_of, dual) -> None:
+    if dual:
+        server.be_dual()
+    server.capabilities = {"tools": {"listChanged": True}}
+
+    async def grows(request) -> None:
+        server.tools = [*server.tools, {"name": "new", "inputSchema": {"type": "object"}}]
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"content": []}})
+        await request.peer.end()
+
+    backend = backend_of(server.url)
+    await backend.start()
+    await until(lambda: backend.catalogue.known)
+    server.on["tools/call"] = grows
+    old = backend.open(LEGACY)
+    await old.call(call())
+    await until(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
+    await old.close()
+
+
 @pytest.mark.parametrize("how", ["silent", "500", "closed", "refused", "404"])
 async def test_trying_whether_a_modern_backend_has_sessions_fails_no_call(server, backend_of, how) -> None:
     server.be_modern()
