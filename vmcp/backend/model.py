@@ -211,6 +211,11 @@ class BackendState:
     left_out: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def has_sessions(self) -> bool:
+        """Whether legacy clients have sessions with the backend; the modern era has none."""
+        return self.era is Era.LEGACY or Era.LEGACY in self.eras
+
+    @property
     def usable(self) -> bool:
         """Whether a call is worth trying now."""
         return self.circuit is not Circuit.OPEN

@@ -89,8 +89,8 @@ class OwnLists:
     async def _ask(self, caller: Caller, backend: Backend, mark: str) -> None:
         shared = backend.catalogue
         self._asked[backend.name] = time.monotonic()
-        if backend.state.era is not Era.LEGACY or not shared.known:
-            return  # the modern era has no sessions
+        if not backend.state.has_sessions or not shared.known:
+            return
         session = caller.sessions.get(backend)
 
         async def ask(method: str, params: bytes) -> Reply:

@@ -58,7 +58,10 @@ async def listed(w) -> list[str]:
     return [tool["name"] for tool in (await w.legacy("tools/list").answer()).last["result"]["tools"]]
 
 
-async def test_a_tool_that_a_session_enabled_can_be_called_in_it_and_in_no_other(world, kit) -> None:
+@pytest.mark.parametrize("dual", [False, True])
+async def test_a_tool_that_a_session_enabled_can_be_called_in_it_and_in_no_other(world, kit, dual) -> None:
+    if dual:
+        kit.fake.state.era, kit.fake.state.eras = Era.MODERN, frozenset(Era)
     w = world(kit.fake)
     await w.initialize()
     assert "error" in (await w.legacy("tools/call", {"name": "extra"}).answer()).last
