@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
-from vmcp.http.server.asgi import JSON, Receive, Send
+from vmcp.http.server.asgi import JSON, Budget, Receive, Send
 from vmcp.wire.sse import comment, encode
 
 SSE_HEADERS: Final = (
@@ -22,6 +22,9 @@ SSE_HEADERS: Final = (
 )
 MAX_QUEUED: Final = 16 * 1024 * 1024
 """Bytes that wait for a slow reader; beyond that notifications are dropped, answers never."""
+QUEUED: Final = Budget(64 * 1024 * 1024)
+"""For what waits for all readers of streams. When it is used up, those that are behind lose notifications, and their
+stream with the next answer; a stream that keeps up is not touched."""
 WATCH_AFTER: Final = 0.05
 """Seconds after which we begin to look whether the client is still there: quick calls need no watch."""
 _LOOK_EVERY: Final = 0.025
@@ -54,10 +57,17 @@ class EventWriter:
 
     def write(self, frame: bytes, *, droppable: bool = False) -> None:
         """Queue a frame. Never blocks."""
-        if self._closed or self.gone or (droppable and self._size > MAX_QUEUED):
+        if self._closed or self.gone:
             return
+        if self._size > MAX_QUEUED or (QUEUED.left < 0 and self._size):
+            if droppable:
+                return
+            if QUEUED.left < 0:
+                self.abandon()
+                return
         self._queue.append(frame)
         self._size += len(frame)
+        QUEUED.left -= len(frame)
         self._wake.set()
 
     async def finish(self) -> None:
@@ -69,17 +79,32 @@ class EventWriter:
     def abandon(self) -> None:
         """The reader is gone: drop what is queued."""
         self.gone = True
-        self._queue.clear()
+        self._forget()
         self._wake.set()
 
+    def _forget(self) -> None:
+        self._queue.clear()
+        QUEUED.left += self._size
+        self._size = 0
+
     async def _run(self) -> None:
+        try:
+            await self._work()
+        finally:
+            self._forget()
+
+    async def _work(self) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
         while not self.gone:
             if self._queue:
                 data = b"".join(self._queue)
                 self._queue.clear()
-                self._size = 0
-                await self._pass(data)
+                try:
+                    await self._pass(data)
+                finally:
+                    if not self.gone:
+                        self._size -= len(data)
+                        QUEUED.left += len(data)
                 continue
             if self._closed:
                 break
@@ -88,7 +113,7 @@ class EventWriter:
                 async with asyncio.timeout(self._keep_alive):
                     await self._wake.wait()
             except TimeoutError:
-                self._queue.append(_KEEP_ALIVE)
+                self.write(_KEEP_ALIVE, droppable=True)
         if not self.gone:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from vmcp.front.exchange import EventWriter
+from vmcp.http.server.asgi import Budget
 from vmcp.wire.sse import encode
 
 KEPT_EVENTS: Final = 128
@@ -18,6 +19,8 @@ KEPT_BYTES: Final = 128 * 1024
 """Bounds of what one stream keeps."""
 KEPT_STREAMS: Final = 4
 """Streams of ended requests that one session keeps."""
+KEPT: Final = Budget(64 * 1024 * 1024)
+"""For what the streams of all sessions keep. When it is used up, a stream that has something new keeps less."""
 RETRY: Final = 1.0
 """Seconds after which a client should reconnect."""
 
@@ -51,10 +54,22 @@ class Stream:
         event = encode(message, id=self._id(self._next))
         self._events.append((self._next, event))
         self._bytes += len(event)
+        KEPT.left -= len(event)
         self._next += 1
         while len(self._events) > KEPT_EVENTS or (self._bytes > KEPT_BYTES and len(self._events) > 1):
-            self._bytes -= len(self._events.popleft()[1])
+            self._drop_oldest()
+        while KEPT.left < 0 and self._events:
+            self._drop_oldest()
         return event
+
+    def _drop_oldest(self) -> None:
+        size = len(self._events.popleft()[1])
+        self._bytes -= size
+        KEPT.left += size
+
+    def __del__(self) -> None:
+        """Give back what was kept: a stream ends with its session, or makes room for a newer one."""
+        KEPT.left += self._bytes
 
     def relay(self, message: bytes) -> bytes:
         """Keep a message, pass its event to who took the stream up again, and return it for who opened it."""
