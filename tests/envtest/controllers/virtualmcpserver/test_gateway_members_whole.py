@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from api.contract import Backend, VmcpConfig
 from tests.envtest.controllers.kit import header, wait_for_the_next_second
@@ -89,3 +90,33 @@ async def test_a_server_in_another_group_owns_its_name_too(cluster: Gateways) ->
     await cluster.until("VirtualMCPServer", "v", BackendsIncluded="False/MembersSkipped")
     await cluster.delete("MCPServer", "same")
     await cluster.config(until=lambda config: _names(config) == ["later", "same"])
+
+
+async def test_an_auth_config_counts_as_it_stood_until_its_new_spec_is_judged(
+    start: Callable[..., Awaitable[Gateways]],
+) -> None:
+    """The verdict is written here as its controller would write it."""
+    cluster = await start(only=("mcpgroup", "mcpserverentry", "virtualmcpserver"))
+    await cluster.group()
+
+    async def judge(generation: int) -> None:
+        verdict = {"type": "Valid", "status": "True", "reason": "ValidationSucceeded", "message": "fine"}
+        verdict |= {"observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        await cluster.patch("MCPExternalAuthConfig", "a", {"status": {"conditions": [verdict]}}, status=True)
+
+    def token_url(config: VmcpConfig) -> str:
+        strategy = config.outgoing_auth.backends.get("e") if config.outgoing_auth is not None else None
+        return strategy.token_exchange.token_url if strategy is not None and strategy.token_exchange is not None else ""
+
+    old, new = "https://old.example.com/token", "https://new.example.com/token"
+    await cluster.auth("a", type="tokenExchange", tokenExchange={"tokenUrl": old, "audience": "a"})
+    await judge(1)
+    await cluster.entry(externalAuthConfigRef={"name": "a"})
+    await cluster.gateway()
+    await cluster.config(until=lambda config: token_url(config) == old)
+    await cluster.patch("MCPExternalAuthConfig", "a", {"spec": {"tokenExchange": {"tokenUrl": new}}})
+    await cluster.entry("later")
+    config = await cluster.config(until=lambda config: "later" in _names(config))
+    assert token_url(config) == old
+    await judge(2)
+    await cluster.config(until=lambda config: token_url(config) == new)
