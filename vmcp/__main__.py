@@ -26,6 +26,7 @@ from vmcp.config.load import Loaded, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
     HTTP_TOKENS_ENV,
+    MAX_NAME_ENV,
     NETWORKS_ENV,
     ORIGINS_ENV,
     ServeOptions,
@@ -34,6 +35,7 @@ from vmcp.config.options import (
     parse_origins,
     parse_resolve,
 )
+from vmcp.core.naming import COMMON_LIMIT
 from vmcp.ending import divide
 from vmcp.observe import logs
 from vmcp.observe.redact import Redactor
@@ -54,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     for command in (serve, validate):
         command.add_argument("--config", "-c", type=Path, required=True, metavar="F", help="configuration file (YAML)")
         command.add_argument("--debug", action="store_true", help="log at debug level")
+        command.add_argument(
+            "--max-name-length",
+            metavar="N",
+            help=f"shorten longer names of tools and prompts to N characters (some take {COMMON_LIMIT}); "
+            f"{MAX_NAME_ENV}=N does the same",
+        )
         command.add_argument(
             "--root",
             default="",
@@ -112,6 +120,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     commands = parser()
     arguments = commands.parse_args(argv)
     logs.configure(debug=arguments.debug)
+    if arguments.max_name_length is not None:
+        environ = {**environ, MAX_NAME_ENV: arguments.max_name_length}
     try:
         loaded = load_file(arguments.config, environ, debug=arguments.debug, root=arguments.root.rstrip("/"))
     except ConfigErrors as errors:

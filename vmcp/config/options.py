@@ -18,6 +18,8 @@ NETWORKS_ENV = "VMCP_ALLOWED_NETWORKS"
 """Comma list of networks, besides those of the command line."""
 HTTP_TOKENS_ENV = "VMCP_ALLOW_HTTP_TOKEN_URL"
 """`true` = as the command line's flag."""
+MAX_NAME_ENV = "VMCP_MAX_NAME_LENGTH"
+"""The most characters of a name that is advertised, as the command line's flag."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

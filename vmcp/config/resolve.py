@@ -22,6 +22,7 @@ from vmcp.auth.forward import ForwardSpec, manifest_variable, read_manifest, res
 from vmcp.auth.oidc import OidcSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
+from vmcp.config.options import MAX_NAME_ENV
 from vmcp.config.settings import (
     IncomingSettings,
     InjectionSettings,
@@ -30,6 +31,7 @@ from vmcp.config.settings import (
     OutgoingSettings,
     Settings,
 )
+from vmcp.core.naming import MIN_LIMIT
 from vmcp.core.rules import AggregationRules, Override, WorkloadRules
 from vmcp.core.rules import Strategy as Naming
 from vmcp.limits.bucket import Limits, Rate, ToolRates
@@ -92,7 +94,7 @@ def resolve(
         outgoing=_outgoing(config, notes),
         incoming=_incoming(config.incoming_auth, notes),
         authz=_authz(config),
-        aggregation=_aggregation(config.aggregation or Aggregation()),
+        aggregation=_aggregation(config.aggregation or Aggregation(), _max_name(notes)),
         limits=_limits(config.rate_limiting),
         audit=_audit(config, notes),
         timeout=_timeouts(operational)[0],
@@ -311,7 +313,18 @@ def _authz(config: VmcpConfig) -> CedarSettings | None:
 # --- lists, limits, audit ---------------------------------------------------------------------------------------------
 
 
-def _aggregation(given: Aggregation) -> AggregationRules:
+def _max_name(notes: _Notes) -> int:
+    """Return the most characters of a name; 0 = no limit."""
+    text = notes.environ.get(MAX_NAME_ENV, "").strip()
+    if not text:
+        return 0
+    if not text.isdecimal() or len(text) > 4 or int(text) < MIN_LIMIT:
+        notes.error(MAX_NAME_ENV, f"{text[:32]!r} is not a number of characters, {MIN_LIMIT} to 9999")
+        return 0
+    return int(text)
+
+
+def _aggregation(given: Aggregation, max_name: int) -> AggregationRules:
     detail = given.conflict_resolution_config
     # An unknown word was reported already; everything else in the file deserves to be looked at as well.
     known = given.conflict_resolution in {strategy.value for strategy in Naming}
@@ -322,6 +335,7 @@ def _aggregation(given: Aggregation) -> AggregationRules:
         exclude_all_tools=given.exclude_all_tools,
         deny_by_default=given.default_tool_visibility == "deny",
         workloads={tools.workload: _workload(tools) for tools in given.tools},
+        max_name=max_name,
     )
 
 

@@ -6,9 +6,11 @@ depends on which of them answered first.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from vmcp.core.rules import AggregationRules, Strategy
 
@@ -68,6 +70,37 @@ class Namespaces:
     def foreign(self, name: str, claim: Claim) -> bool:
         """Say whether a name is another backend's. What an administrator wrote into an override is nobody else's."""
         return not claim.overridden and self.owner(name) not in (None, claim.backend)
+
+
+COMMON_LIMIT: Final = 64
+"""Characters of a name that widespread clients take, whatever the specification allows."""
+MIN_LIMIT: Final = 32
+"""The least limit that leaves something of a name to read."""
+_DIGEST: Final = 8
+
+
+def shortened(naming: Naming, limit: int) -> Naming:
+    """Return the names with at most `limit` characters each; 0 = as they are.
+
+    A name that is too long keeps its beginning and gets a digest of the whole: it depends on nothing else, so it is the
+    same on every replica and after every change of the lists.
+    """
+    if not limit:
+        return naming
+    names: dict[str, Claim] = {}
+    problems = list(naming.problems)
+    for name, claim in sorted(naming.names.items(), key=lambda pair: (len(pair[0]) > limit, pair[0])):
+        short = name if len(name) <= limit else _short(name, limit)
+        if short in names:
+            problems.append(f"{name!r} of {claim.backend} is left out: shortened, it is {names[short].backend}'s")
+        else:
+            names[short] = claim
+    return Naming(names, tuple(problems))
+
+
+def _short(name: str, limit: int) -> str:
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{name[: limit - _DIGEST - 1]}_{digest}"
 
 
 def name_tools(claims: Iterable[Claim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:

@@ -7,6 +7,7 @@ heard, and clients that see the difference are told; nobody waits for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
@@ -21,7 +22,8 @@ from vmcp.core.views import Views
 log = structlog.get_logger(__name__)
 
 SETTLE = 0.05
-"""Seconds between the first change of a burst and the new snapshot."""
+"""Seconds between the first change of a burst and the new snapshot. After a rebuild four times what it took is left to
+other work first: one backend whose lists never stop changing must not keep the gateway busy for everybody."""
 PERSONAL_WAIT = 5.0
 """Seconds that a list waits for backends that show each caller a list of its own."""
 MAX_PERSONAL = 1024
@@ -55,6 +57,7 @@ class Offers:
         self._watchers: set[Watcher] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._problems: frozenset[str] = frozenset()
+        self._rest_until = 0.0
         self.replace(plan)
 
     @property
@@ -88,6 +91,7 @@ class Offers:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        began = time.monotonic()
         catalogues = {name: backend.catalogue for name, backend in self._plan.backends.items()}
         self._views = Views(self._aggregate(catalogues), self._plan.mark)
         self._own.clear()
@@ -97,6 +101,8 @@ class Offers:
                 self._tell(watcher)
             except Exception:
                 log.exception("somebody could not be told that lists changed")
+        now = time.monotonic()
+        self._rest_until = now + 4 * (now - began)
 
     def views_now(self) -> Views | None:
         """Return the views for everybody; None when some backend shows each caller its own list."""
@@ -151,7 +157,8 @@ class Offers:
 
     def _changed(self, change: CatalogueChange) -> None:
         if change.kinds and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE, self.rebuild)
+            delay = max(SETTLE, self._rest_until - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self.rebuild)
 
     def _aggregate(self, catalogues: Mapping[str, Catalogue]) -> Snapshot:
         offers = [
@@ -181,5 +188,5 @@ class Offers:
         """Log what is new among the problems: once, not with every snapshot."""
         current = frozenset(problems)
         for problem in sorted(current - self._problems):
-            log.warning("aggregation dropped something", problem=problem)
+            log.warning("the merged lists are not what they could be", problem=problem)
         self._problems = current

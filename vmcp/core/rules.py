@@ -64,6 +64,7 @@ class AggregationRules:
         exclude_all_tools: Offer no tool at all (prompts and resources stay).
         deny_by_default: Offer no tool of a backend that has no entry in `workloads`.
         workloads: By backend name.
+        max_name: Characters of an advertised tool or prompt name; longer ones are shortened. 0 = they stay.
     """
 
     strategy: Strategy = Strategy.PREFIX
@@ -72,6 +73,7 @@ class AggregationRules:
     exclude_all_tools: bool = False
     deny_by_default: bool = False
     workloads: Mapping[str, WorkloadRules] = field(default_factory=dict)
+    max_name: int = 0
 
     def prefixed(self, backend: str, name: str) -> str:
         """Return the name with this backend's prefix."""

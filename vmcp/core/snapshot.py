@@ -6,13 +6,13 @@ with the old one, and no reader ever waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vmcp.backend.interface import Item, Kind
 from vmcp.backend.modern.mirrored import InvalidMirrorError, Mirror, mirror_of
 from vmcp.core.items import KEY_FIELD, member, replace_members
-from vmcp.core.naming import Claim, Naming, name_prompts, name_tools
+from vmcp.core.naming import COMMON_LIMIT, Claim, Naming, name_prompts, name_tools, shortened
 from vmcp.core.pages import SharedPages
 from vmcp.core.rules import AggregationRules, Override
 from vmcp.core.templates import UriTemplate, compile_template
@@ -143,6 +143,7 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
     pages = SharedPages(ordered)
     tools = _tools(ordered, rules, pages, problems)
     prompts = _prompts(ordered, rules, problems)
+    problems.extend(_long_names(tools, prompts))
     resources = _owned(ordered, Kind.RESOURCES, rules, pages, problems)
     templates = _owned(ordered, Kind.TEMPLATES, rules, pages, problems)
     matchers: list[Matcher] = []
@@ -154,6 +155,16 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
             matchers.append(Matcher(template, route, _rank(rules, route.backend)))
     matchers.sort(key=lambda matcher: matcher.template.specificity, reverse=True)
     return Snapshot(tools, resources, templates, prompts, tuple(matchers), tuple(problems))
+
+
+def _long_names(*tables: Mapping[str, Route]) -> Iterator[str]:
+    advertised = (route for table in tables for route in table.values() if not route.hidden)
+    long = sorted(route.name for route in advertised if len(route.name) > COMMON_LIMIT)
+    if long:
+        yield (
+            f"{len(long)} names are longer than {COMMON_LIMIT} characters, such as {long[0][:128]!r}: "
+            "some clients refuse the whole list for them; --max-name-length shortens them"
+        )
 
 
 def _rank(rules: AggregationRules, backend: str) -> int:
@@ -175,7 +186,7 @@ def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, pro
             taken.add(wanted)
             items[offer.backend, item.key] = item
             claims.append(Claim(offer.backend, item.key, wanted, overridden=bool(override.name)))
-    naming = name_tools(claims, rules, (offer.backend for offer in offers))
+    naming = shortened(name_tools(claims, rules, (offer.backend for offer in offers)), rules.max_name)
     problems.extend(f"tool {problem}" for problem in naming.problems)
     return {name: _tool_route(name, naming.names[name], items, rules, pages) for name in sorted(naming.names)}
 
@@ -219,7 +230,7 @@ def _mirror(raw: bytes) -> Mirror:
 def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
     items = {(offer.backend, item.key): item for offer in offers for item in offer.prompts}
     claims = [Claim(backend, key, key) for backend, key in items]
-    naming: Naming = name_prompts(claims, rules, (offer.backend for offer in offers))
+    naming: Naming = shortened(name_prompts(claims, rules, (offer.backend for offer in offers)), rules.max_name)
     problems.extend(naming.problems)
     routes: dict[str, Route] = {}
     for name in sorted(naming.names):

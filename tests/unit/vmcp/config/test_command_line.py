@@ -118,3 +118,12 @@ def test_the_program_runs_as_a_module_and_leaves_no_traceback(tmp_path):
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert "invalid configuration" in done.stderr
+
+
+@pytest.mark.parametrize(("length", "code"), [("64", 0), ("32", 0), ("31", 3), ("-1", 3), ("many", 3), ("9" * 5000, 3)])
+def test_the_most_characters_of_a_name_are_a_number_that_leaves_something_to_read(tmp_path, capsys, length, code):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text())
+    assert main(["validate", "--config", str(path), f"--max-name-length={length}"], {}) == code
+    assert main(["validate", "--config", str(path)], {"VMCP_MAX_NAME_LENGTH": length}) == code
+    assert ("is not a number of characters" in capsys.readouterr().err) is (code == 3)

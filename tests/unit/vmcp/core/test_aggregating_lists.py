@@ -225,3 +225,18 @@ def test_a_template_with_broken_braces_is_none(text):
 def test_matching_time_does_not_explode_with_the_template():
     hostile = compile_template("a://" + "{x}-" * 200 + "end")
     assert not hostile.matches("a://" + "-" * 8000)
+
+
+# --- names for clients with limits ---
+
+
+def test_long_names_are_warned_of_and_shortened_on_demand_and_called_by_their_own_name():
+    long = tool("x" * 80)
+    warned = aggregate([Offer("a", (long,))], PREFIX)
+    assert any("1 names are longer than 64 characters" in problem for problem in warned.problems)
+    short = aggregate([Offer("a", (long,))], AggregationRules(max_name=64))
+    (name,) = short.tools
+    assert len(name) == 64
+    assert json.loads(short.tools[name].raw)["name"] == name
+    assert short.tools[name].original == "x" * 80
+    assert short.problems == ()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcp.core.naming import Claim, name_prompts, name_tools
+from vmcp.core.naming import Claim, name_prompts, name_tools, shortened
 from vmcp.core.rules import AggregationRules, Strategy
 
 A, B, C = Claim("a", "search", "search"), Claim("b", "search", "search"), Claim("c", "search", "search")
@@ -146,3 +146,36 @@ def test_names_do_not_depend_on_the_order_of_answers_and_belong_to_one_item_each
         assert set(given_to) <= {(claim.backend, claim.original) for claim in found}
         # Whatever is lost is said.
         assert len(given_to) == len(found) or once.problems
+
+
+LONG = Claim("a", "x" * 100, "x" * 100)
+
+
+def test_names_for_clients_that_take_64_characters_keep_their_beginning_and_stay_the_same():
+    naming = name_tools([LONG, ALONE], AggregationRules(strategy=Strategy.PREFIX))
+    assert shortened(naming, 0) is naming
+    short = shortened(naming, 64)
+    first, second = sorted(short.names)
+    assert (first, len(second)) == ("a_alone", 64)
+    assert second.startswith("a_" + "x" * 50)
+    more = name_tools([LONG, ALONE, Claim("b", "x" * 100, "x" * 100)], AggregationRules(strategy=Strategy.PREFIX))
+    assert short.names[second] is LONG
+    assert shortened(more, 64).names[second] is LONG, "whatever else is offered"
+
+
+@given(st.sets(st.text("ab", min_size=30, max_size=90), max_size=20), st.integers(32, 64))
+def test_shortened_names_fit_and_none_is_lost(wanted, limit):
+    naming = name_tools([Claim("a", name, name) for name in wanted], AggregationRules(strategy=Strategy.PREFIX))
+    short = shortened(naming, limit)
+    assert all(len(name) <= limit for name in short.names)
+    assert {claim.original for claim in short.names.values()} == wanted
+    assert all(name in short.names for name in naming.names if len(name) <= limit)
+
+
+def test_a_long_name_never_takes_a_short_one_that_somebody_has():
+    naming = name_tools([LONG], AggregationRules(strategy=Strategy.PRIORITY))
+    (taken,) = shortened(naming, 64).names
+    both = name_tools([LONG, Claim("b", taken, taken)], AggregationRules(strategy=Strategy.PRIORITY))
+    kept = shortened(both, 64)
+    assert {name: claim.backend for name, claim in kept.names.items()} == {taken: "b"}
+    assert "is left out" in kept.problems[0]
