@@ -15,8 +15,9 @@ from controllers.shared.verdicts import Conditions, Verdict, conditions_json, fo
 MAX_NAMES = 256 * 1024
 """Bytes that the names of all members may take in the status (as JSON); beyond, lists are cut and counts stay exact."""
 
-QUIET = 0.25
-"""Seconds without a change of the members after which their lists are written."""
+QUIET = 0.5
+"""Seconds without a change of the members after which their lists are written. Longer than a member takes from its
+creation to its verdict, or each small group of a burst would be written for both."""
 LATEST = 3.0
 """Seconds after which the lists are written although members keep changing: a group that fills up over six seconds
 costs its first status, two on the way and the last."""

@@ -80,12 +80,19 @@ class HealthKeeper:
 
         Args:
             seconds: That it took.
-            whole: All lists could be fetched; a backend of which a list is missing is DEGRADED at best.
+            whole: All lists could be fetched, and the GET stream is there or not offered; else DEGRADED at best.
         """
         self._doubts = 0
         slow = seconds > self._slow_after or self._state.failures > 0 or not whole
         self._state.last_check = time.time()
         self._succeeded(Health.DEGRADED if slow else Health.HEALTHY)
+
+    def hampered(self) -> None:
+        """It answers, and something beside its answers does not work: degraded, until a probe finds all well."""
+        if self._state.health is Health.HEALTHY:
+            before = (self._state.health, self._state.circuit)
+            self._state.health = Health.DEGRADED
+            self._sync(before)
 
     def _succeeded(self, health: Health) -> None:
         state = self._state

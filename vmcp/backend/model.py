@@ -30,7 +30,7 @@ class Health(enum.StrEnum):
     """Not checked yet, or failing but below the threshold."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """Answers, but slowly, or for the first time after failures."""
+    """Answers, but slowly, in part, without its GET stream, or for the first time after failures."""
     UNHEALTHY = "unhealthy"
     """Failed `unhealthyThreshold` times in a row."""
     UNAUTHENTICATED = "unauthenticated"
@@ -43,6 +43,16 @@ class Circuit(enum.StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
+
+
+class Push(enum.Enum):
+    """The standing GET stream of a legacy session, by which a server says that its lists changed."""
+
+    NONE = "none"
+    """The server offers none, or it was not asked for one."""
+    OPEN = "open"
+    DOWN = "down"
+    """It was asked for and could not be established; tried again with back-off."""
 
 
 class Kind(enum.StrEnum):

@@ -20,7 +20,7 @@ from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavaila
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
 from vmcp.backend.lists import Listed
-from vmcp.backend.model import Era
+from vmcp.backend.model import Era, Push
 from vmcp.backend.modern.discover import classify
 from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.remote import Remote
@@ -97,6 +97,7 @@ class Monitor:
         self._doubted_at = 0.0
         self._handshakes = 0
         self._handshake: Handshake | None = None
+        self._push = Push.NONE
         self._drop = False
         self._closed = False
         self._random = random.Random(backend.settings.name)  # noqa: S311  spreads load
@@ -168,7 +169,9 @@ class Monitor:
             await self._probe()
             took = time.monotonic() - began
             self.no_credentials = False
-            if not self._backend.catalogue.known or time.monotonic() >= self._stale_at:
+            # Without the stream nobody says what changes: look with every probe.
+            unheard = self._push is Push.DOWN
+            if unheard or not self._backend.catalogue.known or time.monotonic() >= self._stale_at:
                 self._dirty |= set(KINDS)
             await self._refresh()
             if self._due():  # something changed meanwhile
@@ -187,7 +190,7 @@ class Monitor:
             log.exception("a probe failed in an unforeseen way", backend=self._backend.name)
             health.released()
         else:
-            health.probed(took, whole=not self._backend.state.failing)
+            health.probed(took, whole=not self._backend.state.failing and self._push is not Push.DOWN)
 
     async def _probe(self) -> None:
         """Ask the least that proves life.
@@ -229,6 +232,7 @@ class Monitor:
                 probe=True,
                 on_handshake=self._on_handshake,
                 on_notification=self._on_notification,
+                on_push=self._on_push,
                 sleep=self._sleep,
                 backoff=self._make_backoff,
             )
@@ -237,6 +241,7 @@ class Monitor:
     def _on_handshake(self, handshake: Handshake) -> None:
         """A legacy session began. Not the first one: whatever the old one listed is void."""
         self._handshakes += 1
+        self._push = Push.NONE
         again = self._handshake is not None
         self._handshake = handshake
         self._dirty |= set(KINDS)
@@ -244,6 +249,17 @@ class Monitor:
             self._backend.eras.ask_again()
             self._drop = True
             self._kick()
+
+    def _on_push(self, push: Push, missed: bool) -> None:
+        """The stream that tells of changed lists came, or did not: degraded, not down, for the backend answers."""
+        before, self._push = self._push, push
+        if push is Push.DOWN:
+            if before is not Push.DOWN:
+                log.info("the backend's stream of changes cannot be established", backend=self._backend.name)
+            self._backend.health.hampered()
+        elif push is Push.OPEN and (missed or before is Push.DOWN):
+            self._on_gap()
+            self.doubt()  # a probe says that all is well again
 
     def _on_notification(self, method: str, _params: bytes) -> None:
         if self._handshake is None or not (kinds := kinds_of(method, self._handshake)):
@@ -362,7 +378,8 @@ class Monitor:
         )
         if set(kinds) == set(KINDS):
             ttls = [found.ttl for found in fetched.values() if isinstance(found, Listed) and found.ttl is not None]
-            self._stale_at = time.monotonic() + fresh_for(handshake, min(ttls, default=None))
+            pushed = backend.state.era is Era.MODERN or backend.transport == "sse" or self._push is Push.OPEN
+            self._stale_at = time.monotonic() + fresh_for(handshake, min(ttls, default=None), pushed=pushed)
         take(fetched)
         now = time.monotonic()
         self._rest_until = now + max(REST, 4 * (now - began))

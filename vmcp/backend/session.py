@@ -14,7 +14,7 @@ from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeo
 from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
-from vmcp.backend.model import Era
+from vmcp.backend.model import Era, Push
 from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
@@ -54,6 +54,7 @@ class Session:
         probe: bool = False,
         on_handshake: Callable[[Handshake], None] | None = None,
         on_notification: Callable[[str, bytes], None] | None = None,
+        on_push: Callable[[Push, bool], None] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
@@ -65,6 +66,7 @@ class Session:
             probe: The gateway's own: probe credentials, and the stream is always kept.
             on_handshake: See LegacyOptions.
             on_notification: See LegacyOptions.
+            on_push: See LegacyOptions.
             sleep: For tests.
             backoff: For tests.
         """
@@ -80,6 +82,7 @@ class Session:
             probe=probe,
             on_handshake=on_handshake,
             on_notification=on_notification or self._heard,
+            on_push=on_push,
             sleep=sleep,
             backoff=backoff,
         )

@@ -135,12 +135,12 @@ def differences(old: Catalogue, new: Catalogue) -> frozenset[Kind]:
     return frozenset(kind for kind in KINDS if old.items(kind) != new.items(kind))
 
 
-def fresh_for(handshake: Handshake, ttl: float | None) -> float:
-    """Return the seconds after which lists are worth fetching again."""
+def fresh_for(handshake: Handshake, ttl: float | None, *, pushed: bool) -> float:
+    """Return seconds after which lists are worth fetching again; `pushed`: the backend can tell of changes itself."""
     if ttl is not None:
         return min(max(ttl, 10.0), FRESH_ANNOUNCED)
     told = all(handshake.announces(name) for name in ("tools", "resources", "prompts") if handshake.offers(name))
-    return FRESH_ANNOUNCED if told else FRESH_SILENT
+    return FRESH_ANNOUNCED if told and pushed else FRESH_SILENT
 
 
 def kinds_of(method: str, handshake: Handshake) -> tuple[Kind, ...]:

@@ -12,6 +12,7 @@ from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
 from vmcp.backend.legacy.inbox import Inbox
 from vmcp.backend.legacy.streamable import StreamableChannel
+from vmcp.backend.model import Push
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import Wire
 from vmcp.http.client import Response
@@ -37,6 +38,7 @@ class GetStream:
         *,
         max_event: int,
         is_alive: Callable[[], Awaitable[bool | None]],
+        on_push: Callable[[Push, bool], None] | None = None,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -48,6 +50,7 @@ class GetStream:
             inbox: Takes what comes.
             max_event: Bytes of one event.
             is_alive: Asks whether the server knows the session; None = it cannot be said now.
+            on_push: Told of each attempt: how the stream is, and whether something may have been missed before it.
             backoff: Between two attempts.
             sleep: For tests.
         """
@@ -56,10 +59,12 @@ class GetStream:
         self._inbox = inbox
         self._max_event = max_event
         self._is_alive = is_alive
+        self._on_push = on_push
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._last_id: str | None = None
         self._was_open = False
+        self._tried = False
 
     async def run(self) -> None:
         """Open, read, resume."""
@@ -68,13 +73,23 @@ class GetStream:
             try:
                 response = await self._open()
                 if response.stream is not None:
+                    # A server that gives its events ids repeats what came meanwhile.
+                    self._tell(Push.OPEN, missed=self._tried and self._last_id is None)
                     self._was_open = True
                     retry = await self._read(MessageStream(self._wire, response.stream, max_event=self._max_event))
                 elif not await self._goes_on(response.status):
                     return
+                else:
+                    self._tell(Push.DOWN)
             except BackendError as err:
                 log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
+                self._tell(Push.DOWN)
+            self._tried = True
             await self._sleep(self._backoff.next(retry))
+
+    def _tell(self, push: Push, *, missed: bool = False) -> None:
+        if self._on_push is not None:
+            self._on_push(push, missed)
 
     async def _open(self) -> Response:
         deadline = asyncio.get_running_loop().time() + OPEN_TIMEOUT

@@ -27,7 +27,7 @@ from vmcp.backend.legacy.link import Link, Lives, shake_hands
 from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
-from vmcp.backend.model import Era
+from vmcp.backend.model import Era, Push
 from vmcp.backend.wire import Wire
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
@@ -68,6 +68,7 @@ class LegacyOptions:
         probe: The session is the gateway's own: probe credentials instead of a principal's.
         on_handshake: Called after each handshake.
         on_notification: Sees what belongs to no call.
+        on_push: See GetStream.
         sleep: For tests.
         backoff: For tests.
     """
@@ -78,6 +79,7 @@ class LegacyOptions:
     probe: bool = False
     on_handshake: Callable[[Handshake], None] | None = None
     on_notification: Callable[[str, bytes], None] | None = None
+    on_push: Callable[[Push, bool], None] | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     backoff: Callable[[], Backoff] = Backoff
 
@@ -352,6 +354,7 @@ class LegacySession:
             self._inbox,
             max_event=self._options.max_event,
             is_alive=lambda: self._is_alive(link),
+            on_push=self._options.on_push,
             backoff=self._options.backoff(),
             sleep=self._options.sleep,
         )
