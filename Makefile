@@ -129,6 +129,10 @@ bench: binaries bench-venv ## measure the operator beside its peers on one contr
 bench-vmcp: bench-venv ## measure the gateway beside its peers on pinned cores; ARGS="--full", "--gateway PATH", --help
 	@$(BIN)/python hack/bench/vmcp/run.py $(ARGS)
 
+.PHONY: hostile-matrix
+hostile-matrix: venv ## drive every limit of the gateway at ten times its value beside a bystander; ARGS="--short", "--write"
+	@$(BIN)/python hack/hostile_matrix.py $(ARGS)
+
 .PHONY: test-setup
 test-setup: binaries node mcp1 $(DEMO)
 
