@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -190,6 +190,13 @@ class LegacySession:
             answer.cancel()
         self.streams.finish()
         await self.backends.close()
+        # What refers back to the session would keep it until the collector looks at everything, which is rare.
+        self.watcher.callback = _nobody
+        self.backends.spec = replace(self.backends.spec, events=None)
+
+
+def _nobody(kinds: frozenset[Kind]) -> None:
+    """Hear of changes for a session that ended."""
 
 
 class TooManySessions(Exception):  # noqa: N818  it is an answer, not a bug

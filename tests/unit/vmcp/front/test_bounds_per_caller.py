@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
+import weakref
 
 import pytest
 
-from vmcp.auth.interface import LEEWAY, Principal, Unauthenticated
+from vmcp.auth.interface import ANONYMOUS, LEEWAY, Principal, Unauthenticated
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import SessionSpec
+from vmcp.core.seal import Sealer
 from vmcp.core.sessions import SharedSessions, sharing_key
+from vmcp.front.session import SessionStore
 from vmcp.front.settings import FrontSettings
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
@@ -96,6 +100,17 @@ async def test_what_a_client_declares_of_itself_is_bounded(world, backend, membe
     name = "clientCapabilities" if member == "capabilities" else member
     answer = await w.modern("tools/call", {"name": "echo"}, **{name: {"x": "y" * 200}}).answer()
     assert (answer.status, answer.json["error"]["code"]) == (400, -32602)
+
+
+async def test_a_session_that_ended_is_given_back_at_once():
+    store = SessionStore(Sealer(), small(), lambda _: None)
+    gc.disable()
+    try:
+        gone = weakref.ref(store.open(ANONYMOUS, "2025-11-25", b"{}", None, ()))
+        await store.close()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # --- subscriptions, batches, shared sessions, listen streams ---
