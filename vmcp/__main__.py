@@ -29,6 +29,7 @@ from vmcp.config.options import (
     MAX_NAME_ENV,
     NETWORKS_ENV,
     ORIGINS_ENV,
+    SEPARATE_ANONYMOUS_ENV,
     ServeOptions,
     is_loopback,
     parse_networks,
@@ -101,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
         f"may be given more than once; the comma list {NETWORKS_ENV} adds to it",
     )
     serve.add_argument(
+        "--separate-anonymous",
+        action="store_true",
+        help="give each request of an anonymous modern client sessions with backends of its own; "
+        f"{SEPARATE_ANONYMOUS_ENV}=true does the same",
+    )
+    serve.add_argument(
         "--allow-http-token-url",
         action="store_true",
         help="let token endpoints be asked without TLS; callers' tokens can be read on the way then; "
@@ -156,6 +163,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         root=arguments.root.rstrip("/"),
         allowed_origins=origins,
         allowed_networks=networks,
+        separate_anonymous=arguments.separate_anonymous or environ.get(SEPARATE_ANONYMOUS_ENV, "") == "true",
         allow_http_tokens=arguments.allow_http_token_url or environ.get(HTTP_TOKENS_ENV, "") == "true",
         ending=ending,
     )

@@ -46,6 +46,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             version=VERSION,
             loopback_only=is_loopback(options.host),
             allowed_origins=options.allowed_origins,
+            separate_anonymous=options.separate_anonymous,
             service_apart=options.service_port is not None,
         ),
         resolve=options.resolve,

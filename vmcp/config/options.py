@@ -18,6 +18,8 @@ NETWORKS_ENV = "VMCP_ALLOWED_NETWORKS"
 """Comma list of networks, besides those of the command line."""
 HTTP_TOKENS_ENV = "VMCP_ALLOW_HTTP_TOKEN_URL"
 """`true` = as the command line's flag."""
+SEPARATE_ANONYMOUS_ENV = "VMCP_SEPARATE_ANONYMOUS"
+"""`true` = as the command line's flag."""
 MAX_NAME_ENV = "VMCP_MAX_NAME_LENGTH"
 """The most characters of a name that is advertised, as the command line's flag."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,6 +41,7 @@ class ServeOptions:
         allowed_networks: Networks (CIDR) that may be connected to although they are refused otherwise: loopback,
             link-local and metadata ones of backends, private ones of token endpoints as well.
         allow_http_tokens: Token endpoints may be without TLS.
+        separate_anonymous: Anonymous modern clients share no sessions with backends.
         ending: How the time between SIGTERM and the end is divided.
     """
 
@@ -52,6 +55,7 @@ class ServeOptions:
     allowed_origins: frozenset[str] = frozenset()
     allowed_networks: tuple[str, ...] = ()
     allow_http_tokens: bool = False
+    separate_anonymous: bool = False
     ending: Ending = field(default_factory=Ending)
 
 

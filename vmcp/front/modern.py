@@ -168,6 +168,8 @@ class ModernFront:
         info = None if meta.info is UNSET or bytes(meta.info)[:1] != b"{" else bytes(meta.info)
         headers = self._front.passthrough(arrival.headers)
         key = sharing_key(principal, capabilities, headers)
+        if self._front.settings.separate_anonymous and principal.key == ANONYMOUS.key:
+            key = (key, object())  # nobody knows who of the anonymous ones this is, so nothing is shared with another
         shared = self._front.gateway.shared
         sessions = shared.find(key)
         if sessions is None:

@@ -28,6 +28,7 @@ class FrontSettings:
         ask_timeout: Seconds that a client has to answer a question of a backend.
         loopback_only: The listener is on a loopback address: only loopback names are accepted in Host and Origin.
         allowed_origins: Origins that are accepted although they are not the gateway's own; their pages read answers.
+        separate_anonymous: Each request of an anonymous modern client has sessions with backends of its own.
         service_apart: `/status`, `/metrics` and `/api/backends/health` are served on a port of their own only.
     """
 
@@ -49,4 +50,5 @@ class FrontSettings:
     ask_timeout: float = 600.0
     loopback_only: bool = False
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
+    separate_anonymous: bool = False
     service_apart: bool = False

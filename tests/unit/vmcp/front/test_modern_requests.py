@@ -8,6 +8,7 @@ import json
 import pytest
 
 from vmcp.backend.interface import BackendTimeout, Era, InputRequired, Reply
+from vmcp.front.settings import FrontSettings
 from vmcp.limits.bucket import Limits, MemoryRateLimiter, Rate
 from vmcp.wire.jsonrpc import RpcError
 
@@ -447,3 +448,17 @@ async def test_an_ended_listen_stream_ends_with_a_result(w):
     last = (await stream.answer()).events[-1]
     assert last["id"] == w._ids
     assert last["result"]["resultType"] == "complete"
+
+
+@pytest.mark.parametrize(("separate", "sessions"), [(False, 1), (True, 3)])
+async def test_anonymous_clients_share_sessions_with_backends_unless_they_are_to_be_kept_apart(
+    world, backend, separate, sessions
+):
+    w = world(backend("a", tools=[TOOL]), settings=FrontSettings(separate_anonymous=separate))
+    for _ in range(3):
+        assert (await w.modern("tools/call", {"name": "echo"}).answer()).status == 200
+    assert len(w.backends["a"].sessions) == sessions
+    ann = {"authorization": "Bearer ann"}
+    for _ in range(2):
+        await w.modern("tools/call", {"name": "echo"}, headers=ann).answer()
+    assert len(w.backends["a"].sessions) == sessions + 1, "who is known keeps the sessions"
