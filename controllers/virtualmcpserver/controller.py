@@ -42,8 +42,8 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.decide import Decision, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
-from controllers.virtualmcpserver.members import is_settled, read_member
-from controllers.virtualmcpserver.objects import STOCK_KINDS, WATCHED_KINDS
+from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
+from controllers.virtualmcpserver.objects import STOCK_KINDS
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.report import Reporter, status_view
@@ -59,6 +59,9 @@ SHARE = 4.0
 does not become a reconcile per change, and decisions about it take at most a fifth of the process."""
 LONGEST_REST = 1.0
 """Seconds."""
+PATIENCE = 2.0
+"""Seconds that a gateway that was never written waits for members without a verdict. Whoever applies everything at once
+would otherwise get pods for the members judged so far, and again for all."""
 
 _APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _GENERATED = (
@@ -107,7 +110,7 @@ RULES = (
     Rule.of(SECRET, "create", why="the session Secret is made once"),
     Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),
     Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
-    Rule(API_GROUP, (*dict.fromkeys((*STOCK_KINDS, *WATCHED_KINDS)),), READ, "granted to gateways", granted=True),
+    Rule(API_GROUP, STOCK_KINDS, READ, "granted to gateways in discovered mode", granted=True),
     Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
     Rule(
         "coordination.k8s.io",
@@ -131,6 +134,7 @@ class VirtualMCPServerReconciler:
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
         self._rest: dict[Key, float] = {}
         self._settled: dict[Key, tuple[Snapshot, Rollout | None]] = {}
+        self._incomplete: dict[Key, float] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
         """Observe, decide, write the objects, write the status."""
@@ -154,6 +158,9 @@ class VirtualMCPServerReconciler:
         if error is None and self._is_settled(request, snapshot):
             return None
         self._settled.pop(request, None)
+        patience = self._patience(request, snapshot)
+        if error is None and patience > 0:
+            return Result(requeue_after=patience)
         # Processor time: a server that answers slowly, or a busy machine, is no reason to rest.
         began = time.thread_time()
         decision = decide(snapshot)
@@ -179,11 +186,20 @@ class VirtualMCPServerReconciler:
             return False
         return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
 
+    def _patience(self, key: Key, snapshot: Snapshot) -> float:
+        """Return the seconds for which the first writing of a gateway may wait; a verdict that comes ends it."""
+        if snapshot.config_exists or not any(awaits_verdict(member) for member in snapshot.members):
+            self._incomplete.pop(key, None)
+            return 0.0
+        now = time.monotonic()
+        return self._incomplete.setdefault(key, now) + PATIENCE - now
+
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
         self._publisher.forget(key)
         self._rest.pop(key, None)
         self._settled.pop(key, None)
+        self._incomplete.pop(key, None)
 
 
 def was_judged(snapshot: Snapshot) -> bool:

@@ -164,6 +164,9 @@ def _spec_verdicts(snapshot: Snapshot, base: VmcpConfig, referenced: Referenced)
     elif referenced.authz is not None and referenced.authz.primary_upstream_provider:
         message = "a primary upstream provider needs spec.authServerConfig"
         yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER, message)
+    if snapshot.dialect is Dialect.NATIVE and not snapshot.inline:
+        message = "the gateway cannot find its members by itself yet; set outgoingAuth.source: inline"
+        yield Verdict(T.DISCOVERY_SUPPORTED, False, R.NOT_SUPPORTED, message)
     secret = redis_password(snapshot, base.model_copy(update={"session_storage": session_storage(snapshot, base)}))
     if secret is not None and not snapshot.has_key(*secret):
         message = f'Secret "{secret[0]}" with key "{secret[1]}" of the session store not found'
@@ -244,11 +247,6 @@ def _advice(snapshot: Snapshot, base: VmcpConfig) -> Iterator[Condition]:
     if snapshot.unknown_dialect:
         message = f'unknown dialect "{snapshot.unknown_dialect}"; using {snapshot.dialect}. Known: native, toolhive'
         yield Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message)
-    if snapshot.dialect is Dialect.NATIVE and not snapshot.inline:
-        message = (
-            "the gateway cannot find its members by itself yet and does not start; set outgoingAuth.source: inline"
-        )
-        yield Condition(str(T.DISCOVERY_SUPPORTED), "False", str(R.NOT_SUPPORTED), message)
 
 
 def _inclusion(skipped: tuple[Skipped, ...]) -> Condition:
@@ -263,6 +261,8 @@ def _is_reported(snapshot: Snapshot, verdicts: list[Verdict], age: timedelta | N
         snapshot.dialect is Dialect.TOOLHIVE
         and all(verdict.ok for verdict in verdicts)
         and snapshot.pods.ready > 0
+        # "Not ready" was ours, said while the gateway already reported: it is ours to take back.
+        and all(c.type != T.READY or c.reason != R.DEPLOYMENT_NOT_READY for c in snapshot.previous)
         and age is not None
         and age < FRESH
     )

@@ -8,7 +8,16 @@ from membership import Member, MemberType, SecretHeader, Skipped, is_settled
 from membership import read_member as read
 from runtime import Record
 
-__all__ = ["Member", "MemberType", "SecretHeader", "Skipped", "describe_skipped", "is_settled", "read_member"]
+__all__ = [
+    "Member",
+    "MemberType",
+    "SecretHeader",
+    "Skipped",
+    "awaits_verdict",
+    "describe_skipped",
+    "is_settled",
+    "read_member",
+]
 
 SKIPPED_SHOWN = 10
 """Skipped members that the condition names."""
@@ -17,6 +26,12 @@ SKIPPED_SHOWN = 10
 def read_member(record: Record) -> Member:
     """Read what matters of a member; an odd object becomes a member with a problem."""
     return read(record.resource.kind, record.meta, record.raw)
+
+
+def awaits_verdict(member: Member) -> bool:
+    """Whether this operator has not judged a member at all: it was made a moment ago."""
+    own = member.type in (MemberType.ENTRY, MemberType.DIRECT)
+    return own and not member.problem and (not member.phase or not member.judged)
 
 
 def describe_skipped(skipped: Iterable[Skipped]) -> str:

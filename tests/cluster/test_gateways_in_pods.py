@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.cluster.kit import API, Load, Pods, endpoint, entry, eventually, gateway, group, load
@@ -34,8 +36,11 @@ async def served(pods: Pods, *tools: str) -> None:
     url = await pods.url()
 
     async def listed() -> bool:
-        async with Client(url, era="modern") as client:
-            return set(tools) <= set(await client.tools())
+        # Ready is a moment ahead of kube-proxy.
+        with contextlib.suppress(aiohttp.ClientError):
+            async with Client(url, era="modern") as client:
+                return set(tools) <= set(await client.tools())
+        return False
 
     await eventually(listed)
 

@@ -71,7 +71,7 @@ def world() -> list[dict[str, Any]]:
             {
                 "groupRef": {"name": f"group-{number}"},
                 "incomingAuth": {"type": "anonymous"},
-                "outgoingAuth": {"source": "inline" if number == 0 else "discovered"},
+                "outgoingAuth": {"source": "inline"},
             },
         )
         for number in range(2)

@@ -207,7 +207,7 @@ def _specs() -> Iterator[tuple[str, str, Object]]:
             "imagePullSecrets": [{"name": "pull"}],
         },
     )
-    yield "VirtualMCPServer", "defaults", gateway | {"outgoingAuth": {"source": "discovered"}}
+    yield "VirtualMCPServer", "defaults", gateway | {"outgoingAuth": {"source": "inline"}}
     yield "VirtualMCPServer", "auth-server", gateway | {"authServerConfig": _auth_server("own-server")}
 
 

@@ -138,7 +138,8 @@ async def _change_modes(admin: Kube, namespace: str) -> set[Permission]:
         {"spec": {"serviceAccount": "my-own"}},
     ]
     for replicas in (2, 1):
-        await admin.patch(API, "VirtualMCPServer", "engineering", {"spec": {"replicas": replicas}}, namespace=namespace)
+        spec = {"replicas": replicas, "outgoingAuth": {"source": "inline"}}
+        await admin.patch(API, "VirtualMCPServer", "engineering", {"spec": spec}, namespace=namespace)
         await admin.wait_for(
             "policy/v1",
             "PodDisruptionBudget",

@@ -42,30 +42,6 @@ async def _volumes_and_env(cluster: Gateways) -> tuple[dict[str, str], set[str]]
     return mounts, {variable["name"] for variable in container["env"]}
 
 
-async def test_our_gateway_that_watches_its_group_may_read_only_the_objects_it_needs(cluster: Gateways) -> None:
-    await _members(cluster)
-    await cluster.gateway(outgoingAuth={"source": "discovered"})
-    config = await cluster.config()
-    assert config.backends == ()
-    mounts, env = await _volumes_and_env(cluster)
-    assert mounts["ca-bundle-e"] == "/etc/toolhive/ca-bundles/e"
-    assert "TOOLHIVE_SECRET_HEADER_FORWARD_X_KEY_E" in env
-    found = rules(await cluster.owned(RBAC, "Role", "v-vmcp"))
-    assert found["secrets"] == (["get", "watch"], ["keys", "v-hmac-secret"])
-    assert found["configmaps"] == (["get", "watch"], ["v-vmcp-config", "pki"])
-    assert found["mcpremoteendpoints"] == (["get", "list", "watch"], None)
-    assert found["virtualmcpservers/status"] == (["patch"], ["v"])
-    await cluster.delete("MCPServerEntry", "e")
-    await cluster.admin.wait_for(
-        RBAC,
-        "Role",
-        "v-vmcp",
-        namespace=cluster.namespace,
-        until=lambda role: role is not None and rules(role)["secrets"][1] == ["v-hmac-secret"],
-        timeout=10,
-    )
-
-
 async def test_our_static_gateway_may_read_its_own_configuration_only(cluster: Gateways) -> None:
     await _members(cluster)
     await cluster.gateway()
@@ -108,11 +84,13 @@ async def test_a_member_that_leaves_the_group_leaves_the_configuration(start: St
 
 
 @shows(KIND, "DiscoverySupported=False/NotSupported")
-async def test_our_gateway_says_that_it_cannot_find_members_by_itself_yet(cluster: Gateways) -> None:
+async def test_our_gateway_that_cannot_find_members_by_itself_yet_is_not_deployed(cluster: Gateways) -> None:
     await cluster.group()
     await cluster.gateway(outgoingAuth={"source": "discovered"})
-    found = await cluster.until(KIND, "v", DiscoverySupported="False/NotSupported")
+    found = await cluster.until(KIND, "v", phase="Failed", DiscoverySupported="False/NotSupported")
+    assert await cluster.admin.find("apps/v1", "Deployment", "v", namespace=cluster.namespace) is None
     assert "outgoingAuth.source: inline" in conditions_of(found)["DiscoverySupported"][1]
     await cluster.event("v", "Warning", "NotSupported")
     await cluster.patch(KIND, "v", {"spec": {"outgoingAuth": {"source": "inline"}}})
-    await cluster.until(KIND, "v", DiscoverySupported="")
+    await cluster.until(KIND, "v", DiscoverySupported="", ObjectsApplied="True/ObjectsApplied")
+    await cluster.deployment()

@@ -103,3 +103,38 @@ async def test_a_gateway_starts_with_the_headers_and_authorities_that_its_member
     async with serving(cluster) as gateway:
         await gateway.accepts(1)
         assert [backend["name"] for backend in (await gateway.status())["backends"]] == ["e"]
+
+
+async def test_everything_applied_at_once_is_written_once_for_all_members(cluster: Gateways) -> None:
+    await cluster.create("MCPGroup", "g")
+    await cluster.secret("keys", k="v")
+    await cluster.config_map("pki", **{"ca.crt": certificate()})
+    bundle = {"configMapRef": {"name": "pki", "key": "ca.crt"}}
+    secret = {"addHeadersFromSecret": [header("X-Key", "keys", "k")]}
+    await cluster.gateway()
+    for number in range(10):
+        await cluster.entry(f"plain-{number}")
+        await cluster.entry(f"secure-{number}", caBundleRef=bundle)
+        await cluster.endpoint(f"keyed-{number}", headerForward=secret)
+    await cluster.gateway("late")
+    await cluster.until(KIND, "late", BackendsIncluded="True/AllMembersIncluded", ObjectsApplied="True/ObjectsApplied")
+    await cluster.come_to_rest()
+    found = await cluster.deployment("late")
+    assert found["metadata"]["generation"] == 1
+    document = await cluster.owned("v1", "ConfigMap", "late-vmcp-config")
+    writes = {entry["time"] for entry in document["metadata"]["managedFields"]}
+    assert writes == {document["metadata"]["creationTimestamp"]}
+    events = await cluster.admin.list("events.k8s.io/v1", "Event", namespace=cluster.namespace)
+    assert not [
+        event["note"]
+        for event in events
+        if event["reason"] == "MembersSkipped" and event["regarding"]["name"] == "late"
+    ]
+
+
+async def test_a_member_that_nobody_judges_does_not_hold_a_gateway_up(start: Callable[..., Any]) -> None:
+    cluster = await start(only=("mcpgroup", "virtualmcpserver"))
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway()
+    await cluster.until(KIND, "v", BackendsIncluded="False/MembersSkipped", ObjectsApplied="True/ObjectsApplied")

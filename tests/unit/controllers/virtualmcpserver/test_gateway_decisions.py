@@ -21,7 +21,9 @@ from controllers.shared.groups import GroupState
 from controllers.shared.resources import VMCP
 from controllers.virtualmcpserver.decide import Decision, decide
 from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader
+from controllers.virtualmcpserver.objects import role_rules
 from controllers.virtualmcpserver.snapshot import PodCounts, Snapshot
+from runtime import Condition
 from runtime.wire.decode import record_from_body
 
 NOW = datetime(2026, 7, 28, 12, tzinfo=UTC)
@@ -386,3 +388,30 @@ def test_what_is_remembered_of_a_member_changes_no_decision() -> None:
         seen = decide(make(spec, *known[chosen], dialect=dialect, **material))
         assert seen == decide(make(spec, *members()[chosen], dialect=dialect, **material))
     assert all(member.made for member in known)
+
+
+def test_a_gateway_that_would_watch_its_group_may_read_only_the_objects_it_needs() -> None:
+    snapshot = make({"outgoingAuth": {"source": "discovered"}})
+    with_ca = entry("e", ca_config_map="pki", ca_key="ca.crt")
+    rules = {
+        resource: (rule["verbs"], rule.get("resourceNames"))
+        for rule in role_rules(snapshot, (with_ca,), ["keys", "v-hmac-secret"], [])
+        for resource in rule["resources"]
+        if rule["verbs"] != ["create"]
+    }
+    assert rules["secrets"] == (["get", "watch"], ["keys", "v-hmac-secret"])
+    assert rules["configmaps"] == (["get", "watch"], ["v-vmcp-config", "pki"])
+    assert rules["mcpremoteendpoints"] == (["get", "list", "watch"], None)
+    assert rules["virtualmcpservers/status"] == (["patch"], ["v"])
+    assert "secrets" not in str(role_rules(snapshot, (), [], [])), "a rule without names would grant all of them"
+
+
+def test_a_not_ready_of_ours_is_taken_back_when_the_pods_of_a_reporting_gateway_are_ready() -> None:
+    report = {"name": "e", "status": "ready", "lastHealthCheck": NOW.isoformat()}
+    ready, own = PodCounts(ready=1), Condition("Ready", "False", "DeploymentNotReady", "starting", 3)
+    theirs = Condition("Ready", "True", "AllBackendsRoutable", "m", 3)
+    fields: dict[str, Any] = {"dialect": Dialect.TOOLHIVE, "status": {"discoveredBackends": [report]}, "pods": ready}
+    assert decide(make({}, entry(), **fields, previous=(theirs,))).health_is_reported
+    after = decide(make({}, entry(), **fields, previous=(own,)))
+    assert not after.health_is_reported
+    assert (str(after.health.phase), after.health.ready) == ("Ready", True)
