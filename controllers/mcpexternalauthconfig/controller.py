@@ -104,7 +104,9 @@ def hash_of(record: Record) -> str:
 def references_changed(event: Event) -> bool:
     """Predicate: the object came, went, or refers to other auth configs than before."""
     old, new = event.old, event.new
-    return old is None or new is None or auth_configs_of(old) != auth_configs_of(new)
+    if old is None or new is None:
+        return True
+    return not new.same_spec(old) and auth_configs_of(old) != auth_configs_of(new)
 
 
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup

@@ -146,14 +146,17 @@ def groups_of(record: Record) -> Iterable[Key]:
 
 def servable(record: Record) -> Iterable[str]:
     """Index of members: the group that they name, if a gateway can serve them."""
-    name = record.path(references.GROUP_REF)
-    if not isinstance(name, str) or record.meta.deleting:
-        return ()
+    name = record.path(references.GROUP_REF) if is_servable(record) else None
+    return (name,) if isinstance(name, str) else ()
+
+
+def is_servable(record: Record) -> bool:
+    """Whether a gateway can serve a member: its checks passed and its URL is known."""
+    if record.meta.deleting:
+        return False
     if record.resource == ENTRY:
-        good = record.path("status.phase") == MCPServerEntryPhase.VALID
-    else:
-        good = bool(record.path("status.url"))
-    return (name,) if good else ()
+        return bool(record.path("status.phase") == MCPServerEntryPhase.VALID)
+    return bool(record.path("status.url"))
 
 
 def membership_changed(event: Event) -> bool:
@@ -161,7 +164,8 @@ def membership_changed(event: Event) -> bool:
     old, new = event.old, event.new
     if old is None or new is None:
         return True
-    return old.path(references.GROUP_REF) != new.path(references.GROUP_REF) or servable(old) != servable(new)
+    moved = not new.same_spec(old) and old.path(references.GROUP_REF) != new.path(references.GROUP_REF)
+    return moved or is_servable(old) != is_servable(new)
 
 
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup

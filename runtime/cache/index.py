@@ -64,8 +64,10 @@ class Buckets:
 class Index:
     """One index of one store."""
 
-    def __init__(self, name: str, function: IndexFunction) -> None:
+    def __init__(self, name: str, function: IndexFunction, *, of_spec: bool = False) -> None:
+        """Make an index; `of_spec`: the values depend on the spec alone, so a new status need not be looked into."""
         self.name = name
+        self._of_spec = of_spec
         self.errors = 0
         """Records on which the function raised; they are in no bucket."""
         self._function = function
@@ -73,8 +75,10 @@ class Index:
         # Kept, not computed again from the old record: an impure function must not leave keys behind.
         self._values: dict[Key, tuple[str, ...]] = {}
 
-    def update(self, key: Key, record: Record | None) -> None:
-        """Move the key to the buckets of its new record; None takes it out."""
+    def update(self, key: Key, record: Record | None, known: Record | None = None) -> None:
+        """Move the key to the buckets of its new record; None takes it out. `known` is the record that it had."""
+        if self._of_spec and known is not None and record is not None and record.same_spec(known):
+            return
         before = self._values.get(key, ())
         after = self._compute(record) if record is not None else ()
         if before == after:

@@ -99,7 +99,9 @@ class Informer:
     def add_indexes(self, indexes: Mapping[str, IndexFunction | None]) -> None:
         """Add indexes: a function, or None to index the value at the path that is the name. Known names stay."""
         for name, function in indexes.items():
-            self.store.add_index(name, function or path_index(name))
+            self.store.add_index(
+                name, function or path_index(name), of_spec=function is None and name.startswith("spec.")
+            )
 
     def widen(self, options: InformerOptions) -> None:
         """Serve a second declaration too.

@@ -81,11 +81,11 @@ class Store:
         """
         return [self._visible[key] for key in self._indexes[index].read(value, namespace)]
 
-    def add_index(self, name: str, function: IndexFunction) -> None:
-        """Add an index and fill it; one of the same name stays as it is."""
+    def add_index(self, name: str, function: IndexFunction, *, of_spec: bool = False) -> None:
+        """Add an index and fill it; one of the same name stays as it is. `of_spec`: see `Index`."""
         if name in self._indexes:
             return
-        index = self._indexes[name] = Index(name, function)
+        index = self._indexes[name] = Index(name, function, of_spec=of_spec)
         for key, record in self._visible.items():
             index.update(key, record)
 
@@ -217,7 +217,7 @@ class Store:
                 self._spaces.add("", key)
         self.bytes += (len(record.raw) if record is not None else 0) - (len(before.raw) if before is not None else 0)
         for index in self._indexes.values():
-            index.update(key, record)
+            index.update(key, record, before)
 
 
 class Shard:

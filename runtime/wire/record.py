@@ -109,6 +109,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, eq=False):
         """
         return read_path(self.raw, path)
 
+    def same_spec(self, other: Record) -> bool:
+        """Whether another version of the object surely has the same spec, judged without looking into either.
+
+        The server raises the generation with each change of the spec. Kinds that have no generation are never sure.
+        """
+        mine, theirs = self.meta, other.meta
+        return mine.generation == theirs.generation != 0 and mine.uid == theirs.uid
+
     def as_dict(self) -> dict[str, Any]:
         """Parse the whole object; the caller owns the result."""
         parsed: dict[str, Any] = orjson.loads(self.raw)

@@ -200,6 +200,33 @@ def test_indexes_follow_changes_own_writes_and_deletions(world: Fixture) -> None
     assert [record.key.name for record in world.store.all("other")] == ["c"]
 
 
+def test_an_index_of_the_spec_is_not_computed_again_for_a_new_status(world: Fixture) -> None:
+    looked: list[int] = []
+
+    def group(record: Record) -> list[str]:
+        looked.append(record.version)
+        return [str(record.path("spec.group"))]
+
+    def version(number: int, generation: int, value: str, uid: str = "u") -> Record:
+        metadata = {"name": "a", "namespace": "ns", "uid": uid, "resourceVersion": str(number)}
+        if generation:
+            metadata |= {"generation": generation}
+        return record_from_body(WIDGET, {"kind": "Widget", "metadata": metadata, "spec": {"group": value}})
+
+    world.store.add_index("spec.group", group, of_spec=True)
+    world.listed(1, version(1, 1, "g"))
+    world.wrote(version(2, 1, "g"))
+    world.event(version(3, 1, "g"))
+    assert looked == [1]
+    world.event(version(4, 2, "h"))
+    assert [len(world.store.by_index("spec.group", value)) for value in "gh"] == [0, 1]
+    world.event(version(5, 2, "i", uid="another"))
+    world.event(version(6, 0, "j", uid="another"))
+    world.event(version(7, 0, "k", uid="another"))
+    assert looked == [1, 4, 5, 6, 7], "a kind without generations is always looked into"
+    assert len(world.store.by_index("spec.group", "k")) == 1
+
+
 def test_an_index_function_that_raises_or_lies_leaves_nothing_behind(world: Fixture) -> None:
     answers = iter([["x"], ["y"], ZeroDivisionError])
 
