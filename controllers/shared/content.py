@@ -12,11 +12,12 @@ import base64
 import binascii
 import contextvars
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from weakref import WeakKeyDictionary
 
 from api.contract.secrets import decode_secret, secret_header_problem, secret_problem, secret_text
+from controllers.shared.hashkey import HashKey, digest
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from runtime import ApiError, Client, Key, Manager, NotFoundError, Record, Resource, TransportError
 
@@ -33,12 +34,14 @@ class Facts:
         certificates: keys whose value holds at least one PEM certificate that can be read (ConfigMaps only).
         unfit: key -> why its value is no credential, as the end of a sentence about it (Secrets only).
         unfit_headers: the same for values that have to stand in a header.
+        digests: key -> keyed hash of its value (Secrets only, and only where there is a key for hashes).
     """
 
     keys: frozenset[str] = frozenset()
     certificates: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict, hash=False)
     unfit_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Unknown(Enum):
@@ -80,6 +83,8 @@ class Contents:
         self._known: dict[Key, _Known] = {}
         self._reading: dict[Key, tuple[str, int, asyncio.Task[_Known | None]]] = {}
         self._gate = asyncio.Semaphore(_READS_IN_FLIGHT)
+        self.hash_key: HashKey | None = None
+        """For hashes of values; None: no hashes are kept."""
 
     async def look(self, key: Key) -> Look:
         """Say what is known of an object. Never raises for what the server does.
@@ -127,7 +132,11 @@ class Contents:
             except NotFoundError:
                 self._known.pop(key, None)
                 return None
-        known = _Known(record.meta.uid, record.version, facts_of(record))
+        facts = facts_of(record)
+        if self.hash_key is not None and (hash_key := await self.hash_key.get()) is not None:
+            values = (record.path("data") or {}).items()
+            facts = replace(facts, digests={name: digest(hash_key, key, name, _decoded(text)) for name, text in values})
+        known = _Known(record.meta.uid, record.version, facts)
         before = self._known.get(key)
         if before is None or before.uid != known.uid or before.version <= known.version:
             self._known[key] = known

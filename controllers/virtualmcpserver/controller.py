@@ -13,8 +13,9 @@ from api.conditions import VirtualMCPServerCondition
 from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.content import contents
+from controllers.shared.content import Unknown, contents
 from controllers.shared.groups import group_changed_for_members
+from controllers.shared.hashkey import HashKey
 from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
@@ -151,8 +152,8 @@ class VirtualMCPServerReconciler:
             await self._reporter.unreadable(record, model, datetime.now(UTC))
             return None
         snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
-        if error is not None and snapshot.policy_text is PolicyText.UNREAD and was_judged(snapshot):
-            # Without its policies no configuration can be written. What stands stays as it is until they can be read.
+        if error is not None and cannot_decide(snapshot):
+            # What stands stays as it is until everything can be read.
             await self._reporter.unread(snapshot, error)
             raise error
         if error is None and self._is_settled(request, snapshot):
@@ -202,9 +203,17 @@ class VirtualMCPServerReconciler:
         self._incomplete.pop(key, None)
 
 
-def was_judged(snapshot: Snapshot) -> bool:
-    """Whether the gateway's authentication has a verdict from before."""
-    return any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in snapshot.previous)
+def cannot_decide(snapshot: Snapshot) -> bool:
+    """Whether what could not be read is needed.
+
+    Without policies there is no configuration, and without the hash of a Secret's value no pod template but one that
+    would roll the pods for nothing.
+    """
+    judged = any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in snapshot.previous)
+    if snapshot.policy_text is PolicyText.UNREAD and judged:
+        return True
+    unread = any(content is Unknown.UNREAD for content in snapshot.secrets.values())
+    return snapshot.config_exists and snapshot.hashed and unread
 
 
 def _next(decision: Decision, published: Published) -> Result | None:
@@ -261,6 +270,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
         manager.informer(kind, metadata_only=True)
     for kind in (SECRET, CONFIG_MAP):
         contents(manager, kind)
+    contents(manager, SECRET).hash_key = HashKey(manager.client, options.pod_namespace)
     manager.informer(POD, labels=POD_LABELS, indexes={POD_INDEX: gateway_of_pod})
     reconciler = VirtualMCPServerReconciler(manager, options)
     reader = manager.reader

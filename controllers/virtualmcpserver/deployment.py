@@ -13,7 +13,6 @@ from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMerge
 from controllers.virtualmcpserver.environment import Json, rotation_hash
 from controllers.virtualmcpserver.names import CONFIG_DIRECTORY, CONFIG_KEY, identity_name
 from controllers.virtualmcpserver.snapshot import Snapshot
-from runtime import Record
 
 CONTAINER = "vmcp"
 CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
@@ -99,15 +98,15 @@ def with_grace_period(template: Json) -> Json:
     return {**template, "spec": {**pod, "containers": containers}}
 
 
-def with_session_secret(deployment: Json, secret: Record) -> Json:
-    """Return the Deployment with the identity and version of the session Secret on its template, never its content.
+def with_session_secret(deployment: Json, mark: str) -> Json:
+    """Return the Deployment with a mark of the session Secret's value on its template, never the value.
 
     Pods read the Secret when they start. If it changes or is made anew, some replicas would otherwise go on with the
     old value and refuse what the others hand out. It is added on writing, because the Secret is made then.
     """
     template = deployment["spec"]["template"]
     metadata = template.get("metadata", {})
-    stamp = hashlib.sha256(f"{secret.meta.uid}/{secret.meta.resource_version}".encode()).hexdigest()
+    stamp = hashlib.sha256(mark.encode()).hexdigest()
     annotations = {**metadata.get("annotations", {}), SESSION_SECRET: stamp}
     template = {**template, "metadata": {**metadata, "annotations": annotations}}
     return {**deployment, "spec": {**deployment["spec"], "template": template}}

@@ -21,6 +21,7 @@ from api.contract.identifiers import (
 )
 from api.contract.strategies import SecretSource
 from api.contract.volumes import VolumePurpose, assign_volume_names
+from controllers.shared.content import Facts, Unknown
 from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.names import CONFIG_DIRECTORY, config_map_name, hmac_secret_name
 from controllers.virtualmcpserver.references import Referenced
@@ -189,10 +190,25 @@ def referenced_secrets(env: list[Json]) -> list[str]:
 
 
 def rotation_hash(snapshot: Snapshot, env: list[Json]) -> str:
-    """Return a hash of the identity and version of every Secret in the environment, never of its content."""
+    """Return a hash of every value of a Secret in the environment.
+
+    Made of the values' keyed hashes; where there is no key, of the identity and version of each Secret.
+    """
     own = hmac_secret_name(snapshot.name)
-    parts = [f"{name}={snapshot.secret_versions.get(name, '')}" for name in referenced_secrets(env) if name != own]
+    parts = sorted(f"{name}/{key}={_stamp(snapshot, name, key)}" for name, key in _used(env) if name != own)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
+
+
+def _used(env: list[Json]) -> set[tuple[str, str]]:
+    refs = (variable.get("valueFrom", {}).get("secretKeyRef", {}) for variable in env)
+    return {(ref["name"], ref["key"]) for ref in refs if ref}
+
+
+def _stamp(snapshot: Snapshot, secret: str, key: str) -> str:
+    content = snapshot.secrets.get(secret, Unknown.MISSING)
+    if snapshot.hashed and content is not Unknown.UNREAD:
+        return content.digests.get(key, "") if isinstance(content, Facts) else ""
+    return snapshot.secret_versions.get(secret, "")
 
 
 def _plain(name: str, value: str) -> Json:

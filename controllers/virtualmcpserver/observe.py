@@ -189,6 +189,8 @@ class Observer:
         policy, policy_error = await self._policy_text(snapshot)
         problem, hmac_error = await self._hmac_problem(snapshot)
         errors += [error for error in (policy_error, hmac_error) if error is not None]
+        hash_key = self._secrets.hash_key
+        hashed = hash_key is not None and hash_key.expected
         versions = {}
         for name in secrets:
             secret = self._reader.get(SECRET, Key(namespace, name))
@@ -198,7 +200,8 @@ class Observer:
             snapshot,
             secrets=secret_facts,
             config_maps=map_facts,
-            secret_versions=versions,
+            secret_versions={} if hashed else versions,
+            hashed=hashed,
             policy_text=policy,
             hmac_problem=problem,
         )

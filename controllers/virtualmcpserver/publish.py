@@ -11,6 +11,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.apply import Applied, Applier, intent_hash, is_refusal
+from controllers.shared.content import Facts, contents
 from controllers.shared.contests import Contest, Contests
 from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.resources import (
@@ -26,7 +27,7 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Verdict
 from controllers.virtualmcpserver.decide import Decision, Intents
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
-from controllers.virtualmcpserver.environment import Json
+from controllers.virtualmcpserver.environment import HMAC_KEY, Json
 from controllers.virtualmcpserver.names import disruption_budget_name, generated, hmac_secret_name, identity_name
 from controllers.virtualmcpserver.objects import desired_hmac_secret
 from controllers.virtualmcpserver.rollout import Rollout, read_rollout
@@ -125,6 +126,7 @@ class Publisher:
     def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._reader = manager.client, manager.reader
         self._contests = Contests(clock)
+        self._contents = contents(manager, SECRET)
         self._applier = Applier(manager, contests=self._contests)
         self._recorder = recorder
         self._clock = clock
@@ -199,7 +201,7 @@ class Publisher:
         await self._apply(intents.config_map, owner, writing)
         deployment = intents.deployment
         if snapshot.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
-            deployment = with_session_secret(deployment, secret)
+            deployment = with_session_secret(deployment, await self._mark_of(secret))
         writing.due = await self._deployment(snapshot, deployment, writing)
         await self._apply(intents.service, owner, writing)
         await self._disruption_budget(snapshot, intents.disruption_budget, writing)
@@ -277,6 +279,16 @@ class Publisher:
             )
             self._say(snapshot.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and is kept")
         return live
+
+    async def _mark_of(self, secret: Record) -> str:
+        """Return what changes with the value: its keyed hash, or where there is none the Secret's version."""
+        look = await self._contents.look(secret.key)
+        if isinstance(look.content, Facts) and look.content.digests:
+            return look.content.digests.get(HMAC_KEY, "")
+        hash_key = self._contents.hash_key
+        if look.error is not None and (hash_key is None or hash_key.expected):
+            raise look.error
+        return f"{secret.meta.uid}/{secret.meta.resource_version}"
 
     async def _deployment(self, snapshot: Snapshot, body: Json, writing: _Writing) -> float | None:
         """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""

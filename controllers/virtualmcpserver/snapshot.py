@@ -64,7 +64,9 @@ class Snapshot:
     secrets: Mapping[str, Content] = field(default_factory=dict)
     config_maps: Mapping[str, Content] = field(default_factory=dict)
     secret_versions: Mapping[str, str] = field(default_factory=dict)
-    """Secret -> uid and resourceVersion, never content."""
+    """Secret -> uid and resourceVersion, never content; counts only where there are no hashes."""
+    hashed: bool = False
+    """Whether keyed hashes of the Secrets' values are known."""
     pods: PodCounts = field(default_factory=PodCounts)
     config_exists: bool = False
     """The gateway's ConfigMap is there."""
