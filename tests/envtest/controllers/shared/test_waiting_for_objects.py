@@ -16,11 +16,13 @@ from api.v1beta1 import KINDS
 from hack.controlplane.handle import Handle, KubectlError
 from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import URL, Cluster, Object
+from tests.envtest.controllers.virtualmcpserver.conftest import roll_out
 from tests.support.gotools import Judgement, judge
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "gitops.md"
 WAITS = re.search(r"<!-- waits -->\n```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-ANONYMOUS = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}}
+INLINE = {"source": "inline"}
+ANONYMOUS = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}, "outgoingAuth": INLINE}
 REMOTE = {"remoteUrl": URL, "transport": "sse", "groupRef": {"name": "g"}}
 GOOD: dict[str, Object] = {
     "MCPGroup": {},
@@ -143,7 +145,7 @@ async def test_the_waits_of_the_docs_end_when_everything_is_in_order(everything:
 
 
 async def _make_ready(cluster: Cluster, gateway: str) -> None:
-    """Stand in for kubelet: a pod of the gateway that is ready."""
+    """Stand in for kubelet and Deployment controller: a pod of the gateway that is ready, and a finished rollout."""
     await cluster.until("VirtualMCPServer", gateway, ObjectsApplied="True/ObjectsApplied")
     deployment = await cluster.admin.get("apps/v1", "Deployment", gateway, namespace=cluster.namespace)
     labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -152,6 +154,7 @@ async def _make_ready(cluster: Cluster, gateway: str) -> None:
     await cluster.admin.patch(
         "v1", "Pod", "p", {"status": READY_POD}, namespace=cluster.namespace, subresource="status"
     )
+    await roll_out(cluster.admin, deployment)
 
 
 async def test_a_wait_for_ready_does_not_end_on_a_mistake(cluster: Cluster) -> None:
