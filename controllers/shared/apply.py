@@ -59,6 +59,7 @@ class Applied:
 class _Memory:
     intent: str
     seen: tuple[Any, ...]
+    owner: Key
 
 
 class Applier:
@@ -116,37 +117,38 @@ class Applier:
             await self._blame(place, intent)
         if again and contest is not None and not contest.repair:
             return Applied(live, contest=self._contests.of(place))
-        record = await self._create(resource, intent) if live is None else None
+        record = None
+        if live is None:
+            record, live = await self._create(resource, place[1], intent)
         created = record is not None
         if record is None:
-            live = live or await self._client.get_live(resource, place[1])
+            assert live is not None
             record = await self._change(resource, live, intent, claim(live, owner, _labels(body)))
-        self._memory[place] = _Memory(intent_hash(intent), fingerprint(record))
+        self._memory[place] = _Memory(intent_hash(intent), fingerprint(record), owner.key)
         changed = live is not None and live.meta.resource_version != record.meta.resource_version
         if again and (created or changed):
             self._contests.repaired(place)
         return Applied(record, created=created, updated=changed, contest=self._contests.of(place))
 
     def forget(self, owner: Key) -> None:
-        """Drop what is remembered of objects in the owner's namespace that start with its name."""
-        gone = [
-            place for place in self._memory if place[1].namespace == owner.namespace and owner.name in place[1].name
-        ]
-        for place in gone:
+        """Drop what is remembered of an owner's objects."""
+        for place in [place for place, memory in self._memory.items() if memory.owner == owner]:
             del self._memory[place]
             self._contests.forget(place)
 
-    async def _create(self, resource: Resource, intent: Json) -> Record | None:
-        """Make the object; None when there is one that the cache does not know yet."""
+    async def _create(self, resource: Resource, key: Key, intent: Json) -> tuple[Record | None, Record | None]:
+        """Make the object, and return what was made, or else the one that the cache does not know yet."""
         body = intent | {"metadata": intent["metadata"] | _NOTHING_SEEN}
         try:
-            return await self._client.apply(resource, body, field_manager=self._field_manager)
-        except AlreadyExistsError:
-            return None
-        except ConflictError as error:
+            return await self._client.apply(resource, body, field_manager=self._field_manager), None
+        except (AlreadyExistsError, ConflictError) as error:
             if error.details is not None and error.details.causes:
                 raise  # of fields, which `force` leaves no room for: something else is wrong
-            return None
+            lost = error
+        try:
+            return None, await self._client.get_live(resource, key)
+        except NotFoundError:  # it is gone again: a lost race, to be tried again soon
+            raise lost from None
 
     async def _change(self, resource: Resource, live: Record, intent: Json, claimed: Claim) -> Record:
         seen = {"uid": live.meta.uid}
