@@ -28,11 +28,13 @@ from vmcp.config.options import (
     HTTP_TOKENS_ENV,
     MAX_NAME_ENV,
     NETWORKS_ENV,
+    OPAQUE_TOKENS_ENV,
     ORIGINS_ENV,
     SEPARATE_ANONYMOUS_ENV,
     ServeOptions,
     is_loopback,
     parse_networks,
+    parse_opaque_tokens,
     parse_origins,
     parse_resolve,
 )
@@ -113,6 +115,15 @@ def parser() -> argparse.ArgumentParser:
         help="let token endpoints be asked without TLS; callers' tokens can be read on the way then; "
         f"{HTTP_TOKENS_ENV}=true does the same",
     )
+    serve.add_argument(
+        "--opaque-tokens",
+        action="append",
+        default=[],
+        metavar="TOKEN_URL=HOW",
+        help="use opaque tokens of TOKEN_URL although an audience is configured; HOW is the URL of the introspection "
+        "endpoint that says for whom they are good, or 'none': nobody checks; may be given more than once; "
+        f"the comma list {OPAQUE_TOKENS_ENV} adds to it",
+    )
     return top
 
 
@@ -150,6 +161,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     except ValueError as error:
         commands.error(f"--allow-network or {NETWORKS_ENV}: {error}")
     try:
+        opaque = parse_opaque_tokens([*arguments.opaque_tokens, *environ.get(OPAQUE_TOKENS_ENV, "").split(",")])
+    except ValueError as error:
+        commands.error(f"--opaque-tokens or {OPAQUE_TOKENS_ENV}: {error}")
+    try:
         ending = divide(environ.get(GRACE_PERIOD_ENV, ""), balanced=not is_loopback(arguments.host))
     except ValueError as error:
         commands.error(f"{GRACE_PERIOD_ENV}: {error}")
@@ -165,6 +180,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         allowed_networks=networks,
         separate_anonymous=arguments.separate_anonymous or environ.get(SEPARATE_ANONYMOUS_ENV, "") == "true",
         allow_http_tokens=arguments.allow_http_token_url or environ.get(HTTP_TOKENS_ENV, "") == "true",
+        opaque_tokens=opaque,
         ending=ending,
     )
     return _served(options, loaded, dict(environ))

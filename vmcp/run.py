@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from vmcp.auth.build import TokenEndpoints
 from vmcp.auth.interface import OutgoingAuth
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
@@ -51,8 +52,12 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         ),
         resolve=options.resolve,
         overrides=options.resolve,
-        token_reach=Reach(options.allowed_networks),
-        token_http=options.allow_http_tokens,
+        token_endpoints=TokenEndpoints(
+            resolve=options.resolve,
+            reach=Reach(options.allowed_networks),
+            allow_http=options.allow_http_tokens,
+            opaque=options.opaque_tokens,
+        ),
         metrics=metrics,
         secrets=() if loaded.settings.sealing is None else (loaded.settings.sealing,),
     )

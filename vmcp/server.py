@@ -11,7 +11,7 @@ import structlog
 
 from vmcp.audit.interface import AuditLog
 from vmcp.audit.log import NoAudit, ThreadedAuditLog
-from vmcp.auth.build import build_authenticator, build_outgoing
+from vmcp.auth.build import TokenEndpoints, build_authenticator, build_outgoing
 from vmcp.auth.interface import Authenticator, OutgoingAuth
 from vmcp.authz.cedar import AllowAll, CedarAuthorizer
 from vmcp.authz.interface import Authorizer
@@ -29,7 +29,6 @@ from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service, ServiceApp
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.settings import FrontSettings
-from vmcp.http.client import Reach
 from vmcp.http.server.protocol import sweep
 from vmcp.limits.bucket import MemoryRateLimiter
 from vmcp.limits.interface import RateLimiter
@@ -89,8 +88,7 @@ class Server:
         front: FrontSettings | None = None,
         resolve: Resolve | None = None,
         overrides: Mapping[tuple[str, int], str] | None = None,
-        token_reach: Reach | None = None,
-        token_http: bool = False,
+        token_endpoints: TokenEndpoints | None = None,
         metrics: Metrics | None = None,
         secrets: tuple[bytes, ...] = (),
     ) -> None:
@@ -101,9 +99,8 @@ class Server:
             make_backend: Makes a backend of its settings and its auth.
             front: Limits and addresses of the listener.
             resolve: Addresses to use for (host, port) of backends, as curl's `--resolve`.
-            overrides: The same for token endpoints and issuers.
-            token_reach: Private addresses that token endpoints may have; None = none.
-            token_http: Token endpoints may be without TLS.
+            overrides: The same for issuers.
+            token_endpoints: Where token endpoints may be, and what is known of their tokens; None = as by default.
             metrics: Where to count; None = own ones.
             secrets: Seal session ids, cursors and request state; the first seals, all open. Empty = of this process.
 
@@ -114,8 +111,7 @@ class Server:
         self._make_backend = make_backend
         self._resolve = resolve or {}
         self._overrides = overrides
-        self._token_reach = token_reach
-        self._token_http = token_http
+        self._token_endpoints = token_endpoints or TokenEndpoints()
         self._parts = self._build(settings, None)
         sealer = Sealer(secrets)
         self.gateway = Gateway(_plan(self._parts), sealer)
@@ -246,7 +242,7 @@ class Server:
             elif known is not None and known.settings.same_connections(backend) and known.outgoing == outgoing:
                 parts.built[backend.name] = _Built(backend, outgoing, known.auth, known.backend)
             else:
-                auth = build_outgoing(outgoing, self._overrides, reach=self._token_reach, allow_http=self._token_http)
+                auth = build_outgoing(outgoing, self._token_endpoints)
                 try:
                     made = self._make_backend(backend, auth, self._resolve)
                 except ValueError:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from api.contract.urls import HttpUrl, read_http_url
 from vmcp.auth.exchange import ExchangeSettings, TokenExchange
 from vmcp.auth.fetch import AiohttpFetcher, Overrides
 from vmcp.auth.interface import Authenticator, OutgoingAuth
@@ -27,11 +31,41 @@ class _OwningOidc(OidcAuthenticator):
         await self._fetcher.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEndpoints:
+    """What whoever started the gateway says about token endpoints.
+
+    Attributes:
+        resolve: Addresses to use instead of looking their names up.
+        reach: Private addresses that they may have.
+        allow_http: They may be without TLS.
+        opaque: How opaque tokens are checked (`TokenExchange`), by the URL of the endpoint that issues them.
+    """
+
+    resolve: Overrides | None = None
+    reach: Reach = field(default_factory=Reach)
+    allow_http: bool = False
+    opaque: Mapping[str, str] = field(default_factory=dict)
+
+    def opaque_of(self, token_url: str) -> str | None:
+        """Return how the opaque tokens of an endpoint are checked; None = they are refused."""
+        wanted = _identity(token_url)
+        return next((way for url, way in self.opaque.items() if _identity(url) == wanted), None)
+
+
+def _identity(url: str) -> HttpUrl | str:
+    """Return what is equal for spellings of one URL: of the host, and of the port that is the scheme's."""
+    try:
+        return replace(read_http_url(url), written="")
+    except ValueError:
+        return url
+
+
 class _OwningExchange(TokenExchange):
     """Closes the fetcher that was made for it."""
 
-    def __init__(self, settings: ExchangeSettings, fetcher: AiohttpFetcher) -> None:
-        super().__init__(settings, fetcher)
+    def __init__(self, settings: ExchangeSettings, fetcher: AiohttpFetcher, opaque: str | None) -> None:
+        super().__init__(settings, fetcher, opaque=opaque)
         self._own_fetcher = fetcher
 
     async def close(self) -> None:
@@ -53,24 +87,13 @@ def build_authenticator(settings: IncomingSettings, resolve: Overrides | None = 
     return FixedAuthenticator(local_user()) if settings.mode == "local" else FixedAuthenticator()
 
 
-def build_outgoing(
-    settings: OutgoingSettings,
-    resolve: Overrides | None = None,
-    *,
-    reach: Reach | None = None,
-    allow_http: bool = False,
-) -> OutgoingAuth:
-    """Return the strategy that `settings` ask for.
-
-    Args:
-        settings: Of one backend.
-        resolve: Addresses to use instead of looking names of token endpoints up.
-        reach: Private addresses that token endpoints may have; None = none.
-        allow_http: Token endpoints may be without TLS.
-    """
+def build_outgoing(settings: OutgoingSettings, endpoints: TokenEndpoints) -> OutgoingAuth:
+    """Return the strategy that `settings` of one backend ask for."""
     if isinstance(settings, InjectionSettings):
         return HeaderInjection(settings.name, settings.value)
     if isinstance(settings, ExchangeSettings):
-        fetcher = AiohttpFetcher(resolve=resolve, allow_private=False, allow_http=allow_http, reach=reach or Reach())
-        return _OwningExchange(settings, fetcher)
+        fetcher = AiohttpFetcher(
+            resolve=endpoints.resolve, allow_private=False, allow_http=endpoints.allow_http, reach=endpoints.reach
+        )
+        return _OwningExchange(settings, fetcher, endpoints.opaque_of(settings.token_url))
     return NoAuth()

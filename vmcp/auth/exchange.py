@@ -5,7 +5,8 @@ What this module promises:
 - **Each principal only ever its own token.** The cache key holds the issuer, the subject and the digest of the very
   token that was exchanged; there is no "any valid token" anywhere.
 - **The audience of the result is checked** before the token is used. A token that cannot be looked into (opaque) while
-  an audience is configured is refused: it may be good anywhere.
+  an audience is configured is refused, for it may be good anywhere: unless an introspection endpoint (RFC 7662) says
+  for whom it is good, or whoever started the gateway wants no check.
 - **One exchange at a time per principal**; whoever needs the same token meanwhile waits for that one, up to its own
   deadline.
 - **Bounded in time**: a token is dropped before it ends, and never outlives the one it was exchanged for.
@@ -16,35 +17,37 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
-from base64 import b64encode, urlsafe_b64decode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from vmcp.auth.answers import (
+    ACCESS_TOKEN,
+    JWT,
+    METHOD,
+    check_audience,
+    introspected_claims,
+    issued_token,
+    lifetime_of,
+    refusal_of,
+    unverified_claims,
+)
 from vmcp.auth.fetch import Answer, Fetcher, FetchError, FetchUnreachableError
 from vmcp.auth.interface import AuthUnavailable, HeaderList, Principal
 
-ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  a name, no secret
-ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105
-JWT = "urn:ietf:params:oauth:token-type:jwt"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  a name, no secret
 SUBJECT_TOKEN_TYPES = {"": ACCESS_TOKEN, "access_token": ACCESS_TOKEN, "id_token": ID_TOKEN, "jwt": JWT}
 
 ATTEMPTS = 3
 ATTEMPT_TIMEOUT = 5.0
 EXCHANGE_TIMEOUT = 15.0
 MAX_ENTRIES = 10_000
-UNKNOWN_LIFETIME = 60.0
-"""Seconds that a token is kept whose end nobody told."""
-MAX_LIFETIME = 3_600.0
-SKEW = 30.0
 DENIED_FOR = 5.0
 """Seconds during which a refused exchange is not asked again."""
 OUTAGE_PAUSE = 2.0
@@ -55,22 +58,10 @@ made, or when several subjects fail one after the other and none succeeds."""
 OUTAGE_SUBJECTS = 3
 """Subjects that fail in a row until it counts as everybody's outage."""
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
-_OAUTH_ERRORS = frozenset(
-    {
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
-        "access_denied",
-        "interaction_required",
-        "insufficient_scope",
-    }
-)
-_METHOD = "token_exchange"
+UNCHECKED = "none"
+"""Instead of an introspection endpoint: opaque tokens are used although nobody checks for whom they are good."""
+_TOKEN_ENDPOINT = "token endpoint"  # noqa: S105  a name, no secret
+_INTROSPECTION_ENDPOINT = "introspection endpoint"
 _PROBE = "probe"
 
 
@@ -119,11 +110,27 @@ class _Passing(Exception):  # noqa: N818  decides about a retry, never leaves th
 class TokenExchange:
     """`OutgoingAuth` by token exchange."""
 
-    method = _METHOD
+    method = METHOD
 
-    def __init__(self, settings: ExchangeSettings, fetcher: Fetcher, *, clock: Callable[[], float] = time.time) -> None:
-        """Prepare; nothing is asked before the first call. `clock` gives Unix seconds."""
+    def __init__(
+        self,
+        settings: ExchangeSettings,
+        fetcher: Fetcher,
+        *,
+        opaque: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; nothing is asked before the first call.
+
+        Args:
+            settings: Of the strategy.
+            fetcher: Asks the endpoints.
+            opaque: What to do with opaque tokens where an audience is configured: URL of the introspection endpoint
+                that says for whom they are good, `UNCHECKED` = use them, None = refuse them.
+            clock: Gives Unix seconds.
+        """
         self._settings = settings
+        self._opaque = opaque
         self._fetcher = fetcher
         self._clock = clock
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
@@ -136,10 +143,10 @@ class TokenExchange:
         """See `OutgoingAuth.headers`."""
         token = principal.token
         if token is None:
-            raise AuthUnavailable(_METHOD, "the caller has no token to exchange", denied=True)
+            raise AuthUnavailable(METHOD, "the caller has no token to exchange", denied=True)
         now = self._clock()
         if principal.expires_at is not None and now >= principal.expires_at:
-            raise AuthUnavailable(_METHOD, "the caller's token is expired", denied=True)
+            raise AuthUnavailable(METHOD, "the caller's token is expired", denied=True)
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "subject_token": token,
@@ -174,7 +181,7 @@ class TokenExchange:
         else:
             self._cache.move_to_end(key)
         if entry.refusal:
-            raise AuthUnavailable(_METHOD, entry.refusal, denied=True)
+            raise AuthUnavailable(METHOD, entry.refusal, denied=True)
         return entry.headers
 
     async def _wait(
@@ -183,7 +190,7 @@ class TokenExchange:
         task = self._running.get(key)
         if task is None:
             if self._clock() < max(self._paused_until, self._failed.get(subject, 0.0)):
-                raise AuthUnavailable(_METHOD, "the token endpoint failed a moment ago")
+                raise AuthUnavailable(METHOD, "the token endpoint failed a moment ago")
             task = asyncio.create_task(self._exchange(key, subject, form, subject_ends), name="token-exchange")
             self._running[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))
@@ -192,7 +199,7 @@ class TokenExchange:
                 # Shielded: a caller that gives up must not end the exchange that others wait for.
                 return await asyncio.shield(task)
         except TimeoutError:
-            raise AuthUnavailable(_METHOD, "the token endpoint did not answer in time") from None
+            raise AuthUnavailable(METHOD, "the token exchange did not end in time") from None
 
     def _finished(self, key: str, task: asyncio.Task[_Entry]) -> None:
         self._running.pop(key, None)
@@ -200,15 +207,14 @@ class TokenExchange:
             task.exception()  # seen by the waiters; nobody may be left to see it
 
     async def _exchange(self, key: str, subject: str, form: dict[str, str], subject_ends: float | None) -> _Entry:
+        ends = asyncio.get_running_loop().time() + EXCHANGE_TIMEOUT
         try:
-            async with asyncio.timeout(EXCHANGE_TIMEOUT):
-                answer = await self._ask(form)
-        except (_Passing, TimeoutError) as error:
-            self._pause(subject, everybody=isinstance(error, _Passing) and error.everybody)
-            raise AuthUnavailable(_METHOD, str(error) or "the token endpoint did not answer in time") from None
+            answer = await self._ask(_TOKEN_ENDPOINT, self._settings.token_url, self._asked_for(form), ends)
+            entry = await self._entry(answer, subject_ends, ends)
+        except _Passing as error:
+            self._pause(subject, everybody=error.everybody)
+            raise AuthUnavailable(METHOD, str(error)) from None
         self._in_a_row.clear()
-        now = self._clock()
-        entry = self._entry(answer, subject_ends, now)
         self._cache[key] = entry
         self._cache.move_to_end(key)
         while len(self._cache) > MAX_ENTRIES:
@@ -225,50 +231,85 @@ class TokenExchange:
             self._paused_until = now + OUTAGE_PAUSE
             self._in_a_row.clear()
 
-    def _entry(self, answer: Answer, subject_ends: float | None, now: float) -> _Entry:
-        if answer.status != 200:
-            return _Entry(now + DENIED_FOR, refusal=_refusal(answer))
+    async def _entry(self, answer: Answer, subject_ends: float | None, ends: float) -> _Entry:
         try:
-            token, lifetime = check_answer(answer.body, self._settings.audience, now)
+            if answer.status != 200:
+                raise AuthUnavailable(METHOD, refusal_of(answer, _TOKEN_ENDPOINT))
+            token, expires_in = issued_token(answer.body)
+            claims = await self._checked_claims(token, ends)
+            now = self._clock()
+            until = now + lifetime_of(expires_in, claims, now)
         except AuthUnavailable as error:
-            return _Entry(now + DENIED_FOR, refusal=error.reason)
-        until = now + lifetime if subject_ends is None else min(now + lifetime, subject_ends)
+            return _Entry(self._clock() + DENIED_FOR, refusal=error.reason)
+        if subject_ends is not None:
+            until = min(until, subject_ends)
         return _Entry(until, (("Authorization", f"Bearer {token}"),))
 
-    async def _ask(self, form: dict[str, str]) -> Answer:
+    async def _checked_claims(self, token: str, ends: float) -> dict[str, Any] | None:
+        """Return what is known of a token that is for the configured audience; None = nothing is known or asked.
+
+        Raises:
+            AuthUnavailable: It is not, or not provably, for the audience.
+            _Passing: The introspection endpoint cannot be asked now.
+        """
+        audience = self._settings.audience
+        claims = unverified_claims(token)
+        if not audience:
+            return claims
+        if claims is None:
+            if self._opaque is None:
+                raise AuthUnavailable(
+                    METHOD, "the token is opaque, so its audience cannot be checked (see --opaque-tokens)"
+                )
+            if self._opaque == UNCHECKED:
+                return None
+            form = {"token": token, "token_type_hint": "access_token"}
+            claims = introspected_claims(await self._ask(_INTROSPECTION_ENDPOINT, self._opaque, form, ends))
+        check_audience(claims, audience)
+        return claims
+
+    def _asked_for(self, form: dict[str, str]) -> dict[str, str]:
+        settings = self._settings
+        wanted = {"audience": settings.audience, "scope": " ".join(settings.scopes)}
+        return form | {name: value for name, value in wanted.items() if value}
+
+    async def _ask(self, endpoint: str, url: str, form: dict[str, str], ends: float) -> Answer:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.2, max=1.0),
             retry=retry_if_exception_type(_Passing),
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                return await self._post(form)
+        try:
+            async with asyncio.timeout_at(ends):
+                async for attempt in retrying:
+                    with attempt:
+                        return await self._post(endpoint, url, form)
+        except TimeoutError:
+            raise _Passing(f"the {endpoint} did not answer in time") from None
         raise AssertionError("unreachable: the last attempt raises")
 
-    async def _post(self, form: dict[str, str]) -> Answer:
+    async def _post(self, endpoint: str, url: str, form: dict[str, str]) -> Answer:
+        """Ask an endpoint as the client that the gateway is there (RFC 6749 section 2.3.1).
+
+        Raises:
+            _Passing: It cannot be asked, or failed.
+        """
         settings = self._settings
-        body = dict(form)
-        if settings.audience:
-            body["audience"] = settings.audience
-        if settings.scopes:
-            body["scope"] = " ".join(settings.scopes)
         headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
         if settings.client_secret:
             headers.append(("Authorization", basic(settings.client_id, settings.client_secret)))
         elif settings.client_id:
-            body["client_id"] = settings.client_id
+            form = form | {"client_id": settings.client_id}
         try:
             answer = await self._fetcher.fetch(
-                "POST", settings.token_url, headers=headers, body=urlencode(body).encode(), timeout=ATTEMPT_TIMEOUT
+                "POST", url, headers=headers, body=urlencode(form).encode(), timeout=ATTEMPT_TIMEOUT
             )
         except FetchError as error:
             everybody = isinstance(error, FetchUnreachableError)
-            raise _Passing(f"the token endpoint cannot be asked: {error}", everybody=everybody) from None
+            raise _Passing(f"the {endpoint} cannot be asked: {error}", everybody=everybody) from None
         if answer.status >= 500 or answer.status in (408, 425, 429):
-            host = urlsplit(settings.token_url).hostname
-            raise _Passing(f"the token endpoint {host} answered with status {answer.status}")
+            raise _Passing(f"the {endpoint} {urlsplit(url).hostname} answered with status {answer.status}")
         return answer
 
 
@@ -281,73 +322,3 @@ def basic(client_id: str, client_secret: str) -> str:
 def _key(principal: Principal) -> str:
     digest = hashlib.sha256((principal.token or "").encode()).hexdigest()
     return f"{principal.key}\0{digest}"
-
-
-def _refusal(answer: Answer) -> str:
-    code = ""
-    try:
-        parsed: Any = orjson.loads(answer.body)
-        if isinstance(parsed, dict) and parsed.get("error") in _OAUTH_ERRORS:
-            code = f" ({parsed['error']})"
-    except orjson.JSONDecodeError:
-        pass
-    return f"the token endpoint refused with status {answer.status}{code}"
-
-
-def check_answer(body: bytes, audience: str, now: float) -> tuple[str, float]:
-    """Return the token and the seconds during which it may be used.
-
-    Args:
-        body: The endpoint's 200 answer.
-        audience: That the token must be good for; empty = any.
-        now: Unix seconds.
-
-    Raises:
-        AuthUnavailable: The answer is unusable, or the token is for somebody else.
-    """
-    try:
-        parsed: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise AuthUnavailable(_METHOD, "the token endpoint's answer is not JSON") from None
-    token = parsed.get("access_token") if isinstance(parsed, dict) else None
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise AuthUnavailable(_METHOD, "the token endpoint's answer holds no usable access_token")
-    kind = parsed.get("token_type", "Bearer")
-    if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise AuthUnavailable(_METHOD, "the token endpoint gave a token that is not a bearer token")
-    issued = parsed.get("issued_token_type", ACCESS_TOKEN)
-    if issued not in (ACCESS_TOKEN, JWT):
-        raise AuthUnavailable(_METHOD, "the token endpoint gave a token that is not an access token")
-    claims = unverified_claims(token)
-    if audience:
-        check_audience(claims, audience)
-    ends = claims.get("exp") if claims else None
-    told = (parsed.get("expires_in"), ends - now if isinstance(ends, int | float) else None)
-    lifetimes = [float(value) for value in told if isinstance(value, int | float) and not isinstance(value, bool)]
-    if not lifetimes:
-        return token, UNKNOWN_LIFETIME
-    lifetime = min(*lifetimes, MAX_LIFETIME)
-    if lifetime <= 0:
-        raise AuthUnavailable(_METHOD, "the token endpoint gave a token that is expired already")
-    return token, lifetime - min(SKEW, lifetime / 10)
-
-
-def check_audience(claims: dict[str, Any] | None, audience: str) -> None:
-    """Refuse a token that is not, or not provably, for `audience`."""
-    if claims is None:
-        raise AuthUnavailable(_METHOD, "the token is opaque, so its audience cannot be checked")
-    found = claims.get("aud")
-    if found != audience and not (isinstance(found, list) and audience in found):
-        raise AuthUnavailable(_METHOD, "the token is for another audience than the configured one")
-
-
-def unverified_claims(token: str) -> dict[str, Any] | None:
-    """Return a JWT's claims without checking its signature (it comes from the endpoint, by TLS); None = no JWT."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = orjson.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (Base64Error, ValueError):
-        return None
-    return claims if isinstance(claims, dict) else None

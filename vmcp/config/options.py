@@ -1,14 +1,17 @@
-"""The command line's values: curl's `--resolve`, and the pages that may call."""
+"""What the command line says: values such as curl's `--resolve`, read and checked."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.contract.identifiers import GATEWAY_PORT
+from api.contract.urls import read_http_url
+from vmcp.auth.exchange import UNCHECKED
 from vmcp.ending import Ending
 
 DEFAULT_HOST = "127.0.0.1"
@@ -18,10 +21,13 @@ NETWORKS_ENV = "VMCP_ALLOWED_NETWORKS"
 """Comma list of networks, besides those of the command line."""
 HTTP_TOKENS_ENV = "VMCP_ALLOW_HTTP_TOKEN_URL"
 """`true` = as the command line's flag."""
+OPAQUE_TOKENS_ENV = "VMCP_OPAQUE_TOKENS"
+"""Comma list of `TOKEN_URL=HOW`, besides those of the command line."""
 SEPARATE_ANONYMOUS_ENV = "VMCP_SEPARATE_ANONYMOUS"
 """`true` = as the command line's flag."""
 MAX_NAME_ENV = "VMCP_MAX_NAME_LENGTH"
 """The most characters of a name that is advertised, as the command line's flag."""
+_OPAQUE = re.compile(rf"(https?://.+)=({UNCHECKED}|https?://.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -41,6 +47,8 @@ class ServeOptions:
         allowed_networks: Networks (CIDR) that may be connected to although they are refused otherwise: loopback,
             link-local and metadata ones of backends, private ones of token endpoints as well.
         allow_http_tokens: Token endpoints may be without TLS.
+        opaque_tokens: Token endpoint -> introspection endpoint that says for whom its opaque tokens are good, or
+            `UNCHECKED`; those of other endpoints are refused where an audience is configured.
         separate_anonymous: Anonymous modern clients share no sessions with backends.
         ending: How the time between SIGTERM and the end is divided.
     """
@@ -55,6 +63,7 @@ class ServeOptions:
     allowed_origins: frozenset[str] = frozenset()
     allowed_networks: tuple[str, ...] = ()
     allow_http_tokens: bool = False
+    opaque_tokens: Mapping[str, str] = field(default_factory=dict)
     separate_anonymous: bool = False
     ending: Ending = field(default_factory=Ending)
 
@@ -96,6 +105,38 @@ def parse_origins(values: Iterable[str]) -> frozenset[str]:
         ValueError: A value is none; the text says which. There is no wildcard: every page on the web would be let in.
     """
     return frozenset(_origin(value.strip()) for value in values if value.strip())
+
+
+def parse_opaque_tokens(values: Iterable[str]) -> dict[str, str]:
+    """Read `TOKEN_URL=INTROSPECTION_URL` and `TOKEN_URL=none`. Blank values do not count.
+
+    Raises:
+        ValueError: A value has another form, or an endpoint is named twice; the text says which.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        if not value.strip():
+            continue
+        token_url, how = _split_opaque(value.strip())
+        if found.setdefault(token_url, how) != how:
+            raise ValueError(f"{token_url} is named twice, with {found[token_url]} and with {how}")
+    return found
+
+
+def _split_opaque(value: str) -> tuple[str, str]:
+    parts = _OPAQUE.fullmatch(value)
+    if parts is None:
+        raise ValueError("a value is not TOKEN_URL=INTROSPECTION_URL or TOKEN_URL=none")
+    token_url, how = parts.groups()
+    for name, url in (("token", token_url), ("introspection", how)):
+        if url == UNCHECKED:
+            continue
+        try:
+            read_http_url(url)
+        except ValueError as error:
+            # Not the URL itself, which may hold a password; nor the advice, which is for URLs of backends.
+            raise ValueError(f"the {name} URL {str(error).partition(';')[0]}") from None
+    return token_url, how
 
 
 def _origin(value: str) -> str:

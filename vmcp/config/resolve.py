@@ -17,7 +17,8 @@ from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
 from vmcp.audit.log import AuditSettings
-from vmcp.auth.exchange import ACCESS_TOKEN, SUBJECT_TOKEN_TYPES, ExchangeSettings
+from vmcp.auth.answers import ACCESS_TOKEN
+from vmcp.auth.exchange import SUBJECT_TOKEN_TYPES, ExchangeSettings
 from vmcp.auth.forward import ForwardSpec, manifest_variable, read_manifest, resolve_static
 from vmcp.auth.oidc import OidcSettings
 from vmcp.authz.cedar import CedarSettings

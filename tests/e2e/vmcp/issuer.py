@@ -1,4 +1,5 @@
-"""A small identity provider on loopback: discovery, a key set that rotates, and an RFC 8693 token endpoint.
+"""A small identity provider on loopback: discovery, a key set that rotates, an RFC 8693 token endpoint,
+and an RFC 7662 introspection endpoint for the opaque tokens that it issues.
 
 It signs with real keys and checks what it is sent, so tests can tell a gateway that works from one that only looks so.
 Every knob is a fault that a real provider shows one day.
@@ -44,6 +45,14 @@ class Issuer:
         self.exchange_body: bytes | None = None
         self.exchange_gate: Any = None
         self.opaque_exchange = False
+        self.introspections: list[dict[str, str]] = []
+        self.introspection_headers: list[dict[str, str]] = []
+        self.introspection_status = [200]
+        self.introspection_body: bytes | None = None
+        self.introspection_gate: Any = None
+        self.told: dict[str, Any] = {}
+        """Put over what introspection says; None leaves a member out."""
+        self._opaque: dict[str, dict[str, Any]] = {}
         self.expires_in: int | None = 300
         self._runner: web.AppRunner | None = None
 
@@ -52,6 +61,7 @@ class Issuer:
         app.router.add_get("/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/jwks", self._jwks)
         app.router.add_post("/token", self._token)
+        app.router.add_post("/introspect", self._introspect)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -130,9 +140,11 @@ class Issuer:
         else:
             subject = jwt.decode(form["subject_token"], KeySet(self.keys), algorithms=["RS256"]).claims["sub"]
         audience = form.get("audience", "") if self.exchange_audience is None else self.exchange_audience
-        token = (
-            f"opaque-{subject}" if self.opaque_exchange else self.token(subject, aud=audience, jti=len(self.exchanges))
-        )
+        if self.opaque_exchange:
+            token = f"opaque-{subject}"
+            self._opaque[token] = {"sub": subject, "aud": audience, "exp": int(time.time()) + 300}
+        else:
+            token = self.token(subject, aud=audience, jti=len(self.exchanges))
         answer: dict[str, Any] = {
             "access_token": token,
             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
@@ -141,6 +153,22 @@ class Issuer:
         if self.expires_in is not None:
             answer["expires_in"] = self.expires_in
         return web.json_response(answer)
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.introspections.append(form)
+        self.introspection_headers.append(dict(request.headers))
+        if self.introspection_gate is not None:
+            await self.introspection_gate.wait()
+        left = self.introspection_status
+        status = left.pop(0) if len(left) > 1 else left[0]
+        if status != 200:
+            return web.json_response({"error": "invalid_client", "error_description": "s3cret detail"}, status=status)
+        if self.introspection_body is not None:
+            return web.Response(body=self.introspection_body, content_type="application/json")
+        known = self._opaque.get(form["token"])
+        answer = {"active": known is not None, **(known or {}), **self.told}
+        return web.json_response({name: value for name, value in answer.items() if value is not None})
 
 
 def _lenient(alg: str) -> Any:

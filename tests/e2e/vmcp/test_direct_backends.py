@@ -90,3 +90,41 @@ async def test_rule_7_the_audit_line_names_the_remote_the_method_and_the_remote_
     outcomes = [line["outcome"] for line in house.lines()]
     assert outcomes == ["success", "application_error", "error"]
     assert "hush" not in house.audit.read_text() + house.gateway.text()
+
+
+@pytest.mark.parametrize("how", ["/introspect", "none"])
+async def test_opaque_tokens_are_sent_where_somebody_says_for_whom_they_are_or_nobody_wants_to_know(
+    tmp_path, connect, how
+):
+    async with Issuer() as issuer:
+        issuer.opaque_exchange = True
+        remote = await EchoBackend("remote").start()
+        exchange = {"tokenUrl": issuer.url + "/token", "clientId": "gw", "clientSecretEnv": "SECRET", "audience": "api"}
+        document = config(
+            {**remote.entry, "type": "direct"},
+            incomingAuth=issuer.incoming,
+            outgoingAuth={"source": "inline", "default": {"type": "token_exchange", "tokenExchange": exchange}},
+        )
+        checked = "none" if how == "none" else issuer.url + how
+        environ = {"SECRET": "client-secret", "VMCP_OPAQUE_TOKENS": f"{issuer.url}/token={checked}"}
+        gateway = Gateway(document, tmp_path, remote.resolve, environ=environ)
+        await gateway.start()
+        try:
+            await until(lambda: gateway.knows("remote"))
+            client = await connect(gateway.url, era="modern", token=issuer.token("ann"))
+            assert (await client.call("remote_echo")).told["authorization"] == "Bearer opaque-ann"
+            issuer.told = {"aud": "api://other"}
+            client.token = issuer.token("bob")
+            answer = await client.call("remote_echo")
+            if how == "none":
+                assert answer.told["authorization"] == "Bearer opaque-bob"
+                assert issuer.introspections == []
+            else:
+                assert answer.error["data"] == {"backend": "remote", "category": "auth"}
+                assert "for another audience" in answer.error["message"]
+        finally:
+            await gateway.stop()
+            await remote.stop()
+        gateway.clean()
+    assert "opaque-ann" not in gateway.text()
+    assert "opaque-bob" not in gateway.text()

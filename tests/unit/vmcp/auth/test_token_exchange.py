@@ -18,7 +18,7 @@ SECRET = "s3cr:t/+ value"
 
 
 class Bench:
-    def __init__(self, issuer: Issuer, **settings: object) -> None:
+    def __init__(self, issuer: Issuer, *, opaque: str | None = None, **settings: object) -> None:
         self.issuer = issuer
         self.now = time.time()
         self.fetcher = AiohttpFetcher()
@@ -30,7 +30,7 @@ class Bench:
             "scopes": ("read", "write"),
             **settings,
         }
-        self.auth = TokenExchange(ExchangeSettings(**options), self.fetcher, clock=lambda: self.now)
+        self.auth = TokenExchange(ExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now)
 
     def caller(self, subject: str = "alice", **claims: object) -> Principal:
         token = self.issuer.token(subject, **claims)

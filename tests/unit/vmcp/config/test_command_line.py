@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.vmcp.config.configs import text
 from vmcp.__main__ import main
-from vmcp.config.options import parse_networks, parse_origins, parse_resolve
+from vmcp.config.options import parse_networks, parse_opaque_tokens, parse_origins, parse_resolve
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,7 @@ def test_a_file_that_is_not_there_exits_with_3(tmp_path, capsys):
         ["serve", "-c", "{}", "--allow-origin", "null"],
         ["serve", "-c", "{}", "--allow-network", "127.0.0.1/8"],
         ["serve", "-c", "{}", "--allow-network", "localhost"],
+        ["serve", "-c", "{}", "--opaque-tokens", "none"],
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, tmp_path, capsys):
@@ -94,6 +95,30 @@ def test_what_is_no_origin_is_refused_by_name(value):
 
 def test_networks_are_single_addresses_or_cidr_blocks():
     assert parse_networks(["127.0.0.0/8", " ::1 ", "", " "]) == ("127.0.0.0/8", "::1/128")
+
+
+def test_opaque_tokens_are_judged_by_an_endpoint_or_by_nobody():
+    given = ["https://a.example/token?tenant=x=introspection=none", " https://b.example/t=https://c.example/i?v=2", " "]
+    assert parse_opaque_tokens(given) == {
+        "https://a.example/token?tenant=x=introspection": "none",
+        "https://b.example/t": "https://c.example/i?v=2",
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["none"], ["https://a.example/t"], ["https://a.example/t="], ["https://a.example/t=NONE"], ["a.example/t=none"],
+     ["https://a.example/t=c.example/i"], ["https:///t=none"], ["https://a.example/t=https://"],
+     ["https://a.example/t=https://gw:hush@c.example/i"], ["https://gw:hush@a.example/t=none"],
+     ["https://a.example/t=none", "https://a.example/t=https://c.example/i"]],
+)  # fmt: skip
+def test_what_says_nothing_about_opaque_tokens_is_refused(values):
+    with pytest.raises(
+        ValueError, match=r"is not TOKEN_URL=|the (token|introspection) URL must|is named twice"
+    ) as caught:
+        parse_opaque_tokens(values)
+    assert "hush" not in str(caught.value)
+    assert "headerForward" not in str(caught.value)
 
 
 def test_a_wrong_variable_is_a_mistake_in_the_command_line_too(tmp_path, capsys):
