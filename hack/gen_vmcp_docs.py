@@ -82,7 +82,7 @@ and ignores.
 
 Environment besides the variables that the file names: `TOOLHIVE_HEADER_FORWARD_<OWNER>` (JSON, the toolhive form of
 `headerForward`), `TOOLHIVE_SECRET_<identifier>` (values of secret headers), `VMCP_SESSION_HMAC_SECRET` (what replicas
-share) and `VMCP_ALLOWED_ORIGINS`; see [operations](operations.md).
+share), and the variables of options of the command line (`VMCP_ALLOWED_ORIGINS`, ...); see [operations](operations.md).
 
 """
 
