@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ForbiddenError,
         InvalidError,
         NotFoundError,
+        ServerError,
         TransportError,
     )
     from runtime.wire.gvk import Key, Resource
@@ -78,6 +79,7 @@ _HOMES = {
         "ForbiddenError",
         "InvalidError",
         "NotFoundError",
+        "ServerError",
         "TransportError",
     ),
     "runtime.wire.gvk": ("Key", "Resource"),
@@ -109,6 +111,7 @@ __all__ = [
     "Resource",
     "Result",
     "Rule",
+    "ServerError",
     "TerminalError",
     "TransportError",
     "add_finalizer",

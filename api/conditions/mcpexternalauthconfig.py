@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import (
+    CRD_OUTDATED_PRESENCE,
+    CRD_OUTDATED_TYPE,
+    STALLED_PRESENCE,
+    STALLED_TYPE,
+    STATUS_FIELDS_UNKNOWN_REASON,
+    ConditionRule,
+    KindVocabulary,
+    Word,
+)
 
 
 class MCPExternalAuthConfigCondition(Word):
@@ -16,6 +25,7 @@ class MCPExternalAuthConfigCondition(Word):
         "Whether an OAuth 2 upstream without user information makes the embedded server synthesize the identity.",
     )
     DELETION_BLOCKED = "DeletionBlocked", "A deletion waits because objects still refer to this configuration."
+    CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
 class MCPExternalAuthConfigReason(Word):
@@ -35,6 +45,7 @@ class MCPExternalAuthConfigReason(Word):
     )
     ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream tells who the user is."
     REFERENCED_BY_WORKLOADS = "ReferencedByWorkloads", "Objects refer to this configuration; the message names them."
+    STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 _T, _R = MCPExternalAuthConfigCondition, MCPExternalAuthConfigReason
@@ -63,5 +74,6 @@ MCPEXTERNALAUTHCONFIG = KindVocabulary(
             (_R.REFERENCED_BY_WORKLOADS,),
             presence="only while a deletion waits",
         ),
+        ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),
 )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import (
+    CRD_OUTDATED_PRESENCE,
+    CRD_OUTDATED_TYPE,
+    STATUS_FIELDS_UNKNOWN_REASON,
+    ConditionRule,
+    KindVocabulary,
+    Word,
+)
 
 
 class MCPGroupPhase(Word):
@@ -22,6 +29,7 @@ class MCPGroupCondition(Word):
         "StatusTruncated",
         "The member lists in the status were cut because together they would exceed 256 KiB; the counts stay exact.",
     )
+    CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
 class MCPGroupReason(Word):
@@ -31,6 +39,7 @@ class MCPGroupReason(Word):
     LIST_SUCCEEDED = "ListMCPServersCheckSucceeded", "The members of every kind were listed."
     LIST_FAILED = "ListMCPServersCheckFailed", "Listing the members of a kind failed; the message names the kind."
     TOO_MANY_MEMBERS = "TooManyMembers", "The names of all members do not fit into 256 KiB of status."
+    STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 MCPGROUP = KindVocabulary(
@@ -49,6 +58,9 @@ MCPGROUP = KindVocabulary(
             MCPGroupCondition.STATUS_TRUNCATED,
             true=(MCPGroupReason.TOO_MANY_MEMBERS,),
             presence="only while lists are cut",
+        ),
+        ConditionRule(
+            MCPGroupCondition.CRD_OUTDATED, true=(MCPGroupReason.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE
         ),
     ),
 )

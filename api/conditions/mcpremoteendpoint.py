@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import (
+    CRD_OUTDATED_PRESENCE,
+    CRD_OUTDATED_TYPE,
+    STALLED_PRESENCE,
+    STALLED_TYPE,
+    STATUS_FIELDS_UNKNOWN_REASON,
+    ConditionRule,
+    KindVocabulary,
+    Word,
+)
 
 
 class MCPRemoteEndpointPhase(Word):
@@ -26,6 +35,7 @@ class MCPRemoteEndpointCondition(Word):
     HEADER_SECRETS_VALID = "HeaderSecretsValid", "Whether every Secret and key of the forwarded headers is there."
     TOOL_CONFIG_VALID = "ToolConfigValid", "Whether the MCPToolConfig of spec.toolConfigRef exists."
     DEPLOYMENT_READY = "DeploymentReady", "Whether the proxy's Deployment is ready."
+    CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
 class MCPRemoteEndpointReason(Word):
@@ -65,6 +75,7 @@ class MCPRemoteEndpointReason(Word):
         "ReadFailed",
         "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
     )
+    STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 _T, _R = MCPRemoteEndpointCondition, MCPRemoteEndpointReason
@@ -124,5 +135,6 @@ MCPREMOTEENDPOINT = KindVocabulary(
         ConditionRule(
             _T.DEPLOYMENT_READY, (_R.DEPLOYMENT_READY,), (_R.DEPLOYMENT_NOT_READY,), presence="only with type proxy"
         ),
+        ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),
 )

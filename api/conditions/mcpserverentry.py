@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import (
+    CRD_OUTDATED_PRESENCE,
+    CRD_OUTDATED_TYPE,
+    STALLED_PRESENCE,
+    STALLED_TYPE,
+    STATUS_FIELDS_UNKNOWN_REASON,
+    ConditionRule,
+    KindVocabulary,
+    Word,
+)
 
 
 class MCPServerEntryPhase(Word):
@@ -37,6 +46,7 @@ class MCPServerEntryCondition(Word):
         "HeadersValidated",
         "Whether every header of spec.headerForward may be forwarded: a legal name and value, not a restricted header.",
     )
+    CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
 class MCPServerEntryReason(Word):
@@ -70,6 +80,7 @@ class MCPServerEntryReason(Word):
         "ReadFailed",
         "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
     )
+    STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 _T, _R = MCPServerEntryCondition, MCPServerEntryReason
@@ -111,5 +122,6 @@ MCPSERVERENTRY = KindVocabulary(
             (_R.RESTRICTED_HEADER, _R.HEADER_INVALID),
             presence="only with spec.headerForward",
         ),
+        ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),
 )

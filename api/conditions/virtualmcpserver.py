@@ -6,7 +6,16 @@ conditions and never touches the other's.
 
 from __future__ import annotations
 
-from api.conditions.vocabulary import STALLED_PRESENCE, STALLED_TYPE, ConditionRule, KindVocabulary, Word
+from api.conditions.vocabulary import (
+    CRD_OUTDATED_PRESENCE,
+    CRD_OUTDATED_TYPE,
+    STALLED_PRESENCE,
+    STALLED_TYPE,
+    STATUS_FIELDS_UNKNOWN_REASON,
+    ConditionRule,
+    KindVocabulary,
+    Word,
+)
 
 
 class VirtualMCPServerPhase(Word):
@@ -70,6 +79,7 @@ class VirtualMCPServerCondition(Word):
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
     DEGRADED = "Degraded", "The gateway reports unhealthy backends."
+    CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
 class VirtualMCPServerReason(Word):
@@ -186,6 +196,7 @@ class VirtualMCPServerReason(Word):
     NO_ROUTABLE_BACKENDS = "NoRoutableBackends", "Stock gateway: no backend can be used."
     BACKENDS_PENDING = "BackendsPending", "Stock gateway: the backends were not checked yet."
     BACKENDS_UNHEALTHY = "BackendsUnhealthy", "Stock gateway: every backend is unhealthy."
+    STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 class MemberSkipReason(Word):
@@ -382,5 +393,6 @@ VIRTUALMCPSERVER = KindVocabulary(
         ConditionRule(
             _T.DEGRADED, (_R.BACKENDS_DEGRADED,), presence="only while backends are unhealthy", writer="vmcp"
         ),
+        ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),
 )

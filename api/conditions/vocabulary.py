@@ -31,6 +31,17 @@ STALLED_TYPE = (
 """The condition type by which kstatus (Flux, Helm, Argo CD's generic check) tells "broken" from "not there yet"."""
 STALLED_PRESENCE = "only while a check failed that only the user can mend"
 
+CRD_OUTDATED_TYPE = (
+    "CRDOutdated",
+    "The installed CRD is older than the operator and lacks fields of the status; the message says which.",
+)
+"""The condition type that every reconciled kind has for it."""
+STATUS_FIELDS_UNKNOWN_REASON = (
+    "StatusFieldsUnknown",
+    "The installed CRD does not have some fields or values of the status: apply the CRDs of the operator's version.",
+)
+CRD_OUTDATED_PRESENCE = "only while the CRDs are older than the operator"
+
 
 @dataclass(frozen=True)
 class ConditionRule:

@@ -46,7 +46,7 @@ class AuthConfigReconciler:
     def __init__(self, manager: Manager) -> None:
         self._reader, self._client = manager.reader, manager.client
         self._recorder = manager.recorder(f"{NAME}-controller")
-        self.status = StatusWriter(manager.client)
+        self.status = StatusWriter(manager.client, AUTH_CONFIG)
 
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one auth config, write its status if that changes it, let it go when nobody refers to it."""
@@ -116,4 +116,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     builder = Builder(manager, NAME).for_(AUTH_CONFIG, predicate=reconciler.status.matters)
     for kind in AUTH_CONFIG_USERS:
         builder = builder.watches(kind, reconciler.waiting, predicate=references_changed)
-    complete(builder, reconciler, manager, AUTH_CONFIG)
+    complete(builder, reconciler, manager, AUTH_CONFIG, reconciler.status.schema)

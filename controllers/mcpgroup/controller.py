@@ -15,7 +15,7 @@ from controllers.shared import references
 from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
-from controllers.shared.verdicts import StatusWriter, status_patch
+from controllers.shared.verdicts import StatusWriter
 from runtime import (
     Builder,
     Event,
@@ -66,7 +66,7 @@ class GroupReconciler:
         self._recorder = manager.recorder(f"{NAME}-controller")
         self._grown: set[Key] = set()
         self._told: dict[Key, float] = {}
-        self.status = StatusWriter(manager.client)
+        self.status = StatusWriter(manager.client, GROUP)
 
     async def reconcile(self, request: Key) -> Result | None:
         """Bring one group's finalizer and status up to date."""
@@ -87,9 +87,9 @@ class GroupReconciler:
         if (wait := look_in(pending, now)) > 0:
             return Result(requeue_after=wait)
         wanted = decide(self._observe(record))
-        if not status_patch(record, wanted):
+        if not self.status.differs(record, wanted):
             self._pending.pop(record.key, None)
-            self._tell(record, now)
+            self._tell(record, wanted["entryCount"], now)
             return None
         pending = self._pending[record.key] = coalesce(pending, wanted, now)
         if (wait := due_in(pending, now)) > 0 and record.path("status.phase") == Phase.READY:
@@ -100,7 +100,7 @@ class GroupReconciler:
             self._grown.add(record.key)
         return Result(requeue_after=QUIET) if record.key in self._grown else None
 
-    def _tell(self, record: Record, now: float) -> None:
+    def _tell(self, record: Record, entries: int, now: float) -> None:
         """Say that entries are deprecated when some came to a group and it is at rest, at most once an hour.
 
         Entries come by the thousand: an event each would double what a burst writes. A restart of the manager repeats
@@ -110,7 +110,7 @@ class GroupReconciler:
             return
         self._grown.discard(record.key)
         self._told[record.key] = now
-        note = DEPRECATED.format(count=record.path("status.entryCount"))
+        note = DEPRECATED.format(count=entries)
         self._recorder.event(record, type="Warning", reason="Deprecated", action="Reconcile", note=note, minor=True)
 
     def _forget(self, key: Key) -> None:
@@ -178,4 +178,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     for kind in MEMBER_KINDS:
         # A member that changes its group wakes the old one and the new one.
         builder = builder.watches(kind, groups_of, predicate=membership_changed)
-    complete(builder, reconciler, manager, GROUP)
+    complete(builder, reconciler, manager, GROUP, reconciler.status.schema)

@@ -93,7 +93,7 @@ class RemoteReconciler(ABC):
         self._reader, self._kind = manager.reader, kind
         self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
         self._patience = Patience()
-        self.status = StatusWriter(manager.client)
+        self.status = StatusWriter(manager.client, kind)
 
     @abstractmethod
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:

@@ -7,6 +7,8 @@ object that is.
 
 from __future__ import annotations
 
+from controllers.shared import skew
+from controllers.shared.skew import InstalledSchema
 from runtime import Builder, Key, Manager, NotFoundError, Reconciler, Resource, Result
 
 LONGEST_BACKOFF = 60.0
@@ -20,19 +22,24 @@ class Composed:
         reconciler: does the work.
         manager: for asking the server whether an object is really gone.
         kind: what is reconciled.
+        schema: what its installed CRD does not know; while that is something, objects are looked at again.
     """
 
-    def __init__(self, reconciler: Reconciler, manager: Manager, kind: Resource) -> None:
+    def __init__(self, reconciler: Reconciler, manager: Manager, kind: Resource, schema: InstalledSchema) -> None:
         self._reconciler, self._client, self._kind = reconciler, manager.client, kind
+        self._schema = schema
 
     async def reconcile(self, request: Key) -> Result | None:
         """Reconcile; see `runtime.Reconciler`."""
         try:
-            return await self._reconciler.reconcile(request)
+            result = await self._reconciler.reconcile(request)
         except NotFoundError:
             if not await self._is_gone(request):
                 raise
             return None
+        if result is None and self._schema.outdated:
+            return Result(requeue_after=skew.RECHECK)
+        return result
 
     async def _is_gone(self, request: Key) -> bool:
         """Ask the server: the cache may not have heard of the deletion yet."""
@@ -44,7 +51,13 @@ class Composed:
 
 
 def complete(
-    builder: Builder, reconciler: Reconciler, manager: Manager, kind: Resource, *, concurrency: int | None = None
+    builder: Builder,
+    reconciler: Reconciler,
+    manager: Manager,
+    kind: Resource,
+    schema: InstalledSchema,
+    *,
+    concurrency: int | None = None,
 ) -> None:
     """Hand a controller to the manager, composed and with a bounded back-off.
 
@@ -53,9 +66,10 @@ def complete(
         reconciler: does the work.
         manager: runs it.
         kind: what is reconciled.
+        schema: what its installed CRD does not know.
         concurrency: reconciles at once; None for the runtime's default.
     """
     builder.options(backoff_cap=LONGEST_BACKOFF)
     if concurrency is not None:
         builder.options(concurrency=concurrency)
-    builder.complete(Composed(reconciler, manager, kind))
+    builder.complete(Composed(reconciler, manager, kind, schema))

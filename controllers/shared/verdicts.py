@@ -9,7 +9,18 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from runtime import Client, Condition, Event, NotFoundError, Record, remove_condition, set_condition
+from controllers.shared.skew import ATTEMPTS, InstalledSchema
+from runtime import (
+    Client,
+    Condition,
+    Event,
+    InvalidError,
+    NotFoundError,
+    Record,
+    Resource,
+    remove_condition,
+    set_condition,
+)
 from runtime.util.times import format_time
 
 M = TypeVar("M", bound=BaseModel)
@@ -109,22 +120,54 @@ class StatusWriter:
 
     The write carries the resourceVersion that the decision was made from, so a decision about an old state is refused
     by the server instead of replacing a newer one.
+
+    Args:
+        client: writes.
+        kind: of the objects.
+
+    Attributes:
+        schema: what the installed CRD does not know.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, kind: Resource) -> None:
         self._client = client
+        self.schema = InstalledSchema(kind)
         self._last: dict[str, str] = {}
         self._writing: set[str] = set()
+
+    def differs(self, record: Record, wanted: Mapping[str, Any]) -> bool:
+        """Whether there is something to write, by what the installed CRD can keep."""
+        return bool(status_patch(record, self.schema.fit(record, wanted)))
 
     async def write(self, record: Record, wanted: Mapping[str, Any]) -> Record:
         """Write what differs; return the object as it is then. One that is gone needs no status: nothing is said.
 
+        What the installed CRD does not know is left out, and the condition CRDOutdated says so.
+
         Raises:
             ConflictError: the object changed since it was read.
         """
-        patch = status_patch(record, wanted)
-        if not patch:
-            return record
+        for _ in range(ATTEMPTS):
+            version = self.schema.version
+            patch = status_patch(record, self.schema.fit(record, wanted))
+            if not patch:
+                break
+            self.schema.sending(patch)
+            try:
+                written = await self._patch(record, patch)
+            except NotFoundError:
+                break
+            except InvalidError as error:
+                if not self.schema.refused(error, patch):
+                    raise
+                continue
+            record = written
+            self.schema.answered(patch, written.path("status"))
+            if self.schema.version == version:
+                break
+        return record
+
+    async def _patch(self, record: Record, patch: Mapping[str, Any]) -> Record:
         uid = record.meta.uid
         self._writing.add(uid)
         try:
@@ -135,8 +178,6 @@ class StatusWriter:
                 resource_version=record.meta.resource_version,
                 subresource="status",
             )
-        except NotFoundError:
-            return record
         finally:
             self._writing.discard(uid)
         self._last[uid] = written.meta.resource_version

@@ -124,7 +124,11 @@ RULES = (
 
 
 class VirtualMCPServerReconciler:
-    """Keeps gateways."""
+    """Keeps gateways.
+
+    Attributes:
+        schema: what the installed CRD does not know.
+    """
 
     def __init__(self, manager: Manager, options: OperatorOptions) -> None:
         self._reader = manager.reader
@@ -133,8 +137,9 @@ class VirtualMCPServerReconciler:
         self._observer = Observer(manager, options, self.dependencies)
         self._publisher = Publisher(manager, recorder)
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
+        self.schema = self._reporter.schema
         self._rest: dict[Key, float] = {}
-        self._settled: dict[Key, tuple[Snapshot, Rollout | None]] = {}
+        self._settled: dict[Key, tuple[Snapshot, Rollout | None, int]] = {}
         self._incomplete: dict[Key, float] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
@@ -174,7 +179,7 @@ class VirtualMCPServerReconciler:
             raise error
         result = _next(decision, published)
         if result is None:
-            self._settled[request] = snapshot, rollout
+            self._settled[request] = snapshot, rollout, self.schema.version
         return result
 
     def _is_settled(self, key: Key, snapshot: Snapshot) -> bool:
@@ -182,8 +187,10 @@ class VirtualMCPServerReconciler:
 
         Most wake-ups are the echo of own writes, one for each object that was written.
         """
-        before, rollout = self._settled.get(key, (None, None))
+        before, rollout, schema = self._settled.get(key, (None, None, 0))
         if before is None or replace(snapshot, now=before.now) != before:
+            return False
+        if self.schema.due or self.schema.version != schema:
             return False
         return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
 
@@ -306,4 +313,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     for kind in _OWNED:
         builder.owns(kind).watches(kind, reconciler.dependencies.users)
     builder.watches(POD, of_pod)
-    complete(builder, reconciler, manager, VMCP, concurrency=4)
+    complete(builder, reconciler, manager, VMCP, reconciler.schema, concurrency=4)

@@ -14,6 +14,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.resources import VMCP
+from controllers.shared.skew import ATTEMPTS, InstalledSchema
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.virtualmcpserver.decide import Decision
 from controllers.virtualmcpserver.rollout import Rollout
@@ -31,7 +32,7 @@ from controllers.virtualmcpserver.status import (
     was_ready,
     with_rollout,
 )
-from runtime import Client, Condition, Record, Recorder, parse_conditions
+from runtime import Client, Condition, InvalidError, Record, Recorder, ServerError, parse_conditions
 
 _FIELDS = (
     "observedGeneration",
@@ -67,9 +68,14 @@ _WARNED = frozenset(
 
 
 class Reporter:
-    """Writes status and says in events what changed."""
+    """Writes status and says in events what changed.
+
+    Attributes:
+        schema: what the installed CRD does not know.
+    """
 
     def __init__(self, client: Client, recorder: Recorder, field_manager: str) -> None:
+        self.schema = InstalledSchema(VMCP)
         self._client = client
         self._recorder = recorder
         self._field_manager = field_manager
@@ -105,8 +111,7 @@ class Reporter:
             now=snapshot.now,
         )
         kept = tuple(c for c in snapshot.previous if is_own(c.type) and c.type != T.OBJECTS_APPLIED)
-        status = snapshot.vmcp.path("status")
-        present = status if isinstance(status, dict) else {}
+        present = _status_of(snapshot.vmcp)
         fields = {name: present.get(name) for name in _FIELDS}
         await self._write(snapshot.vmcp, fields, (*made, *kept), snapshot.dialect, leave=False)
         self._tell(snapshot.vmcp, snapshot.previous, made)
@@ -124,40 +129,44 @@ class Reporter:
     async def _write(
         self, record: Record, fields: dict[str, Any], conditions: Conditions, dialect: Dialect, *, leave: bool
     ) -> None:
-        status = record.path("status")
-        present = status if isinstance(status, dict) else {}
-        if not _differs(present, fields, conditions, leave=leave):
-            return
+        """Write what differs; what the installed CRD does not know is left out, and CRDOutdated says so."""
+        wanted = fields | {"conditions": conditions_json(conditions)}
+        for _ in range(ATTEMPTS):
+            version, fitted = self.schema.version, self.schema.fit(record, wanted)
+            if not _differs(_status_of(record), fitted, leave=leave):
+                return
+            self.schema.sending(fitted)
+            try:
+                written = await self._send(record, fitted, dialect, leave=leave)
+            except (InvalidError, ServerError) as error:
+                if not self.schema.refused(error, fitted):
+                    raise
+                continue
+            record = written
+            self.schema.answered(fitted, written.path("status"))
+            if self.schema.version == version:
+                return
+
+    async def _send(self, record: Record, fields: dict[str, Any], dialect: Dialect, *, leave: bool) -> Record:
         if dialect is Dialect.TOOLHIVE:
-            await self._patch(record, present, fields, conditions, leave=leave)
-            return
+            return await self._patch(record, fields, leave=leave)
         body = {
             "apiVersion": record.resource.api_version,
             "kind": record.resource.kind,
             "metadata": {"name": record.meta.name, "namespace": record.meta.namespace, "uid": record.meta.uid},
-            "status": {key: value for key, value in fields.items() if value is not None}
-            | {"conditions": conditions_json(conditions)},
+            "status": {key: value for key, value in fields.items() if value is not None},
         }
         written = await self._client.apply(VMCP, body, field_manager=self._field_manager, subresource="status")
-        after = written.path("status")
-        if isinstance(after, dict) and _differs(after, fields, conditions, leave=False):
+        if _differs(_status_of(written), fields, leave=False):
             # Left over from an operator that wrote by update, and so not ours to drop by applying.
-            await self._patch(written, after, fields, conditions, leave=False)
+            return await self._patch(written, fields, leave=False)
+        return written
 
-    async def _patch(
-        self,
-        record: Record,
-        present: dict[str, Any],
-        fields: dict[str, Any],
-        conditions: Conditions,
-        *,
-        leave: bool,
-    ) -> None:
-        others = [
-            item for item in present.get("conditions") or [] if not _is_operators(str(item.get("type")), leave=leave)
-        ]
-        patch = fields | {"conditions": conditions_json(conditions) + others}
-        await self._client.merge_patch(
+    async def _patch(self, record: Record, fields: dict[str, Any], *, leave: bool) -> Record:
+        present = _status_of(record).get("conditions") or []
+        others = [item for item in present if not _is_operators(str(item.get("type")), leave=leave)]
+        patch = fields | {"conditions": (fields["conditions"] or []) + others}
+        return await self._client.merge_patch(
             VMCP,
             record.key,
             {"status": patch},
@@ -220,12 +229,17 @@ def _is_operators(condition_type: str, *, leave: bool) -> bool:
     return is_own(condition_type) and not (leave and condition_type == T.READY)
 
 
-def _differs(present: dict[str, Any], fields: dict[str, Any], conditions: Conditions, *, leave: bool) -> bool:
-    if any(present.get(key) != value for key, value in fields.items()):
+def _status_of(record: Record) -> dict[str, Any]:
+    status = record.path("status")
+    return status if isinstance(status, dict) else {}
+
+
+def _differs(present: dict[str, Any], fields: dict[str, Any], *, leave: bool) -> bool:
+    if any(present.get(key) != value for key, value in fields.items() if key != "conditions"):
         return True
     items = {str(item.get("type")): item for item in present.get("conditions") or [] if isinstance(item, dict)}
     own = {type_: item for type_, item in items.items() if _is_operators(type_, leave=leave)}
-    return own != {condition.type: condition.as_dict() for condition in conditions}
+    return own != {item["type"]: item for item in fields["conditions"] or []}
 
 
 def status_view(status: dict[str, Any]) -> tuple[Any, ...]:

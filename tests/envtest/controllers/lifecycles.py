@@ -112,6 +112,9 @@ async def follow(admin: Kube, namespace: str, kind: str, version: str, ledger: L
     while True:  # the server ends a watch after a while, and refuses one while it starts to serve a kind
         try:
             async for event, found in admin.watch(API, kind, namespace=namespace, resource_version=version):
+                if event == "ERROR" and found["code"] == 410:
+                    version = ""  # the definition was replaced: what is there now tells what has ended
+                    break
                 assert event in ("ADDED", "MODIFIED", "DELETED"), found
                 version = found["metadata"]["resourceVersion"]
                 ledger.see(event, found)

@@ -8,6 +8,7 @@ import pytest
 
 from controllers.shared.races import Composed
 from controllers.shared.resources import ENTRY
+from controllers.shared.skew import InstalledSchema
 from runtime import AlreadyExistsError, ConflictError, ForbiddenError, Key, NotFoundError, Result
 
 E = Key("ns", "e")
@@ -36,7 +37,7 @@ class Scripted:
 
 
 def composed(script: Scripted) -> Composed:
-    return Composed(script, script, ENTRY)  # type: ignore[arg-type]
+    return Composed(script, script, ENTRY, InstalledSchema(ENTRY))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("result", [None, Result(requeue_after=7.0)])

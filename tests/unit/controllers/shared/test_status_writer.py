@@ -34,8 +34,8 @@ class Recording:
 
 
 async def test_only_what_differs_is_sent_with_the_version_that_was_read() -> None:
-    client = Recording(entry(8))
-    writer = StatusWriter(client)  # type: ignore[arg-type]
+    client = Recording(entry(8, status={"phase": "Valid", "observedGeneration": 1}))
+    writer = StatusWriter(client, ENTRY)  # type: ignore[arg-type]
     stored = entry(7, status={"phase": "Failed", "observedGeneration": 1, "url": "x"})
     await writer.write(stored, {"phase": "Valid", "observedGeneration": 1, "url": None, "entries": None})
     assert client.patches == [
@@ -46,7 +46,7 @@ async def test_only_what_differs_is_sent_with_the_version_that_was_read() -> Non
 async def test_an_equal_status_is_not_sent() -> None:
     client = Recording(entry(8))
     stored = entry(7, status={"phase": "Valid"})
-    assert await StatusWriter(client).write(stored, {"phase": "Valid", "url": None}) is stored  # type: ignore[arg-type]
+    assert await StatusWriter(client, ENTRY).write(stored, {"phase": "Valid", "url": None}) is stored  # type: ignore[arg-type]
     assert client.patches == []
 
 
@@ -56,7 +56,7 @@ def test_a_status_that_is_not_there_gets_all_fields() -> None:
 
 async def test_the_echo_of_an_own_write_does_not_matter_but_a_strangers_write_does() -> None:
     before, mine = entry(7), entry(8, status={"phase": "Valid"})
-    writer = StatusWriter(Recording(mine))  # type: ignore[arg-type]
+    writer = StatusWriter(Recording(mine), ENTRY)  # type: ignore[arg-type]
     await writer.write(before, {"phase": "Valid"})
     assert not writer.matters(Event(before, mine))
     assert writer.matters(Event(mine, entry(9, status={"phase": "Failed"})))
@@ -71,20 +71,20 @@ async def test_an_echo_that_is_faster_than_the_answer_does_not_matter() -> None:
             heard.append(writer.matters(Event(before, mine)))
             return mine
 
-    writer = StatusWriter(Fast(mine))  # type: ignore[arg-type]
+    writer = StatusWriter(Fast(mine), ENTRY)  # type: ignore[arg-type]
     await writer.write(before, {"phase": "Valid"})
     assert heard == [False]
 
 
 async def test_after_a_conflict_the_other_writers_change_matters() -> None:
-    writer = StatusWriter(Recording(ConflictError(409, "Conflict", "no")))  # type: ignore[arg-type]
+    writer = StatusWriter(Recording(ConflictError(409, "Conflict", "no")), ENTRY)  # type: ignore[arg-type]
     with pytest.raises(ConflictError):
         await writer.write(entry(7), {"phase": "Valid"})
     assert writer.matters(Event(entry(7), entry(8, status={"phase": "Failed"})))
 
 
 async def test_an_object_that_is_gone_needs_no_status() -> None:
-    writer = StatusWriter(Recording(NotFoundError(404, "NotFound", "no")))  # type: ignore[arg-type]
+    writer = StatusWriter(Recording(NotFoundError(404, "NotFound", "no")), ENTRY)  # type: ignore[arg-type]
     stored = entry(7)
     assert await writer.write(stored, {"phase": "Valid"}) is stored
 
@@ -102,7 +102,7 @@ async def test_an_object_that_is_gone_needs_no_status() -> None:
     ],
 )
 def test_what_matters_of_an_object(old: Record | None, new: Record | None, matters: bool) -> None:
-    assert StatusWriter(Recording(entry(1))).matters(Event(old, new)) is matters  # type: ignore[arg-type]
+    assert StatusWriter(Recording(entry(1)), ENTRY).matters(Event(old, new)) is matters  # type: ignore[arg-type]
 
 
 def test_an_object_that_does_not_fit_says_where() -> None:
