@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from pathlib import Path
 
 import yaml
@@ -19,8 +20,9 @@ GATEWAY = ("toolhive.stacklok.dev/v1beta1", "VirtualMCPServer", "playground")
 def role_binding() -> dict:
     """The RoleBinding that the page shows."""
     page = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
-    _, _, rest = page.partition("```yaml\n")
-    return yaml.safe_load(rest.partition("```")[0])
+    shown = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    (binding,) = (document for document in shown if document.get("kind") == "RoleBinding")
+    return binding
 
 
 def applied(gateway) -> bool:
