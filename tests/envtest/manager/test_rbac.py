@@ -107,6 +107,7 @@ async def _edit_by_hand(admin: Kube, namespace: str) -> None:
         ("apps/v1", "Deployment", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}),
         ("v1", "Service", {"spec": {"ports": None}}),
         ("v1", "ConfigMap", {"data": {"config.yaml": "broken: true"}}),
+        ("v1", "Secret", {"metadata": {"ownerReferences": None}}),  # as backup tools restore it
     ]
     for api, kind, patch in made:
         for found in await admin.list(api, kind, namespace=namespace):
