@@ -70,8 +70,9 @@ def requests(control_plane: Handle, namespace: str, since: float) -> dict[str, l
     found: dict[str, list[str]] = defaultdict(list)
     for event in control_plane.audit_events(user=OPERATOR_USER):
         at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-        if event["objectRef"].get("namespace") == namespace and at > since and event["verb"] != "watch":
-            found[event["objectRef"]["resource"]].append(event["verb"])
+        target = event.get("objectRef", {})  # a question about API groups has none
+        if target.get("namespace") == namespace and at > since and event["verb"] != "watch":
+            found[target["resource"]].append(event["verb"])
     return found
 
 
