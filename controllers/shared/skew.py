@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -171,10 +171,18 @@ def _lost(sent: Any, got: Any, path: str = "") -> Iterator[str]:
                 yield from _lost(value, got[name], below)
             else:
                 yield below
-    elif isinstance(sent, list) and isinstance(got, list) and len(sent) == len(got):
-        for mine, theirs in zip(sent, got, strict=True):
-            if mine is not theirs and mine != theirs:
+    elif isinstance(sent, list) and isinstance(got, list):
+        for mine, theirs in _pairs(sent, got):
+            if mine != theirs:
                 yield from _lost(mine, theirs, path)
+
+
+def _pairs(sent: list[Any], got: list[Any]) -> Iterable[tuple[Any, Any]]:
+    """Pair the items of two lists: conditions by their type, since others write there too; all else by position."""
+    types = {item["type"]: item for item in got if isinstance(item, Mapping) and "type" in item}
+    if types:
+        return [(item, types[item["type"]]) for item in sent if isinstance(item, Mapping) and item.get("type") in types]
+    return zip(sent, got, strict=True) if len(sent) == len(got) else ()
 
 
 def _at(value: Any, names: list[str]) -> Iterator[Any]:

@@ -198,3 +198,11 @@ async def test_what_was_left_out_while_another_object_learned_better_is_written_
     server.prune = learn  # type: ignore[method-assign]
     await writer.write(server.record, wanted())
     assert (server.status["observedGeneration"], server.says) == (3, "")
+
+
+@pytest.mark.parametrize("mine", [CONDITION, {k: v for k, v in CONDITION.items() if k != "observedGeneration"}])
+def test_conditions_of_others_say_nothing_about_the_crd(mine: dict[str, Any]) -> None:
+    other = {"type": "Theirs", "status": "True", "reason": "Theirs", "message": ""}
+    schema = InstalledSchema(GROUP)
+    schema.answered({"conditions": [CONDITION]}, {"conditions": [other, mine]})
+    assert schema.outdated is ("observedGeneration" not in mine)
