@@ -32,7 +32,7 @@ _BLOCKED_NAMES = (
 _CLUSTER = "cluster.local"
 _DOTS = str.maketrans({"\u3002": ".", "\uff0e": ".", "\uff61": "."})
 _SUSPICIOUS = re.compile(r"[\x00-\x20\x7f\\]")
-_AUTHORITY = re.compile(r"(\[[^\[\]]*:[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
+_AUTHORITY = re.compile(r"(\[(?=[^\[\]:]*:)[^\[\]]*\]|[^\[\]:]*)(:[0-9]*)?")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 

@@ -20,7 +20,7 @@ from vmcp.core.bridging import Bridging
 from vmcp.core.carried import asks_for_tasks, without_task
 from vmcp.core.links import MARK
 from vmcp.core.offers import Offers
-from vmcp.core.outcomes import broken, conclude, unknown
+from vmcp.core.outcomes import broken, conclude, unknown, unread
 from vmcp.core.parking import ParkedCalls
 from vmcp.core.plan import Plan
 from vmcp.core.requests import (
@@ -175,12 +175,10 @@ class Gateway:
             outcome = await self._again(caller, backend, route, method, params, target, state)
         else:
             outcome = await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
-        if outcome.result is not None:
-            if method == RESOURCES_READ:
-                if route.original != route.name:
-                    outcome.result = renamed_contents(outcome.result, route.original, route.name)
-            elif MARK in outcome.result:
-                caller.sessions.links.note(route.backend, outcome.result)
+        if method == RESOURCES_READ:
+            _name_what_was_read(outcome, route)
+        elif outcome.result is not None and MARK in outcome.result:
+            caller.sessions.links.note(route.backend, outcome.result)
         return outcome
 
     async def _look_up(self, caller: Caller, method: str, name: str) -> Route | None:
@@ -364,6 +362,14 @@ class Gateway:
                 await session.notify(method, params)
             except BackendError as err:
                 log.debug("a notification did not reach its backend", backend=err.backend, category=err.category)
+
+
+def _name_what_was_read(outcome: Outcome, route: Route) -> None:
+    """Put the caller's URI, and the core's words for a missing resource, into what came of a read."""
+    if outcome.error is not None:
+        outcome.error = unread(outcome.error)
+    elif outcome.result is not None and route.original != route.name:
+        outcome.result = renamed_contents(outcome.result, route.original, route.name)
 
 
 def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | None:

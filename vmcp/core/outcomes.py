@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.backend.interface import BackendError, Reply
@@ -35,6 +35,17 @@ def conclude(reply: Reply, route: Route) -> Outcome:
     elif b'"isError"' in reply.result and bytes(fields(reply.result).get("isError", b"")) == b"true":
         outcome.verdict = Verdict.APPLICATION_ERROR
     return outcome
+
+
+def unread(error: RpcError) -> RpcError:
+    """Return the error of a resource that could not be read in the core's words.
+
+    "No such resource" is -32602 with the URI in its data where a modern backend says it (MCP 2026-07-28), and -32002 in
+    here; the modern front turns it back.
+    """
+    if error.code == INVALID_PARAMS and error.data is not UNSET and "uri" in fields(error.data):
+        return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data)
+    return error
 
 
 def broken(err: BackendError, route: Route) -> Outcome:

@@ -66,14 +66,19 @@ class OwnLists:
             search: Also ask backends that said nothing, because a name is unknown.
         """
         async with self._lock:
-            await self._refresh(caller, mark, search=search)
+            asked = await self._refresh(caller, mark, search=search)
+        if asked and offers.pending:
+            # What the session was told of may be what everybody is shown in a moment: the client asks because it heard.
+            offers.rebuild()
+            shared = await offers.views_for(caller.principal, caller.headers)
         if not self._found:
             return shared
         if self._views is None or self._views[0] is not shared:
             self._views = (shared, offers.views_with(self._found))
         return self._views[1]
 
-    async def _refresh(self, caller: Caller, mark: str, *, search: bool) -> None:
+    async def _refresh(self, caller: Caller, mark: str, *, search: bool) -> bool:
+        """Ask for the lists that are due; say whether any was."""
         live = {backend.name: backend for backend, _ in caller.sessions.live()}
         now = time.monotonic()
         due = {name for name in self._found if now - self._asked[name] > FRESH} | self._changed
@@ -85,6 +90,7 @@ class OwnLists:
         await asyncio.gather(*(self._ask(caller, live[name], mark) for name in due & live.keys()))
         for name in self._found.keys() - live.keys():
             del self._found[name]
+        return bool(due)
 
     async def _ask(self, caller: Caller, backend: Backend, mark: str) -> None:
         shared = backend.catalogue

@@ -185,7 +185,7 @@ TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "replace_members": raw(lambda body: replace_members(body, {"a": 1})),
     "remote URL": lambda text: validate_remote_url.__wrapped__(f"https://{text}"),
     "remote URL, path": lambda text: validate_remote_url.__wrapped__(f"https://a.example/{text}"),
-    "URL shape": lambda text: has_http_url_shape.__wrapped__(f"http://{text}"),
+    "URL shape": lambda text: has_http_url_shape(f"http://{text}"),
     "duration": Duration.parse,
     "whole_number": whole_number,
     "resolve": resolve,

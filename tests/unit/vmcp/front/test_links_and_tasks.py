@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import Raw
 
 from vmcp.backend.interface import Call, Era, Reply
+from vmcp.wire.jsonrpc import RpcError
 
 TOOL = {"name": "t", "inputSchema": {"type": "object"}}
 LINK = {"type": "resource_link", "uri": "report://run/42", "name": "run 42"}
@@ -40,6 +42,19 @@ async def test_a_resource_that_a_tool_handed_out_is_read_where_it_came_from(worl
     await ask("tools/call", {"name": "t"}).answer()
     assert "result" in (await ask("resources/read", {"uri": "report://run/42"}).answer()).last
     assert (reads(reports), reads(other)) == (["report://run/42"], [])
+
+
+@pytest.mark.parametrize(("era", "code"), [("legacy", -32002), ("modern", -32602)])
+async def test_a_resource_that_the_only_backend_does_not_know_is_missing_in_the_callers_words(
+    world, backend, era, code
+):
+    fake = backend("one", Era.MODERN, resources=[{"uri": "note://a", "name": "a"}])
+    error = RpcError(-32602, "Resource not found", Raw(b'{"uri":"note://b"}'))
+    fake.answer = lambda call: Reply(error=error, era=Era.MODERN)
+    w = world(fake)
+    await w.initialize()
+    answer = await (w.legacy if era == "legacy" else w.modern)("resources/read", {"uri": "note://b"}).answer()
+    assert answer.last["error"]["code"] == code
 
 
 async def test_a_link_is_the_session_s_own(world, backend) -> None:

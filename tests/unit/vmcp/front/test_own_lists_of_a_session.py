@@ -72,6 +72,17 @@ async def test_a_tool_that_a_session_enabled_can_be_called_in_it_and_in_no_other
     assert "error" in (await w.legacy("tools/call", {"name": "extra"}).answer()).last
 
 
+async def test_a_client_that_heard_of_a_change_is_shown_it_before_the_shared_lists_are_put_together(world, kit) -> None:
+    w = world(kit.fake)
+    await w.initialize()
+    await w.legacy("tools/call", {"name": "enable"}).answer()
+    kit.fake.change(tools=[TOOL, EXTRA])
+    kit.fake.catalogue = kit.announcing(kit.fake.catalogue)
+    assert w.gateway.offers.pending, "the backend's lists are new, what everybody is shown is not"
+    kit.opened[0].spec.events.notification("kit", CHANGED, b"{}")
+    assert await listed(w) == ["enable", "extra"]
+
+
 async def test_a_list_that_changed_for_a_session_is_shown_to_its_client_who_is_told(world, kit) -> None:
     w = world(kit.fake)
     await w.initialize()
