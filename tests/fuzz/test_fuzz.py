@@ -32,7 +32,7 @@ def test_no_input_is_found_that_a_reader_fails_on(name, scale, tmp_path):
         "-print_final_stats=1",
     ]
     command = [sys.executable, "-m", "tests.fuzz", name, str(found), str(CORPUS / name), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds + 240, check=False)
     inputs = {path.name: base64.b64encode(path.read_bytes()) for path in tmp_path.iterdir() if path.is_file()}
     assert done.returncode == 0, f"{inputs}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert "stat::number_of_executed_units" in done.stderr
