@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from runtime.control.predicates import (
         Event,
         all_of,
-        annotations_changed,
         any_of,
         generation_changed,
         labels_changed,
@@ -55,7 +54,6 @@ _HOMES = {
     "runtime.control.predicates": (
         "Event",
         "all_of",
-        "annotations_changed",
         "any_of",
         "generation_changed",
         "labels_changed",
@@ -116,7 +114,6 @@ __all__ = [
     "TransportError",
     "add_finalizer",
     "all_of",
-    "annotations_changed",
     "any_of",
     "controller_reference",
     "generation_changed",

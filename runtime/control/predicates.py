@@ -75,11 +75,6 @@ def labels_changed(event: Event) -> bool:
     return event.old is None or event.new is None or event.old.meta.labels != event.new.meta.labels
 
 
-def annotations_changed(event: Event) -> bool:
-    """An annotation was added, changed or removed (kubectl's last-applied copy does not count)."""
-    return event.old is None or event.new is None or event.old.meta.annotations != event.new.meta.annotations
-
-
 def finalizers_changed(event: Event) -> bool:
     """A finalizer was added or removed, or deletion was asked for."""
     if event.old is None or event.new is None:

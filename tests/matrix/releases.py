@@ -25,7 +25,6 @@ class Release:
         server: Its script in `servers/`, or "" where the release has none.
         client: Its script in `clients/`.
         package: The npm package's alias of the script's line; "" for Python.
-        short: Whether `make test` tries it, too.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Release:
     server: str = ""
     client: str = ""
     package: str = ""
-    short: bool = False
 
     def command(self, script: str, *arguments: str) -> list[str]:
         """How a user starts a script with this release."""
@@ -42,7 +40,7 @@ class Release:
         return [str(python(self.name)), "-W", "ignore", str(HERE / script), *arguments]
 
 
-def _python(line: str, script: str, *versions: str, short: tuple[str, ...] = ()) -> Iterator[Release]:
+def _python(line: str, script: str, *versions: str) -> Iterator[Release]:
     family = line.split(maxsplit=1)[0].lower()
     server, client = (
         (f"servers/{script}.py", f"clients/{script}.py")
@@ -50,13 +48,13 @@ def _python(line: str, script: str, *versions: str, short: tuple[str, ...] = ())
         else ("servers/fastmcp_server.py", "clients/fastmcp_client.py")
     )
     for version in versions:
-        yield Release(f"{family}-{version}", line, server, client, short=version in short)
+        yield Release(f"{family}-{version}", line, server, client)
 
 
-def _typescript(script: str, *versions: str, short: tuple[str, ...] = ()) -> Iterator[Release]:
+def _typescript(script: str, *versions: str) -> Iterator[Release]:
     for version in versions:
         server, client = f"servers/{script}.mjs", f"clients/{script}.mjs"
-        options = {"line": "TypeScript SDK", "short": version in short}
+        options = {"line": "TypeScript SDK"}
         if script == "typescript1":
             yield Release(f"typescript-{version}", server=server, client=client, package=f"sdk-{version}", **options)  # type: ignore[arg-type]
         else:  # its server and its client are packages of their own
@@ -65,10 +63,10 @@ def _typescript(script: str, *versions: str, short: tuple[str, ...] = ()) -> Ite
 
 
 RELEASES: tuple[Release, ...] = (
-    *_python("Python SDK", "python1", "1.8.1", "1.10.1", "1.13.1", "1.17.0", "1.25.0", "1.30.0", short=("1.8.1",)),
-    *_python("Python SDK", "python2", "2.0.1", "2.3.0", short=("2.3.0",)),
+    *_python("Python SDK", "python1", "1.8.1", "1.10.1", "1.13.1", "1.17.0", "1.25.0", "1.30.0"),
+    *_python("Python SDK", "python2", "2.0.1", "2.3.0"),
     *_python("FastMCP", "fastmcp", "2.3.5", "2.8.1", "2.14.7", "3.0.2", "3.4.11", "4.0.11", "4.2.3"),
-    *_typescript("typescript1", "1.10.2", "1.13.3", "1.17.5", "1.21.2", "1.25.3", "1.32.2", short=("1.10.2",)),
+    *_typescript("typescript1", "1.10.2", "1.13.3", "1.17.5", "1.21.2", "1.25.3", "1.32.2"),
     *_typescript("typescript2", "2.0.0", "2.2.0", "2.4.0"),
 )
 SERVERS = tuple(release for release in RELEASES if release.server)

@@ -22,8 +22,9 @@ REFERENCE = "python-2.3.0"
 SECONDS = 12.0 if LONG else 1.0
 
 
-def chosen(releases: tuple[Release, ...], *without: str) -> list[Any]:
-    return [pytest.param(r, id=r.name) for r in releases if LONG or (r.short and r.name not in without)]
+def chosen(releases: tuple[Release, ...], short: str) -> list[Any]:
+    """All of them; in the short run the one that is furthest from what other suites use."""
+    return [pytest.param(r, id=r.name) for r in releases if LONG or r.name == short]
 
 
 def compare(through: dict[str, Any], directly: dict[str, Any]) -> None:
@@ -34,7 +35,7 @@ def compare(through: dict[str, Any], directly: dict[str, Any]) -> None:
         assert asked == "removed file"
 
 
-@pytest.mark.parametrize("release", chosen(SERVERS))
+@pytest.mark.parametrize("release", chosen(SERVERS, "python-1.8.1"))
 def test_a_server_of_this_release_loses_nothing_behind_the_gateway(release, start, gateway, client, row):
     server = start(lambda port: release.command(release.server, str(port)))
     front = gateway(server)
@@ -58,7 +59,7 @@ def test_a_server_of_this_release_loses_nothing_behind_the_gateway(release, star
         entry.gateway_restart = "a new session is served"
 
 
-@pytest.mark.parametrize("release", chosen(CLIENTS, REFERENCE))
+@pytest.mark.parametrize("release", chosen(CLIENTS, "typescript-1.10.2"))
 def test_a_client_of_this_release_loses_nothing_before_the_gateway(release, start, gateway, client, row):
     partner = one(
         "typescript-2.4.0" if "-2." in release.name and "fastmcp" not in release.name else "python-1.30.0", server=True
