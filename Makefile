@@ -159,10 +159,11 @@ $(DEMO): locks/demo.txt | $(STAMP)
 	@$(VENV)/demo/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# By uv: pip 23 takes the newest version of a package that one asks for with an extra and another without, whatever is locked.
 $(BENCH): locks/bench.txt | $(STAMP)
 	@echo "==> making $(VENV)/bench from $< (usually about a minute)"
 	@$(PYTHON) -m venv $(VENV)/bench
-	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/uv pip sync --quiet --python $(VENV)/bench/bin/python --require-hashes $<
 	@touch $@
 
 %/node_modules/.locked: %/package-lock.json hack/npm_ci.sh | $(STAMP)

@@ -54,12 +54,12 @@ def _python(line: str, script: str, *versions: str) -> Iterator[Release]:
 def _typescript(script: str, *versions: str) -> Iterator[Release]:
     for version in versions:
         server, client = f"servers/{script}.mjs", f"clients/{script}.mjs"
-        options = {"line": "TypeScript SDK"}
+        name, line = f"typescript-{version}", "TypeScript SDK"
         if script == "typescript1":
-            yield Release(f"typescript-{version}", server=server, client=client, package=f"sdk-{version}", **options)  # type: ignore[arg-type]
+            yield Release(name, line, server, client, f"sdk-{version}")
         else:  # its server and its client are packages of their own
-            yield Release(f"typescript-{version}", server=server, package=f"server-{version}", **options)  # type: ignore[arg-type]
-            yield Release(f"typescript-{version}", client=client, package=f"client-{version}", **options)  # type: ignore[arg-type]
+            yield Release(name, line, server, package=f"server-{version}")
+            yield Release(name, line, client=client, package=f"client-{version}")
 
 
 RELEASES: tuple[Release, ...] = (
