@@ -196,7 +196,11 @@ class GuardedProtocol(asyncio.Protocol):
             lines += b"connection: close\r\n"
         muted = _Muted(self)
         self._parser = _parser(muted)
-        self._parser.feed_data(b"POST / HTTP/%b\r\n%b\r\n" % (old.get_http_version().encode(), lines))
+        try:
+            self._parser.feed_data(b"POST / HTTP/%b\r\n%b\r\n" % (old.get_http_version().encode(), lines))
+        except httptools.HttpParserError:  # what frames the body is judged only where there is no upgrade
+            self._refuse(b"400 Bad Request", _INVALID)
+            return
         muted.speak()
 
     def eof_received(self) -> None:

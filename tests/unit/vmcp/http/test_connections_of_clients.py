@@ -155,6 +155,15 @@ async def test_bytes_behind_an_upgrade_are_not_lost_halfway(listener) -> None:
     assert listener.asked == ["GET /a ", "POST /b "]
 
 
+@pytest.mark.parametrize("framing", [b"transfer-encoding: 1\r\n", b"transfer-encoding: chunked, x\r\n"])
+async def test_an_upgrade_whose_body_cannot_be_framed_is_refused(listener, framing) -> None:
+    await listener.start()
+    talk = await Talk.open(listener.port)
+    await talk.say(b"POST /a HTTP/1.1\r\n" + HOST + H2C + framing + b"\r\n3\r\nabc\r\n0\r\n\r\n")
+    assert (await talk.answer())[0] == 400
+    assert await talk.rest() == b""
+
+
 async def test_a_tunnel_is_refused_and_what_is_sent_into_it_is_no_request(listener) -> None:
     await listener.start()
     talk = await Talk.open(listener.port)
