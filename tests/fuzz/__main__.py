@@ -1,7 +1,9 @@
 """Fuzz one target, guided by coverage: python -m tests.fuzz TARGET CORPUS... [libFuzzer options]
 
     python -m tests.fuzz urls found tests/fuzz/corpus/urls -max_total_time=60
-    python -m tests.fuzz all FOLDER SECONDS [libFuzzer options]      every target, one after the other
+    python -m tests.fuzz all FOLDER SECONDS [libFuzzer options]
+
+The latter runs every target, one after the other; 0 s: a fixed number of inputs each.
 
 The first folder is where inputs that reach new code are kept. A finding ends the process with its input in a file.
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["api", "vmcp"]):
-    from tests.fuzz.targets import TARGETS, quiet
+    from tests.fuzz.targets import RUNS, TARGETS, quiet
 
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -49,8 +51,9 @@ def search(name: str, folder: Path, seconds: int, options: list[str]) -> bool:
     pid = os.fork()
     if pid == 0:
         prefix = f"-artifact_prefix={folder}/{name}-"
-        fuzz(name, [str(found), str(CORPUS / name), f"-max_total_time={seconds}", prefix, *options])
-    end = time.monotonic() + 2 * seconds + 60
+        bound = f"-max_total_time={seconds}" if seconds else f"-runs={RUNS[name]}"
+        fuzz(name, [str(found), str(CORPUS / name), bound, prefix, *options])
+    end = time.monotonic() + 2 * seconds + 120
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
         if time.monotonic() > end:
             os.kill(pid, signal.SIGKILL)
