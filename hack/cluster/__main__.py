@@ -12,7 +12,8 @@ from hack.cluster.dockerfile import DockerfileError
 from hack.cluster.images import ImageError
 from hack.cluster.layout import GATEWAY_IMAGE, OPERATOR_IMAGE, default_layout
 from hack.cluster.requirements import problem
-from hack.controlplane.binaries import BinariesError, ensure, to_stderr
+from hack.controlplane.binaries import ensure
+from hack.controlplane.programs import BinariesError, to_stderr
 
 UNAVAILABLE = 77
 """Exit status where the machine cannot run a cluster: what test harnesses read as "skipped"."""

@@ -31,7 +31,7 @@ from hack.cluster.layout import (
     Layout,
 )
 from hack.cluster.programs import CONTAINERD, CTR, KUBELET, PROXY, SCHEDULER, SHIM, ensure_programs
-from hack.controlplane.binaries import APISERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, Binaries, Say
+from hack.controlplane.programs import APISERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, Binaries, Say
 
 _STARTED = (ETCD, CONTAINERD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET, PROXY)
 _OUTSIDE = ("/var/lib/kubelet", "/run/containerd", "/var/lib/cni", "/var/log/containers", "/run/netns", "/run/nri")

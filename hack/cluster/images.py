@@ -22,7 +22,7 @@ from pathlib import Path
 from hack.cluster.dockerfile import Copy, Run, Stage, parse
 from hack.cluster.layers import content_key, seal_layer, write_image, write_layer
 from hack.cluster.layout import DNS_IMAGE, PAUSE_IMAGE, REPOSITORY, Layout
-from hack.controlplane.binaries import Say
+from hack.controlplane.programs import Say
 
 _SUITE, _PACKAGES = "bookworm", "python3,python3-venv,ca-certificates"
 _KEPT_EMPTY = ("dev", "proc", "sys")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hack.cluster.layout import Layout
 from hack.controlplane import builder
-from hack.controlplane.binaries import Binaries, BinariesError, Say, ensure, kubernetes_version, module_version
+from hack.controlplane.binaries import ensure
 from hack.controlplane.builder import Program
+from hack.controlplane.programs import Binaries, BinariesError, Say, kubernetes_version, module_version
 
 _MODULES = Path(__file__).with_name("gomodule")
 _CONTAINERD = "github.com/containerd/containerd/v2"

@@ -22,10 +22,11 @@ shared control plane of a pytest run ends when pytest does, and directories that
 next one.
 """
 
-from hack.controlplane.binaries import Binaries, BinariesError, ensure
+from hack.controlplane.binaries import ensure
 from hack.controlplane.handle import Handle, KubectlError
 from hack.controlplane.plane import GARBAGE_COLLECTION, ControlPlane, Options
 from hack.controlplane.process import ManagedProcess, ProcessError, free_port
+from hack.controlplane.programs import Binaries, BinariesError
 from hack.controlplane.rest import Kube, KubeError, Object
 
 __all__ = [

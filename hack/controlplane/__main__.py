@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 from hack.controlplane import shared
-from hack.controlplane.binaries import BinariesError, ensure, kubernetes_version
+from hack.controlplane.binaries import ensure
 from hack.controlplane.handle import Handle, KubectlError
 from hack.controlplane.plane import ControlPlane, Options
 from hack.controlplane.process import ProcessError
+from hack.controlplane.programs import BinariesError, kubernetes_version
 
 DEFAULT_DIRECTORY = shared.ROOT / ".run" / "controlplane"
 

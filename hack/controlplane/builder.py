@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.binaries import (
+from hack.controlplane.programs import (
     APISERVER,
     CONTROLLER_MANAGER,
     ETCD,

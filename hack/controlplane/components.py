@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from hack.controlplane.binaries import APISERVER, CONTROLLER_MANAGER, ETCD, Binaries
 from hack.controlplane.pki import Authority, service_account_key
 from hack.controlplane.process import LOOPBACK, ManagedProcess, free_port
+from hack.controlplane.programs import APISERVER, CONTROLLER_MANAGER, ETCD, Binaries
 
 SERVICE_CIDR = "10.96.0.0/12"
 AUDIT_POLICY = """\

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.binaries import REQUIRED, BinariesError, Say, kubernetes_version, target
+from hack.controlplane.programs import REQUIRED, BinariesError, Say, kubernetes_version, target
 
 INDEX = "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
 TIMEOUT = 5.0

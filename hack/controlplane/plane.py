@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import IO, Literal, Self, TypeVar
 
 from hack.controlplane import crds, kubeconfig
-from hack.controlplane.binaries import KUBECTL, Binaries, ensure
+from hack.controlplane.binaries import ensure
 from hack.controlplane.components import ApiServer, ControllerManager, Etcd
 from hack.controlplane.handle import Handle, run
 from hack.controlplane.pki import Authority
 from hack.controlplane.process import ManagedProcess, PortTakenError, ProcessError
+from hack.controlplane.programs import KUBECTL, Binaries
 from hack.controlplane.rest import Kube
 
 C = TypeVar("C", Etcd, ApiServer, ControllerManager)

@@ -35,10 +35,11 @@ from typing import IO, Any
 import pytest
 
 from hack.controlplane import shared
-from hack.controlplane.binaries import BinariesError, ensure
+from hack.controlplane.binaries import ensure
 from hack.controlplane.handle import Handle
 from hack.controlplane.plane import ALIVE, PREFIX, ControlPlane, Options, hold, sweep
 from hack.controlplane.process import ProcessError
+from hack.controlplane.programs import BinariesError
 from hack.controlplane.rest import Kube, Object
 
 MakeUser = Callable[..., Awaitable[Path]]

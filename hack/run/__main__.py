@@ -16,8 +16,8 @@ from types import FrameType
 import yaml
 
 from hack.controlplane import BinariesError, ControlPlane, Kube, KubectlError, KubeError, Options, ProcessError, ensure
-from hack.controlplane.binaries import KUBECTL
 from hack.controlplane.handle import run
+from hack.controlplane.programs import KUBECTL
 from hack.run.expect import Expectation, SampleError, expectations, read_table
 from hack.run.operator import ROOT, Manager, configurations, install, rendered
 from hack.run.view import Follower

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from hack.cluster.layout import GATEWAY_IMAGE, OPERATOR_IMAGE, REPOSITORY
-from hack.controlplane.binaries import KUBECTL, ensure
+from hack.controlplane.binaries import ensure
+from hack.controlplane.programs import KUBECTL
 from hack.controlplane.rest import Kube
 from tests.cluster.kit import MANAGER, SYSTEM, Pods
 

@@ -6,7 +6,8 @@ import os
 import subprocess
 
 from hack.cluster.layout import GATEWAY_IMAGE, OPERATOR_IMAGE, REPOSITORY
-from hack.controlplane.binaries import KUBECTL, ensure
+from hack.controlplane.binaries import ensure
+from hack.controlplane.programs import KUBECTL
 from tests.cluster.conftest import KUBECONFIG
 
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from hack.controlplane import Kube
-from hack.controlplane.binaries import KUBECTL, ensure
+from hack.controlplane.binaries import ensure
+from hack.controlplane.programs import KUBECTL
 
 ROOT = Path(__file__).parents[3]
 ENTRY = ("toolhive.stacklok.dev/v1beta1", "MCPServerEntry")

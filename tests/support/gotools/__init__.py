@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hack.controlplane.binaries import cache_root
+from hack.controlplane.programs import cache_root
 
 HERE = Path(__file__).parent
 

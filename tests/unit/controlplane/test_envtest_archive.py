@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hack.controlplane import download
-from hack.controlplane.binaries import REQUIRED, BinariesError, kubernetes_version, target
+from hack.controlplane.programs import REQUIRED, BinariesError, kubernetes_version, target
 
 PLATFORM = "-".join(target())
 MINOR = kubernetes_version().rpartition(".")[0]

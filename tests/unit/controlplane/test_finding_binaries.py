@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import binaries, builder
-from hack.controlplane.binaries import CONTROLLER_MANAGER, REQUIRED, BinariesError
+from hack.controlplane import binaries, builder, programs
+from hack.controlplane.programs import CONTROLLER_MANAGER, REQUIRED, BinariesError
 
 
 @pytest.fixture
@@ -41,21 +41,21 @@ WRITES_ITS_OUTPUT = 'while [ "$1" != -o ]; do shift; done; echo "#!$0" > "$2"; c
 
 
 def test_assets_named_by_the_environment_come_first(empty_machine, monkeypatch):
-    install(binaries.cache_directory())
+    install(programs.cache_directory())
     assets = install(empty_machine / "assets")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets))
     assert binaries.ensure().directory == assets
 
 
 def test_incomplete_assets_are_an_error_and_not_skipped_in_silence(empty_machine, monkeypatch):
-    install(binaries.cache_directory())
+    install(programs.cache_directory())
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(install(empty_machine / "assets", ["etcd"])))
     with pytest.raises(BinariesError, match=r"KUBEBUILDER_ASSETS=.*/assets does not hold all of etcd, kube-apiserver"):
         binaries.ensure()
 
 
 def test_a_program_that_the_assets_lack_is_taken_from_the_cache(empty_machine, monkeypatch):
-    cache = install(binaries.cache_directory(), [*REQUIRED, CONTROLLER_MANAGER])
+    cache = install(programs.cache_directory(), [*REQUIRED, CONTROLLER_MANAGER])
     assets = install(empty_machine / "assets")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets))
     found = binaries.ensure()
@@ -64,7 +64,7 @@ def test_a_program_that_the_assets_lack_is_taken_from_the_cache(empty_machine, m
 
 
 def test_a_missing_controller_manager_is_named_with_the_way_out(empty_machine):
-    install(binaries.cache_directory())
+    install(programs.cache_directory())
     with pytest.raises(BinariesError, match=r"kube-controller-manager is neither in .*envtest archives lack it"):
         binaries.ensure().path(CONTROLLER_MANAGER)
 
@@ -85,11 +85,11 @@ def test_a_build_shows_each_step_and_appears_as_a_whole(empty_machine):
     fake_go(empty_machine, f'echo "$PWD" >> {empty_machine}/log; {WRITES_ITS_OUTPUT}')
     said: list[str] = []
     found = binaries.ensure(said.append)
-    assert found.directory == binaries.cache_directory()
+    assert found.directory == programs.cache_directory()
     assert sorted(path.name for path in found.directory.iterdir()) == sorted(p.name for p in builder.PROGRAMS)
     assert [line for line in said if "usually" in line and "[1/4] etcd" in line]
-    assert set((empty_machine / "log").read_text().split()) == {str(binaries.MODULE)}
-    assert list(binaries.cache_directory().parent.glob(".*.partial")) == []
+    assert set((empty_machine / "log").read_text().split()) == {str(programs.MODULE)}
+    assert list(programs.cache_directory().parent.glob(".*.partial")) == []
 
 
 def test_a_failed_build_shows_the_compilers_words_and_leaves_nothing_to_be_found(empty_machine):

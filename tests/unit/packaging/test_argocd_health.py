@@ -12,6 +12,7 @@ from lupa.lua51 import LuaRuntime
 
 from api.v1beta1 import KINDS
 from hack.controlplane import binaries
+from hack.controlplane.programs import KUBECTL
 
 ROOT = Path(__file__).resolve().parents[3]
 ARGOCD = ROOT / "config" / "argocd"
@@ -88,7 +89,7 @@ def test_the_component_gives_argo_cd_the_script_for_every_kind(tmp_path: Path) -
         (component / file.name).write_text(file.read_text())
     (tmp_path / "kustomization.yaml").write_text("resources: [argocd-cm.yaml]\ncomponents: [component]\n")
     found = binaries.ensure()
-    command = [str(found.path(binaries.KUBECTL)), "kustomize", str(tmp_path)]
+    command = [str(found.path(KUBECTL)), "kustomize", str(tmp_path)]
     built = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
     keys = {f"resource.customizations.health.toolhive.stacklok.dev_{name}" for name in NAMES}
     assert built["data"] == {"url": "https://argocd.example"} | dict.fromkeys(keys, SCRIPT)

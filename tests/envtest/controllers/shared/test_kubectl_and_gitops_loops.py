@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.controlplane import binaries
 from hack.controlplane.handle import Handle
+from hack.controlplane.programs import kubernetes_version
 from hack.controlplane.rest import Kube
 from tests.conftest import LONG, Scale
 from tests.envtest.controllers.kit import API, URL, Cluster
 from tests.support.gotools import build
 
-NEWEST = binaries.kubernetes_version()
+NEWEST = kubernetes_version()
 OLDER = [pytest.param(v, marks=pytest.mark.skipif(not LONG, reason="TEST_LONG")) for v in ("1.34.13", "1.35.10")]
 """Built from Go modules, which takes minutes the first time."""
 REMOTE = {"remoteUrl": URL, "transport": "sse", "groupRef": {"name": "g"}}
