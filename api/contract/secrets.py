@@ -1,13 +1,14 @@
 """What the value of a Secret must be for the gateway to use it: one rule for operator and gateway.
 
-Values reach the gateway as environment variables. The operator reads a Secret only to learn whether a value would do
-and keeps the answer, never the value.
+A configuration names values by variables; the gateway gets them from a `SecretSource`. The operator reads a Secret only
+to learn whether a value would do and keeps the answer, never the value.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from typing import Protocol
 
 from api.contract.headers import header_value_problem
 
@@ -15,6 +16,17 @@ MAX_SECRET = 16 * 1024
 """Characters of one value. Linux starts no program with a variable beyond 128 KiB."""
 SESSION_SECRET_BYTES = 32
 """Fewest bytes of the decoded session secret: the strength of the keys that are derived from it."""
+
+
+class SecretSource(Protocol):
+    """Where a gateway finds the values of Secrets, by the variables that its configuration names.
+
+    The process's environment is one; Secrets that are read by name are another.
+    """
+
+    def get(self, variable: str, default: str, /) -> str:
+        """Return the value of a variable, as it stands in the Secret; `default` where there is none."""
+        ...
 
 
 def secret_text(value: str) -> str:

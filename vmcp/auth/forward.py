@@ -12,7 +12,7 @@ import orjson
 
 from api.contract.headers import header_problems
 from api.contract.identifiers import HEADER_FORWARD_ENV, SECRET_ENV, normalize
-from api.contract.secrets import secret_header_problem, secret_text
+from api.contract.secrets import SecretSource, secret_header_problem, secret_text
 from vmcp.auth.interface import HeaderList
 
 
@@ -65,7 +65,7 @@ class ForwardProblem:
     missing: bool = False
 
 
-def resolve_static(spec: ForwardSpec, environ: Mapping[str, str]) -> tuple[HeaderList, tuple[ForwardProblem, ...]]:
+def resolve_static(spec: ForwardSpec, secrets: SecretSource) -> tuple[HeaderList, tuple[ForwardProblem, ...]]:
     """Return the headers to send, and why the rest cannot be."""
     found = header_problems(spec.plaintext, spec.secret)
     refused = {problem.header for problem in found}
@@ -73,7 +73,7 @@ def resolve_static(spec: ForwardSpec, environ: Mapping[str, str]) -> tuple[Heade
     headers = [(name, value) for name, value in spec.plaintext.items() if name not in refused]
     for name, identifier in spec.secret.items():
         variable = SECRET_ENV + identifier
-        value = secret_text(environ.get(variable, ""))
+        value = secret_text(secrets.get(variable, ""))
         if not value:
             message = f'header "{name}": environment variable {variable} is not set'
             problems.append(ForwardProblem(message, variable, missing=True))

@@ -17,7 +17,8 @@ from api.contract.loader import MAX_CONFIG_BYTES, parse_config
 from api.contract.support import unsupported
 from api.contract.validation import validate_config
 from vmcp.authz.cedar import CedarAuthorizer, PolicyError
-from vmcp.config.resolve import resolve
+from vmcp.config.resolve import Surroundings, resolve
+from vmcp.config.secrets import EnvironmentSecrets
 from vmcp.config.settings import LeftOut, Settings
 from vmcp.http.client import BundlePathError, ConnectError, Trust
 
@@ -28,8 +29,8 @@ class Loaded:
 
     Attributes:
         settings: What it says.
-        digest: First 12 hex digits of the file's SHA-256: tells people which version runs.
-        source: The file's model.
+        digest: Tells people which version runs.
+        source: The configuration's model.
         awaited: CA bundles of backends that are left out: when one of them changes, the file is worth another look.
     """
 
@@ -40,13 +41,36 @@ class Loaded:
 
 
 def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
-    """Read, check and resolve a configuration.
+    """Read, check and resolve a configuration whose secrets are in the environment.
 
     Args:
         data: YAML or JSON, plain or gzip-packed, of either dialect.
-        environ: Where secrets are looked up.
+        environ: Of the process.
         debug: Log at debug level whatever the file says.
         root: Put before absolute paths of CA bundles, to run a pod's configuration outside of a pod.
+
+    Returns:
+        See `settle`.
+
+    Raises:
+        ConfigErrors: See `settle`; also when the bytes are no configuration.
+    """
+    surroundings = Surroundings(environ, EnvironmentSecrets(environ), root=root, debug=debug)
+    return settle(parse_config(data), digest_of(data), surroundings)
+
+
+def digest_of(data: bytes) -> str:
+    """Return what tells people which version of a configuration runs: the first 12 hex digits of its SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def settle(given: VmcpConfig, digest: str, surroundings: Surroundings) -> Loaded:
+    """Check and resolve a configuration.
+
+    Args:
+        given: As it was parsed, or composed.
+        digest: Tells people which version runs.
+        surroundings: What it is resolved in.
 
     Returns:
         The configuration, without the backends that cannot be used: one broken backend costs that backend. They are in
@@ -56,20 +80,24 @@ def load(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: 
         ConfigErrors: Something is wrong that concerns more than single backends; then everything that is wrong. Rules
             of meaning are checked only on a document of the right shape.
     """
-    config = with_defaults(parse_config(data))
-    errors = [*dialect_errors(config, Dialect.NATIVE), *validate_config(config, env=environ), *unsupported(config)]
-    settings, more = resolve(config, environ, debug=debug, root=root)
+    config = with_defaults(given)
+    errors = [
+        *dialect_errors(config, Dialect.NATIVE),
+        *validate_config(config, env=surroundings.secrets),
+        *unsupported(config),
+    ]
+    settings, more = resolve(config, surroundings)
     errors = _unique([*errors, *more, *_deep_checks(config, settings)])
     if any(error.backends is None for error in errors):
         raise ConfigErrors(errors)
     settings = _without_broken(config, settings, errors)
     left_out = {one.name for one in settings.left_out}
     awaited = tuple(
-        Path(root + backend.ca_bundle_path)
+        Path(surroundings.file(backend.ca_bundle_path))
         for backend in config.backends
         if backend.name in left_out and backend.ca_bundle_path
     )
-    return Loaded(settings, hashlib.sha256(data).hexdigest()[:12], config, awaited)
+    return Loaded(settings, digest, config, awaited)
 
 
 def _without_broken(config: VmcpConfig, settings: Settings, errors: list[ConfigError]) -> Settings:

@@ -12,7 +12,7 @@ from api.contract.duration import Duration
 from api.contract.errors import ConfigError, join
 from api.contract.identifiers import HEADER_FORWARD_ENV, SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
-from api.contract.secrets import secret_text, session_secret
+from api.contract.secrets import SecretSource, secret_text, session_secret
 from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
@@ -40,12 +40,34 @@ from vmcp.limits.bucket import Limits, Rate, ToolRates
 _HINTS = ("title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a configuration is resolved in.
+
+    Attributes:
+        environ: Of the process: settings that a pod template can add, and header forwarding in its form of variables.
+        secrets: Where values of Secrets are looked up.
+        root: Put before absolute paths of CA bundles.
+        bundles: Path of a CA bundle in the configuration -> where it is, when it is somewhere else.
+        debug: Log at debug level whatever the configuration says.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+    secrets: SecretSource = field(repr=False)
+    root: str = ""
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    debug: bool = False
+
+    def file(self, path: str) -> str:
+        """Return where a file that the configuration names is found."""
+        return self.bundles.get(path, self.root + path)
+
+
 @dataclass(slots=True)
 class _Notes:
     """What turns up on the way."""
 
-    environ: Mapping[str, str] = field(repr=False)
-    root: str = ""
+    around: Surroundings
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list, repr=False)
@@ -57,7 +79,7 @@ class _Notes:
 
     def file(self, path: str) -> str | None:
         """Return where a file of the configuration is found; None = none is named."""
-        return self.root + path if path else None
+        return self.around.file(path) if path else None
 
     def secret(self, value: str) -> str:
         """Remember a secret for the redactor and return it."""
@@ -65,27 +87,19 @@ class _Notes:
             self.secrets.append(value)
         return value
 
-    def from_env(self, variable: str) -> str:
+    def from_source(self, variable: str) -> str:
         """Return a variable's value; the contract's checks have told of one that is missing."""
-        return self.secret(secret_text(self.environ.get(variable, "")))
+        return self.secret(secret_text(self.around.secrets.get(variable, "")))
 
 
-def resolve(
-    config: VmcpConfig,
-    environ: Mapping[str, str],
-    *,
-    debug: bool = False,
-    root: str = "",
-) -> tuple[Settings, tuple[ConfigError, ...]]:
+def resolve(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, tuple[ConfigError, ...]]:
     """Return the settings and what is wrong with them; settings with errors must not be used.
 
     Args:
         config: A valid configuration with its defaults filled in.
-        environ: The process's environment.
-        debug: Log at debug level whatever the file says.
-        root: Put before absolute paths of CA bundles.
+        surroundings: What it is resolved in.
     """
-    notes = _Notes(environ, root)
+    notes = _Notes(surroundings)
     operational = config.operational
     assert operational is not None, "with_defaults fills it"
     settings = Settings(
@@ -103,7 +117,7 @@ def resolve(
         fail_partial=_fails_partially(operational),
         passthrough=tuple(config.passthrough_headers),
         metrics=config.telemetry is not None and config.telemetry.enable_prometheus_metrics_path,
-        debug=debug or operational.log_level == "debug",
+        debug=surroundings.debug or operational.log_level == "debug",
         sealing=_sealing(notes),
         secrets=tuple(dict.fromkeys(notes.secrets)),
         warnings=tuple(notes.warnings),
@@ -113,7 +127,7 @@ def resolve(
 
 def _sealing(notes: _Notes) -> bytes | None:
     """Return what replicas seal with; None where nothing is given, and each process makes a secret of its own."""
-    text = notes.secret(secret_text(notes.environ.get(SESSION_HMAC_ENV, "")))
+    text = notes.from_source(SESSION_HMAC_ENV)
     if not text:
         return None
     secret, problem = session_secret(text)
@@ -145,7 +159,7 @@ def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardS
     names = [backend.name for backend in backends]
     for position, name in enumerate(names):
         owners.setdefault(manifest_variable(name), []).append(position)
-    for variable, text in sorted(notes.environ.items()):
+    for variable, text in sorted(notes.around.environ.items()):
         if not variable.startswith(HEADER_FORWARD_ENV):
             continue
         users = owners.get(variable, [])
@@ -197,7 +211,7 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
         spec = ForwardSpec(native.add_plaintext_headers, native.add_headers_from_secret)
     else:
         spec = manifest or ForwardSpec()
-    headers, problems = resolve_static(spec, notes.environ)
+    headers, problems = resolve_static(spec, notes.around.secrets)
     place = where if native is not None else manifest_variable(backend.name)
     for problem in problems:
         if native is None or problem.variable:  # the contract's checks have told of the others
@@ -253,13 +267,13 @@ def _strategy(strategy: Strategy | None, notes: _Notes) -> OutgoingSettings:
         return NoAuthSettings()
     if strategy.type == "header_injection" and (injection := strategy.header_injection) is not None:
         variable = injection.header_value_env
-        value = notes.from_env(variable) if variable else ""
+        value = notes.from_source(variable) if variable else ""
         return InjectionSettings(
             name=injection.header_name, value=value or notes.secret(secret_text(injection.header_value))
         )
     if strategy.type == "token_exchange" and (exchange := strategy.token_exchange) is not None:
         variable = exchange.client_secret_env
-        secret = notes.from_env(variable) if variable else ""
+        secret = notes.from_source(variable) if variable else ""
         kind = exchange.subject_token_type
         return ExchangeSettings(
             token_url=exchange.token_url,
@@ -277,8 +291,8 @@ def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
     if auth is None or auth.type != "oidc" or auth.oidc is None:
         return IncomingSettings(mode=auth.type if auth is not None and auth.type else "anonymous")
     oidc, authz = auth.oidc, auth.authz
-    if oidc.client_secret_env and notes.environ.get(oidc.client_secret_env):
-        notes.secret(secret_text(notes.environ[oidc.client_secret_env]))
+    if oidc.client_secret_env:
+        notes.from_source(oidc.client_secret_env)  # for the redactor
     tokens = OidcSettings(
         issuer=oidc.issuer,
         audience=oidc.audience,
@@ -316,7 +330,7 @@ def _authz(config: VmcpConfig) -> CedarSettings | None:
 
 def _max_name(notes: _Notes) -> int:
     """Return the most characters of a name; 0 = no limit."""
-    text = notes.environ.get(MAX_NAME_ENV, "").strip()
+    text = notes.around.environ.get(MAX_NAME_ENV, "").strip()
     if not text:
         return 0
     if not text.isdecimal() or len(text) > 4 or int(text) < MIN_LIMIT:

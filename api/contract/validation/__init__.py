@@ -5,10 +5,9 @@ Each module checks one part and adds what it finds to a `Report`; `validate_conf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from api.contract.config import VmcpConfig
 from api.contract.errors import ConfigError
+from api.contract.secrets import SecretSource
 from api.contract.validation.aggregation import check_aggregation
 from api.contract.validation.auth import check_incoming_auth, check_outgoing_auth
 from api.contract.validation.backends import check_backends
@@ -19,12 +18,12 @@ from api.contract.validation.report import Report
 __all__ = ["Report", "check_composite_tools", "validate_config"]
 
 
-def validate_config(config: VmcpConfig, *, env: Mapping[str, str] | None = None) -> tuple[ConfigError, ...]:
+def validate_config(config: VmcpConfig, *, env: SecretSource | None = None) -> tuple[ConfigError, ...]:
     """Return every mistake of a configuration that has the right shape.
 
     Args:
         config: with the defaults filled in (`with_defaults`).
-        env: the environment in which strategies look up their secrets; None where it is not known (the operator).
+        env: where strategies look up their secrets, such as the environment; None where it is not known (the operator).
     """
     report = Report()
     report.require("name", config.name)

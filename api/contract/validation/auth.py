@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from api.contract.auth import (
@@ -19,7 +19,7 @@ from api.contract.auth import (
 from api.contract.config import VmcpConfig
 from api.contract.errors import join
 from api.contract.headers import header_name_problem
-from api.contract.secrets import secret_header_problem, secret_problem, secret_text
+from api.contract.secrets import SecretSource, secret_header_problem, secret_problem, secret_text
 from api.contract.urls import has_http_url_shape
 from api.contract.validation.backends import check_ca_path
 from api.contract.validation.report import Positions, Report
@@ -37,7 +37,7 @@ STRATEGIES = {
 TOKEN_TYPES = {short: f"urn:ietf:params:oauth:token-type:{short}" for short in ("access_token", "id_token", "jwt")}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-Env = Mapping[str, str] | None
+Env = SecretSource | None
 
 
 def check_incoming_auth(config: VmcpConfig, report: Report) -> None:
@@ -144,9 +144,10 @@ def _check_secret(
         report.add(f"{where}.{key}", f"the value {problem}")
     if not variable or env is None:
         return
-    if not env.get(variable):
+    given = env.get(variable, "")
+    if not given:
         report.add(f"{where}.{key}Env", f"environment variable {variable} is not set", missing=True)
-    elif problem := problem_of(secret_text(env[variable])):
+    elif problem := problem_of(secret_text(given)):
         report.add(f"{where}.{key}Env", f"the value of environment variable {variable} {problem}")
 
 
