@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import structlog
 
-from vmcp.auth.build import TokenEndpoints
 from vmcp.auth.interface import OutgoingAuth
+from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.load import Loaded

@@ -11,13 +11,14 @@ import structlog
 
 from vmcp.audit.interface import AuditLog
 from vmcp.audit.log import NoAudit, ThreadedAuditLog
-from vmcp.auth.build import TokenEndpoints, build_authenticator, build_outgoing
+from vmcp.auth.incoming import build_authenticator
 from vmcp.auth.interface import Authenticator, OutgoingAuth
+from vmcp.auth.outgoing.strategy import OutgoingSettings, TokenEndpoints
 from vmcp.authz.cedar import AllowAll, CedarAuthorizer
 from vmcp.authz.interface import Authorizer
 from vmcp.backend.interface import Backend, Circuit, Reply
 from vmcp.backend.settings import BackendSettings, Resolve
-from vmcp.config.settings import OutgoingSettings, Settings
+from vmcp.config.settings import Settings
 from vmcp.core.gateway import Gateway
 from vmcp.core.outcomes import CLIENTS_FAULT
 from vmcp.core.plan import Plan
@@ -242,7 +243,7 @@ class Server:
             elif known is not None and known.settings.same_connections(backend) and known.outgoing == outgoing:
                 parts.built[backend.name] = _Built(backend, outgoing, known.auth, known.backend)
             else:
-                auth = build_outgoing(outgoing, self._token_endpoints)
+                auth = outgoing.build(self._token_endpoints)
                 try:
                     made = self._make_backend(backend, auth, self._resolve)
                 except ValueError:

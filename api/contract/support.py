@@ -13,7 +13,8 @@ from api.contract.config import Dialect, VmcpConfig
 from api.contract.errors import ConfigError, join
 from api.contract.validation.auth import strategies_of
 
-_STRATEGIES = frozenset({"", "unauthenticated", "header_injection", "token_exchange"})
+STRATEGIES = frozenset({"unauthenticated", "header_injection", "token_exchange"})
+"""Outgoing strategies of the native gateway."""
 
 
 def unsupported(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> tuple[ConfigError, ...]:
@@ -55,7 +56,7 @@ def _outgoing(config: VmcpConfig) -> Iterator[ConfigError]:
 
 def unsupported_strategy(strategy: Strategy) -> tuple[ConfigError, ...]:
     """Return what of an outgoing strategy the native gateway cannot do; the places start at the strategy."""
-    if strategy.type not in _STRATEGIES:
+    if strategy.type and strategy.type not in STRATEGIES:
         return (_later("type", f"the strategy {strategy.type}"),)
     exchange = strategy.token_exchange
     if strategy.type == "token_exchange" and exchange is not None and exchange.subject_provider_name:

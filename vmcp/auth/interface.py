@@ -24,6 +24,8 @@ HeaderList = tuple[tuple[str, str], ...]
 
 ANONYMOUS_SUBJECT = "anonymous"
 LOCAL_ISSUER = "toolhive-local"
+UNAUTHENTICATED = "unauthenticated"
+"""The outgoing strategy that sends nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class OutgoingAuth(Protocol):
 
     @property
     def method(self) -> str:
-        """The strategy's name, for the audit line: `unauthenticated`, `header_injection`, `token_exchange`."""
+        """The strategy's name, for the audit line (`vmcp.auth.outgoing.registry`)."""
         ...
 
     async def headers(self, principal: Principal, *, deadline: float) -> HeaderList:
@@ -171,10 +173,14 @@ class OutgoingAuth(Protocol):
         """
         ...
 
-    def rejected(self, principal: Principal | None) -> None:
-        """Drop what is cached for `principal` (None = probes): the backend answered 401 to it."""
+    def rejected(self, principal: Principal | None) -> bool:
+        """Drop what is cached for `principal` (None = probes): the backend answered 401 to it.
+
+        Returns:
+            Whether other headers may be had now, so that the request is worth a second try.
+        """
         ...
 
     async def close(self) -> None:
-        """Cancel what runs in the background."""
+        """Cancel what runs in the background and close connections."""
         ...

@@ -138,7 +138,7 @@ class KeyStore:
 
         Args:
             issuer: The issuer as tokens name it.
-            fetcher: Makes the requests.
+            fetcher: Makes the requests; closed with this.
             jwks_url: Skips discovery.
             allow_http: Accept an http key set URL from discovery.
             clock: Monotonic seconds; tests pass their own.
@@ -267,10 +267,11 @@ class KeyStore:
         return answer.body, answer.headers.get("cache-control", "")
 
     async def close(self) -> None:
-        """Stop a running request."""
+        """Stop a running request, and close connections."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._fetcher.close()
 
 
 def _freshness(cache_control: str) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
-from vmcp.auth.interface import AuthUnavailable, OutgoingAuth, Principal
+from vmcp.auth.interface import UNAUTHENTICATED, AuthUnavailable, OutgoingAuth, Principal
 from vmcp.backend.allowance import Allowance
 from vmcp.backend.errors import (
     BackendAuthFailed,
@@ -70,7 +70,7 @@ class Wire:
         self._client = client
         self._auth = auth
         self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))
-        self._bare = auth.method == "unauthenticated" and not self._static
+        self._bare = auth.method == UNAUTHENTICATED and not self._static
         self._static_names = frozenset(name.lower() for name, _ in self._static)
 
     @property
@@ -163,9 +163,8 @@ class Wire:
                 return response
             if response.stream is not None:
                 response.stream.close()
-            if response.status == 401:
-                self._auth.rejected(principal)
-            if attempt or response.status != 401 or self._auth.method != "token_exchange":
+            again = response.status == 401 and self._auth.rejected(principal)
+            if attempt or not again:
                 break
         raise BackendAuthFailed(self.name, f"refused our credentials (HTTP {response.status})", status=response.status)
 

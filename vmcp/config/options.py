@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from api.contract.identifiers import GATEWAY_PORT
 from api.contract.urls import read_http_url
-from vmcp.auth.exchange import UNCHECKED
+from vmcp.auth.outgoing.token_exchange import UNCHECKED
 from vmcp.ending import Ending
 
 DEFAULT_HOST = "127.0.0.1"

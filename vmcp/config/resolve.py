@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from api.contract.auth import IncomingAuth, Strategy
+from api.contract.auth import IncomingAuth
 from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.duration import Duration
@@ -17,21 +17,15 @@ from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
 from vmcp.audit.log import AuditSettings
-from vmcp.auth.answers import ACCESS_TOKEN
-from vmcp.auth.exchange import SUBJECT_TOKEN_TYPES, ExchangeSettings
 from vmcp.auth.forward import ForwardSpec, manifest_variable, read_manifest, resolve_static
+from vmcp.auth.incoming import IncomingSettings, OidcSource
 from vmcp.auth.oidc import OidcSettings
+from vmcp.auth.outgoing.registry import read_strategy
+from vmcp.auth.outgoing.strategy import OutgoingSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
 from vmcp.config.options import MAX_NAME_ENV
-from vmcp.config.settings import (
-    IncomingSettings,
-    InjectionSettings,
-    NoAuthSettings,
-    OidcSource,
-    OutgoingSettings,
-    Settings,
-)
+from vmcp.config.settings import Settings
 from vmcp.core.naming import MIN_LIMIT
 from vmcp.core.rules import AggregationRules, Override, WorkloadRules
 from vmcp.core.rules import Strategy as Naming
@@ -87,9 +81,10 @@ class _Notes:
             self.secrets.append(value)
         return value
 
-    def from_source(self, variable: str) -> str:
-        """Return a variable's value; the contract's checks have told of one that is missing."""
-        return self.secret(secret_text(self.around.secrets.get(variable, "")))
+    def secret_of(self, variable: str, literal: str = "") -> str:
+        """See `ReadSecret`. The contract's checks have told of a variable that is missing."""
+        value = self.secret(secret_text(self.around.secrets.get(variable, ""))) if variable else ""
+        return value or self.secret(secret_text(literal))
 
 
 def resolve(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, tuple[ConfigError, ...]]:
@@ -127,7 +122,7 @@ def resolve(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, t
 
 def _sealing(notes: _Notes) -> bytes | None:
     """Return what replicas seal with; None where nothing is given, and each process makes a secret of its own."""
-    text = notes.from_source(SESSION_HMAC_ENV)
+    text = notes.secret_of(SESSION_HMAC_ENV)
     if not text:
         return None
     secret, problem = session_secret(text)
@@ -254,37 +249,12 @@ def _outgoing(config: VmcpConfig, notes: _Notes) -> dict[str, OutgoingSettings]:
     for name in named:
         if name not in known:
             notes.warnings.append(f"outgoingAuth.backends.{name}: there is no backend of this name")
-    shared = _strategy(default, notes)
+    shared = read_strategy(default, notes.secret_of)
     found: dict[str, OutgoingSettings] = {}
     for backend in config.backends:
         own = named.get(backend.name)
-        found[backend.name] = shared if own is None else _strategy(own, notes)
+        found[backend.name] = shared if own is None else read_strategy(own, notes.secret_of)
     return found
-
-
-def _strategy(strategy: Strategy | None, notes: _Notes) -> OutgoingSettings:
-    if strategy is None or strategy.type in ("", "unauthenticated"):
-        return NoAuthSettings()
-    if strategy.type == "header_injection" and (injection := strategy.header_injection) is not None:
-        variable = injection.header_value_env
-        value = notes.from_source(variable) if variable else ""
-        return InjectionSettings(
-            name=injection.header_name, value=value or notes.secret(secret_text(injection.header_value))
-        )
-    if strategy.type == "token_exchange" and (exchange := strategy.token_exchange) is not None:
-        variable = exchange.client_secret_env
-        secret = notes.from_source(variable) if variable else ""
-        kind = exchange.subject_token_type
-        return ExchangeSettings(
-            token_url=exchange.token_url,
-            client_id=exchange.client_id,
-            client_secret=secret or notes.secret(secret_text(exchange.client_secret)),
-            audience=exchange.audience,
-            scopes=tuple(exchange.scopes),
-            subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
-        )
-    # Reached only for strategies that the contract's checks refuse: their backends are left out.
-    return NoAuthSettings()
 
 
 def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
@@ -292,7 +262,7 @@ def _incoming(auth: IncomingAuth | None, notes: _Notes) -> IncomingSettings:
         return IncomingSettings(mode=auth.type if auth is not None and auth.type else "anonymous")
     oidc, authz = auth.oidc, auth.authz
     if oidc.client_secret_env:
-        notes.from_source(oidc.client_secret_env)  # for the redactor
+        notes.secret_of(oidc.client_secret_env)  # for the redactor
     tokens = OidcSettings(
         issuer=oidc.issuer,
         audience=oidc.audience,

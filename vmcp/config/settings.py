@@ -12,29 +12,12 @@ from dataclasses import dataclass, field
 from api.contract.defaults import DEFAULT_TIMEOUT
 from api.contract.errors import ConfigError
 from vmcp.audit.log import AuditSettings
-from vmcp.auth.exchange import ExchangeSettings
-from vmcp.auth.oidc import OidcSettings
+from vmcp.auth.incoming import IncomingSettings
+from vmcp.auth.outgoing.strategy import OutgoingSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings
 from vmcp.core.rules import AggregationRules
 from vmcp.limits.bucket import Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAuthSettings:
-    """Towards a backend that asks for nothing."""
-
-    method = "unauthenticated"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InjectionSettings:
-    """One fixed header towards a backend."""
-
-    name: str
-    value: str = field(repr=False)
-
-    method = "header_injection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +40,6 @@ class LeftOut:
         about to roll; until then the old ones lack the new variables and mounts.
         """
         return all(error.missing for error in self.errors)
-
-
-OutgoingSettings = NoAuthSettings | InjectionSettings | ExchangeSettings
-"""How to authenticate towards one backend."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OidcSource:
-    """Where the issuer's keys come from, besides what tokens must look like.
-
-    Attributes:
-        tokens: What a token must say.
-        jwks_url: Skips discovery; empty = discover.
-        allow_private: Key servers may have private addresses.
-        allow_http: Key servers may be without TLS. For tests.
-        ca_bundle: PEM file trusted besides the system's; None = system only.
-    """
-
-    tokens: OidcSettings
-    jwks_url: str = ""
-    allow_private: bool = False
-    allow_http: bool = False
-    ca_bundle: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingSettings:
-    """Who gets in.
-
-    Attributes:
-        mode: `anonymous`, `local` or `oidc`.
-        oidc: Set for `oidc`.
-    """
-
-    mode: str = "anonymous"
-    oidc: OidcSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import structlog
 
+from vmcp.auth.interface import Principal
 from vmcp.backend.handshake import Handshake
-from vmcp.backend.interface import Backend, BackendError, Call, Catalogue, Era, Kind, Reply
+from vmcp.backend.interface import Backend, BackendError, BackendSession, Call, Catalogue, Era, HeaderList, Kind, Reply
 from vmcp.backend.shelf import differences, fetch_catalogue
+from vmcp.core.offers import Offers
+from vmcp.core.views import Views
 from vmcp.wire.jsonrpc import fields
-
-if TYPE_CHECKING:
-    from vmcp.core.offers import Offers
-    from vmcp.core.types import Caller
-    from vmcp.core.views import Views
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +31,37 @@ WAIT: Final = 5.0
 """Seconds that a client waits for them."""
 MAX_OWN: Final = 256 * 1024
 """Bytes of entries that one backend shows to one client and not to everybody; more of them are not kept."""
+
+
+class Asker(Protocol):
+    """The client whose own lists these are (`Caller`)."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        ...
+
+    @property
+    def headers(self) -> HeaderList:
+        """Passthrough headers."""
+        ...
+
+    @property
+    def sessions(self) -> AskersSessions:
+        """Its sessions towards backends."""
+        ...
+
+
+class AskersSessions(Protocol):
+    """What is needed of a client's sessions (`BackendSessions`, which own these lists)."""
+
+    def live(self) -> list[tuple[Backend, BackendSession]]:
+        """Return what is open now."""
+        ...
+
+    def get(self, backend: Backend) -> BackendSession:
+        """Return the session with a backend."""
+        ...
 
 
 class OwnLists:
@@ -55,7 +84,7 @@ class OwnLists:
         """A session of this client says that a list changed."""
         self._changed.add(backend)
 
-    async def views(self, caller: Caller, offers: Offers, shared: Views, mark: str, *, search: bool = False) -> Views:
+    async def views(self, caller: Asker, offers: Offers, shared: Views, mark: str, *, search: bool = False) -> Views:
         """Return the views of this client.
 
         Args:
@@ -77,7 +106,7 @@ class OwnLists:
             self._views = (shared, offers.views_with(self._found))
         return self._views[1]
 
-    async def _refresh(self, caller: Caller, mark: str, *, search: bool) -> bool:
+    async def _refresh(self, caller: Asker, mark: str, *, search: bool) -> bool:
         """Ask for the lists that are due; say whether any was."""
         live = {backend.name: backend for backend, _ in caller.sessions.live()}
         now = time.monotonic()
@@ -92,7 +121,7 @@ class OwnLists:
             del self._found[name]
         return bool(due)
 
-    async def _ask(self, caller: Caller, backend: Backend, mark: str) -> None:
+    async def _ask(self, caller: Asker, backend: Backend, mark: str) -> None:
         shared = backend.catalogue
         self._asked[backend.name] = time.monotonic()
         if not backend.state.has_sessions or not shared.known:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.e2e.vmcp.issuer import Issuer
 from tests.unit.vmcp.auth.test_token_exchange import SECRET, Bench
-from vmcp.auth.answers import check_audience, introspected_claims, lifetime_of
-from vmcp.auth.build import TokenEndpoints
-from vmcp.auth.exchange import UNCHECKED
 from vmcp.auth.fetch import Answer
 from vmcp.auth.interface import AuthUnavailable
+from vmcp.auth.outgoing.answers import check_audience, introspected_claims, lifetime_of
+from vmcp.auth.outgoing.strategy import TokenEndpoints
+from vmcp.auth.outgoing.token_exchange import UNCHECKED
 
 AUDIENCE = "api://backend"
 
@@ -150,7 +150,7 @@ async def test_an_introspection_endpoint_that_cannot_be_reached_fails_closed(iss
 
 
 async def test_a_silent_introspection_endpoint_costs_the_exchange_its_time_and_is_named(bench, monkeypatch):
-    monkeypatch.setattr("vmcp.auth.exchange.EXCHANGE_TIMEOUT", 0.3)
+    monkeypatch.setattr("vmcp.auth.outgoing.token_exchange.EXCHANGE_TIMEOUT", 0.3)
     bench.issuer.introspection_gate = asyncio.Event()
     refusal = await bench.refused(bench.caller())
     assert not refusal.denied

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from tests.e2e.vmcp.issuer import Issuer
-from vmcp.auth.exchange import OUTAGE_SUBJECTS, ExchangeSettings, TokenExchange
 from vmcp.auth.fetch import AiohttpFetcher
 from vmcp.auth.interface import ANONYMOUS, AuthUnavailable, Principal
+from vmcp.auth.outgoing.token_exchange import OUTAGE_SUBJECTS, TokenExchange, TokenExchangeSettings
 
 SECRET = "s3cr:t/+ value"
 
@@ -30,7 +30,7 @@ class Bench:
             "scopes": ("read", "write"),
             **settings,
         }
-        self.auth = TokenExchange(ExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now)
+        self.auth = TokenExchange(TokenExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now)
 
     def caller(self, subject: str = "alice", **claims: object) -> Principal:
         token = self.issuer.token(subject, **claims)
@@ -291,7 +291,7 @@ async def test_closing_ends_what_runs(bench):
 
 
 async def test_the_cache_is_bounded(bench, monkeypatch):
-    monkeypatch.setattr("vmcp.auth.exchange.MAX_ENTRIES", 5)
+    monkeypatch.setattr("vmcp.auth.outgoing.token_exchange.MAX_ENTRIES", 5)
     for number in range(12):
         await bench.ask(bench.caller(f"u{number}"))
     assert len(bench.auth._cache) == 5

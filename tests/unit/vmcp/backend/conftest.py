@@ -41,8 +41,9 @@ class Auth:
             raise self.probe_error
         return self.pairs
 
-    def rejected(self, principal: Any) -> None:
+    def rejected(self, principal: Any) -> bool:
         self.dropped.append(principal)
+        return self.method == "token_exchange"
 
     async def close(self) -> None:
         pass

@@ -11,9 +11,10 @@ import trustme
 
 from api.contract.errors import ConfigErrors
 from tests.unit.vmcp.config.configs import text
-from vmcp.auth.exchange import ExchangeSettings
+from vmcp.auth.outgoing.header_injection import HeaderInjectionSettings
+from vmcp.auth.outgoing.token_exchange import TokenExchangeSettings
+from vmcp.auth.outgoing.unauthenticated import UnauthenticatedSettings
 from vmcp.config.load import load, load_file
-from vmcp.config.settings import InjectionSettings, NoAuthSettings
 from vmcp.core.rules import Strategy
 from vmcp.limits.bucket import Rate
 
@@ -44,7 +45,7 @@ def test_the_smallest_configuration_means_the_documented_defaults():
     assert [one.name for one in found.backends] == ["gh", "old"]
     assert found.backends[0].health_interval == 30.0
     assert found.backends[0].breaker is None
-    assert all(isinstance(one, NoAuthSettings) for one in found.outgoing.values())
+    assert all(isinstance(one, UnauthenticatedSettings) for one in found.outgoing.values())
     assert found.audit is None
     assert found.authz is None
     assert found.limits is None
@@ -212,9 +213,9 @@ def test_strategies_are_resolved_per_backend_else_the_default():
             },
         },
     )
-    assert found.outgoing["gh"] == InjectionSettings(name="X-Token", value="gh-secret-token")
+    assert found.outgoing["gh"] == HeaderInjectionSettings(name="X-Token", value="gh-secret-token")
     exchange = found.outgoing["old"]
-    assert isinstance(exchange, ExchangeSettings)
+    assert isinstance(exchange, TokenExchangeSettings)
     assert exchange.client_secret == "client-s3cret"
     assert exchange.subject_token_type == "urn:ietf:params:oauth:token-type:id_token"
     assert set(found.secrets) == {"gh-secret-token", "client-s3cret"}

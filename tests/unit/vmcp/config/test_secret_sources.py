@@ -6,10 +6,10 @@ import pytest
 
 from api.contract.loader import parse_config
 from tests.unit.vmcp.config.configs import text
+from vmcp.auth.outgoing.header_injection import HeaderInjectionSettings
 from vmcp.config.load import settle
 from vmcp.config.resolve import Surroundings
 from vmcp.config.secrets import EnvironmentSecrets, NamedSecrets
-from vmcp.config.settings import InjectionSettings
 
 BACKEND = {
     "name": "gh",
@@ -41,7 +41,7 @@ def test_headers_and_strategies_get_their_values_from_any_source(secrets):
     found = settled(secrets).settings
     assert found.left_out == ()
     assert found.backends[0].headers == (("X-Key", "key-s3cret"),)
-    assert found.outgoing["gh"] == InjectionSettings(name="X-Auth", value="auth-s3cret")
+    assert found.outgoing["gh"] == HeaderInjectionSettings(name="X-Auth", value="auth-s3cret")
     assert set(found.secrets) == {"key-s3cret", "auth-s3cret"}
 
 

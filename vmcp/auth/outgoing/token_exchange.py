@@ -1,4 +1,4 @@
-"""RFC 8693 token exchange: the caller's token goes to a token endpoint, the backend gets the one that comes back.
+"""The strategy `token_exchange` (RFC 8693): a token endpoint gets the caller's token, the backend the one it returns.
 
 What this module promises:
 
@@ -22,12 +22,15 @@ from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from vmcp.auth.answers import (
+from api.contract.auth import Strategy
+from vmcp.auth.fetch import Answer, Fetcher, FetchError, FetchUnreachableError
+from vmcp.auth.interface import AuthUnavailable, HeaderList, OutgoingAuth, Principal
+from vmcp.auth.outgoing.answers import (
     ACCESS_TOKEN,
     JWT,
     METHOD,
@@ -38,8 +41,7 @@ from vmcp.auth.answers import (
     refusal_of,
     unverified_claims,
 )
-from vmcp.auth.fetch import Answer, Fetcher, FetchError, FetchUnreachableError
-from vmcp.auth.interface import AuthUnavailable, HeaderList, Principal
+from vmcp.auth.outgoing.strategy import OutgoingSettings, ReadSecret, TokenEndpoints
 
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  a name, no secret
 SUBJECT_TOKEN_TYPES = {"": ACCESS_TOKEN, "access_token": ACCESS_TOKEN, "id_token": ID_TOKEN, "jwt": JWT}
@@ -66,7 +68,7 @@ _PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeSettings:
+class TokenExchangeSettings(OutgoingSettings):
     """What a token_exchange strategy says.
 
     Attributes:
@@ -84,6 +86,28 @@ class ExchangeSettings:
     audience: str = ""
     scopes: tuple[str, ...] = ()
     subject_token_type: str = ACCESS_TOKEN
+
+    method: ClassVar[str] = METHOD
+
+    @classmethod
+    def read(cls, strategy: Strategy, secret: ReadSecret) -> Self | None:
+        """See `OutgoingSettings.read`."""
+        given = strategy.token_exchange
+        if given is None:
+            return None
+        kind = given.subject_token_type
+        return cls(
+            token_url=given.token_url,
+            client_id=given.client_id,
+            client_secret=secret(given.client_secret_env, given.client_secret),
+            audience=given.audience,
+            scopes=tuple(given.scopes),
+            subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
+        )
+
+    def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:
+        """See `OutgoingSettings.build`."""
+        return TokenExchange(self, endpoints.fetcher(), opaque=endpoints.opaque_of(self.token_url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +138,7 @@ class TokenExchange:
 
     def __init__(
         self,
-        settings: ExchangeSettings,
+        settings: TokenExchangeSettings,
         fetcher: Fetcher,
         *,
         opaque: str | None = None,
@@ -124,7 +148,7 @@ class TokenExchange:
 
         Args:
             settings: Of the strategy.
-            fetcher: Asks the endpoints.
+            fetcher: Asks the endpoints; closed with this.
             opaque: What to do with opaque tokens where an audience is configured: URL of the introspection endpoint
                 that says for whom they are good, `UNCHECKED` = use them, None = refuse them.
             clock: Gives Unix seconds.
@@ -161,9 +185,10 @@ class TokenExchange:
             return ()
         return await self._cached(_PROBE, _PROBE, {"grant_type": "client_credentials"}, None, deadline)
 
-    def rejected(self, principal: Principal | None) -> None:
+    def rejected(self, principal: Principal | None) -> bool:
         """See `OutgoingAuth.rejected`."""
         self._cache.pop(_PROBE if principal is None else _key(principal), None)
+        return True
 
     async def close(self) -> None:
         """See `OutgoingAuth.close`."""
@@ -171,6 +196,7 @@ class TokenExchange:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._fetcher.close()
 
     async def _cached(
         self, key: str, subject: str, form: dict[str, str], subject_ends: float | None, deadline: float
