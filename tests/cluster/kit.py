@@ -191,13 +191,3 @@ async def load(url: str, tool: str) -> AsyncIterator[Load]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def eventually(check: Callable[[], Any], seconds: float = LONG) -> Any:
-    """Repeat an asynchronous check until it gives something true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = await check()
-            if found:
-                return found
-            await asyncio.sleep(0.1)

@@ -11,9 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.cluster.kit import API, Load, Pods, endpoint, entry, eventually, gateway, group, load
+from tests.cluster.kit import API, LONG, Load, Pods, endpoint, entry, gateway, group, load
 from tests.e2e.vmcp.kit import Client
 from tests.envtest.controllers.kit import certificate, header
+from tests.support.eventually import eventually
 
 Figure = Callable[[str, object], None]
 FIRST_APPLIES = 6
@@ -42,7 +43,7 @@ async def served(pods: Pods, *tools: str) -> None:
                 return set(tools) <= set(await client.tools())
         return False
 
-    await eventually(listed)
+    await eventually(listed, within=LONG, every=0.1)
 
 
 async def test_a_first_apply_of_everything_at_once_starts_without_a_crash(pods: Pods, figure: Figure) -> None:
@@ -73,7 +74,7 @@ async def test_a_first_apply_of_everything_at_once_starts_without_a_crash(pods: 
             await pods.admin.delete(
                 body["apiVersion"], body["kind"], body["metadata"]["name"], namespace=pods.namespace
             )
-        await eventually(lambda: _gone(pods))
+        await eventually(lambda: _gone(pods), within=LONG, every=0.1)
     figure("Ready after apply, s", seconds)
     assert crashes == 0
     assert revisions == [1] * FIRST_APPLIES, "the first template has what the configuration needs"
@@ -109,7 +110,7 @@ async def test_the_only_pod_is_deleted_and_no_call_is_lost(pods: Pods, figure: F
                 [old["metadata"]["uid"]],
             ) and all(pod["metadata"]["uid"] != old["metadata"]["uid"] for pod in await pods.gateway_pods())
 
-        await eventually(replaced)
+        await eventually(replaced, within=LONG, every=0.1)
         await _some(seen, 20)
     figure("longest gap when the only pod is deleted, s", round(seen.longest_gap, 2))
     figure("failed tries", len(seen.failures))
@@ -123,7 +124,7 @@ async def _some(seen: Load, more: int) -> None:
     async def reached() -> bool:
         return len(seen.answered) >= goal
 
-    await eventually(reached)
+    await eventually(reached, within=LONG, every=0.1)
 
 
 async def test_a_call_of_25_seconds_survives_the_end_of_its_pod(pods: Pods) -> None:
@@ -135,7 +136,7 @@ async def test_a_call_of_25_seconds_survives_the_end_of_its_pod(pods: Pods) -> N
         async def under_way() -> bool:
             return not calling.done() and bool(status)
 
-        await eventually(under_way)
+        await eventually(under_way, within=LONG, every=0.1)
         await asyncio.wait({calling}, timeout=1)  # it is with the backend now
         (old,) = await pods.gateway_pods()
         await pods.admin.delete("v1", "Pod", old["metadata"]["name"], namespace=pods.namespace)

@@ -10,12 +10,16 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 import pytest
+
+from tests.support.eventually import eventually_blocking
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -158,17 +162,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 def _until_ready(port: int) -> None:
-    import time
-    import urllib.error
-    import urllib.request
-
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    def ready() -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.HTTPError, OSError):
-            if time.monotonic() > deadline:
-                raise
-        threading.Event().wait(0.02)
+                return answer.status == 200
+        except (urllib.error.HTTPError, OSError) as error:
+            raise AssertionError(str(error)) from error
+
+    eventually_blocking(ready, "the gateway is ready", within=START_SECONDS)

@@ -13,6 +13,8 @@ import mcp_types as t
 import pytest
 from mcp import Client, MCPError
 
+from tests.support.eventually import eventually
+
 MODERN = "2026-07-28"
 CELLS = [*((mode, era) for mode in ("legacy", MODERN) for era in ("legacy", "modern")), ("legacy", "dual")]
 pytestmark = [
@@ -140,9 +142,7 @@ async def test_log_messages_come_at_the_level_that_the_client_set(connect, perso
         if mode != MODERN:
             await client.set_logging_level("warning")
         said(await client.call_tool("test_logging_tool", {}))
-        async with asyncio.timeout(5):
-            while len(person.logged) < 2:  # noqa: ASYNC110  a condition with a deadline
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(person.logged) >= 2)
     assert person.logged == ["warning", "error"]
 
 
@@ -185,9 +185,11 @@ async def test_cancelling_a_call_reaches_the_backend(connect):
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        async with asyncio.timeout(10):
-            while json.loads(said(await client.call_tool("notes", {})))["cancelled"] == before:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+
+        async def told() -> bool:
+            return json.loads(said(await client.call_tool("notes", {})))["cancelled"] != before
+
+        await eventually(told, "the backend learns of it")
 
 
 async def test_a_changed_list_is_told_and_shows_the_change(connect, person, mode):

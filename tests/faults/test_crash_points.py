@@ -25,7 +25,7 @@ from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from runtime.testing.faultproxy import Exchange, FaultProxy, Plan
 from runtime.transport import load_endpoint
-from tests.support.fault_rig import eventually
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 API = "toolhive.stacklok.dev/v1beta1"

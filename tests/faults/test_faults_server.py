@@ -23,7 +23,8 @@ from runtime.transport import Endpoint, Transport, load_endpoint
 from runtime.transport.auth import TokenFile
 from runtime.transport.tls import ReloadingContext, TlsFiles
 from runtime.wire import ForbiddenError, Key, Resource, TransportError
-from tests.support.fault_rig import CONFIG_MAP, QUICK, SECRET, WIDGET, View, eventually, rig
+from tests.support.eventually import eventually
+from tests.support.fault_rig import CONFIG_MAP, QUICK, SECRET, WIDGET, View, rig
 
 GADGET = Resource("faults.example.com", "v1", "Gadget", "gadgets")
 GADGETS = """

@@ -39,7 +39,8 @@ from runtime.testing.faults import (
     watches,
     without,
 )
-from tests.support.fault_rig import QUICK, eventually, rig
+from tests.support.eventually import eventually
+from tests.support.fault_rig import QUICK, rig
 
 LISTING = replace(QUICK, streaming=False)
 ANY_LIST = lists("widgets")

@@ -19,7 +19,8 @@ from runtime.testing.faultproxy import FaultProxy
 from runtime.testing.faults import cut, delayed, held, page, status, stream, watches, writes
 from runtime.transport import Endpoint, Transport, TransportSettings, WriteFencedError, load_endpoint
 from runtime.wire import ConflictError, ServerError, TooManyRequestsError, TransportError
-from tests.support.fault_rig import CONFIG_MAP, WIDGET, eventually
+from tests.support.eventually import eventually
+from tests.support.fault_rig import CONFIG_MAP, WIDGET
 
 BODY = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}}
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.eventually import eventually_blocking
 
 START_SECONDS = 60.0
 # Beside what the client itself waits for an answer.
@@ -52,12 +53,14 @@ class Started:
     def _start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command(self.port), stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
-        while not self._ready(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"it did not start:\n{self._log.read_text()[-3000:]}")
-            time.sleep(0.02)
+        try:
+            eventually_blocking(
+                lambda: self._process.poll() is not None or self._ready(self.port), within=START_SECONDS
+            )
+            assert self._process.poll() is None, "it ended"
+        except AssertionError as error:
+            self.stop()
+            raise RuntimeError(f"it did not start: {error}\n{self._log.read_text()[-3000:]}") from None
 
     def restart(self) -> None:
         """As a replaced container: nothing of the old process is left, the address is the same."""

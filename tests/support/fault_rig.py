@@ -15,6 +15,7 @@ from runtime.client import Client
 from runtime.testing.faultproxy import FaultProxy
 from runtime.transport import Endpoint, Transport, TransportSettings, load_endpoint
 from runtime.wire import Key, Record, Resource
+from tests.support.eventually import eventually
 
 WIDGET = Resource("test.example.com", "v1", "Widget", "widgets")
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")
@@ -29,21 +30,6 @@ QUICK = ReflectorSettings(
     short_watch=0.05,
 )
 """The rules of production with times that a test can wait for."""
-
-
-async def eventually(check: Callable[[], Any], what: str, *, within: float = 20.0, every: float = 0.01) -> Any:
-    """Wait until `check` gives something true, and return it."""
-    last: Any = None
-    try:
-        async with asyncio.timeout(within):
-            while True:
-                found = check()
-                last = await found if asyncio.iscoroutine(found) else found
-                if last:
-                    return last
-                await asyncio.sleep(every)
-    except TimeoutError:
-        raise AssertionError(f"not within {within} s: {what} (last: {last!r})") from None
 
 
 class View:

@@ -97,20 +97,3 @@ class Program:
         await self._process.wait()
         self.ended_at = time.time()
         self._changed.set()
-
-
-async def eventually(check: Callable[[], Any], timeout: float = 20.0, pause: float = 0.05) -> Any:
-    """Repeat `check` (sync or async) until it gives something true; AssertionErrors count as not yet."""
-    deadline, last = time.monotonic() + timeout, "never true"
-    while True:
-        try:
-            outcome = check()
-            if asyncio.iscoroutine(outcome):
-                outcome = await outcome
-            if outcome:
-                return outcome
-        except AssertionError as error:
-            last = str(error)
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {last}")
-        await asyncio.sleep(pause)

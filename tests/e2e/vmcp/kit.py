@@ -18,6 +18,8 @@ from typing import Any, Self
 import aiohttp
 import yaml
 
+from tests.support.eventually import eventually
+
 ROOT = Path(__file__).parents[3]
 ACCEPT = "application/json, text/event-stream"
 START_SECONDS = 30.0
@@ -28,18 +30,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-async def until(condition: Any, seconds: float = 20.0, every: float = 0.02) -> None:
-    """Wait until `condition()` (maybe async) is true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return
-            await asyncio.sleep(every)
 
 
 class Process:
@@ -113,7 +103,7 @@ class EchoBackend(Named, Process):
 
     async def start(self) -> Self:
         await super().start()
-        await until(self._listens)
+        await eventually(self._listens)
         return self
 
     async def _listens(self) -> bool:
@@ -172,7 +162,7 @@ class Gateway(Process):
 
     async def start(self) -> Self:
         await super().start()
-        await until(self._listening, START_SECONDS)
+        await eventually(self._listening, within=START_SECONDS)
         return self
 
     def _listening(self) -> bool:

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.vmcp.issuer import Issuer
-from tests.e2e.vmcp.kit import EchoBackend, Gateway, config, until
+from tests.e2e.vmcp.kit import EchoBackend, Gateway, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,7 +53,7 @@ async def house(tmp_path) -> AsyncIterator[House]:
         gateway = Gateway(document, tmp_path, remote.resolve, environ={"SECRET": "client-secret"})
         await gateway.start()
         try:
-            await until(lambda: gateway.knows("remote"))
+            await eventually(lambda: gateway.knows("remote"))
             yield House(issuer, gateway, remote, audit)
         finally:
             await gateway.stop()
@@ -79,7 +80,7 @@ async def test_rule_7_the_audit_line_names_the_remote_the_method_and_the_remote_
     await client.call("remote_fail")
     await house.remote.stop()
     await client.call("remote_echo")
-    await until(lambda: len(house.lines()) == 3)
+    await eventually(lambda: len(house.lines()) == 3)
     done, wrong, dead = (line["metadata"]["extra"] for line in house.lines())
     for extra in (done, wrong, dead):
         assert extra["backend_name"] == "remote"
@@ -110,7 +111,7 @@ async def test_opaque_tokens_are_sent_where_somebody_says_for_whom_they_are_or_n
         gateway = Gateway(document, tmp_path, remote.resolve, environ=environ)
         await gateway.start()
         try:
-            await until(lambda: gateway.knows("remote"))
+            await eventually(lambda: gateway.knows("remote"))
             client = await connect(gateway.url, era="modern", token=issuer.token("ann"))
             assert (await client.call("remote_echo")).told["authorization"] == "Bearer opaque-ann"
             issuer.told = {"aud": "api://other"}

@@ -15,7 +15,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.vmcp.hostile_backend import FAULTS, Hostile
-from tests.e2e.vmcp.kit import Client, EchoBackend, Gateway, Reply, config, until
+from tests.e2e.vmcp.kit import Client, EchoBackend, Gateway, Reply, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,7 +82,7 @@ async def house(tmp_path_factory) -> AsyncIterator[House]:
         )
         await gateway.start()
         try:
-            await until(lambda: gateway.knows("good", "old", "new"), 60)
+            await eventually(lambda: gateway.knows("good", "old", "new"), within=60)
             yield House(gateway, inside, hostile)
         finally:
             code = await gateway.stop()
@@ -182,15 +183,15 @@ async def test_a_backend_whose_lists_or_handshake_are_wrong_offers_what_is_certa
     async def ready() -> bool:
         return (await house.gateway.get("/readyz"))[0] == 200
 
-    await until(told, 30)
-    await until(ready, 30)
+    await eventually(told, within=30)
+    await eventually(ready, within=30)
 
 
 async def test_hostile_backends_are_not_stormed(house):
     before = {name: len(house.hostile[name].posts) for name in CHARACTERS}
     watched = time.monotonic()
     # Two more looks at one of them; by then everybody was looked at.
-    await until(lambda: len(house.hostile["liar"].posts) >= before["liar"] + 4, 30)
+    await eventually(lambda: len(house.hostile["liar"].posts) >= before["liar"] + 4, within=30)
     seconds = time.monotonic() - watched
     for name in CHARACTERS:
         # A look every two seconds is at most a handshake and the pages of one list; an endless one has 1,000 pages.

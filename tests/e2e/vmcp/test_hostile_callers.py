@@ -16,7 +16,8 @@ from joserfc.jwk import RSAKey
 
 from tests.e2e.vmcp.asking_backend import STATE, AskingBackend
 from tests.e2e.vmcp.issuer import Issuer, rsa_key
-from tests.e2e.vmcp.kit import EchoBackend, Gateway, config, until
+from tests.e2e.vmcp.kit import EchoBackend, Gateway, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -80,7 +81,7 @@ async def house(tmp_path_factory) -> AsyncIterator[House]:
             environ={"EXCHANGE_SECRET": "exchange-client-secret"},
         )
         await gateway.start()
-        await until(lambda: gateway.knows("safe", "exchanged", "asks"))
+        await eventually(lambda: gateway.knows("safe", "exchanged", "asks"))
         yield House(issuer, gateway, safe, exchanged, asks)
         code = await gateway.stop()
         await asyncio.gather(safe.stop(), exchanged.stop())
@@ -305,7 +306,7 @@ async def test_an_outage_of_the_issuer_only_stops_those_whose_key_nobody_knows(h
         async def accepted() -> bool:
             return (await known.request("tools/list")).status == 200
 
-        await until(accepted, 90, every=0.5)
+        await eventually(accepted, within=90, every=0.5)
 
 
 async def test_metrics_tell_refusals_calls_and_backends_apart(house, connect):

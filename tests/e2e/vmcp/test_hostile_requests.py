@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from tests.e2e.vmcp.kit import ACCEPT, Client, EchoBackend, Gateway, config, until
+from tests.e2e.vmcp.kit import ACCEPT, Client, EchoBackend, Gateway, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -38,7 +39,7 @@ async def house(tmp_path_factory) -> AsyncIterator[House]:
         flags=("--allow-origin", "https://console.example"),
     )
     await gateway.start()
-    await until(lambda: gateway.knows("a"))
+    await eventually(lambda: gateway.knows("a"))
     yield House(gateway, backend)
     code = await gateway.stop()
     await backend.stop()

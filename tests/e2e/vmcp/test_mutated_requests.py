@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.vmcp.kit import ACCEPT, EchoBackend, config, free_port, until
+from tests.e2e.vmcp.kit import ACCEPT, EchoBackend, config, free_port
+from tests.support.eventually import eventually
 from vmcp.backend.backend import McpBackend
 from vmcp.config.load import load
 from vmcp.config.options import parse_resolve
@@ -164,7 +165,7 @@ async def test_every_broken_request_gets_a_clean_answer_and_leaves_nothing_behin
     )
     stop, port = asyncio.Event(), free_port()
     serving = asyncio.create_task(serve(server, host="127.0.0.1", port=port, stop=stop))
-    await until(lambda: server.gateway.offers.snapshot.tools)
+    await eventually(lambda: server.gateway.offers.snapshot.tools)
     tasks_before = len(asyncio.all_tasks())
     statuses: Counter[int] = Counter()
     sessions: list[str] = []
@@ -187,7 +188,7 @@ async def test_every_broken_request_gets_a_clean_answer_and_leaves_nothing_behin
         gc.collect()
         grown = rss() - middle
         # Legacy sessions that the mutants opened expire; everything else has ended already.
-        await until(lambda: len(asyncio.all_tasks()) <= tasks_before, 30)
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks_before, within=30)
         good = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": META}}).encode()
         head = {"Host": "127.0.0.1", "Accept": ACCEPT, "Content-Type": "application/json"}
         head |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "server/discover"}

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.vmcp.asking_backend import STATE, AskingBackend
-from tests.e2e.vmcp.kit import Client, Gateway, Reply, config, until
+from tests.e2e.vmcp.kit import Client, Gateway, Reply, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,7 +43,7 @@ async def gateways(backend, tmp_path_factory) -> AsyncIterator[dict[str, Gateway
     }
     try:
         await asyncio.gather(*(gateway.start() for gateway in found.values()))
-        await asyncio.gather(*(until(lambda known=gateway: known.knows("asks")) for gateway in found.values()))
+        await asyncio.gather(*(eventually(lambda known=gateway: known.knows("asks")) for gateway in found.values()))
         yield found
     finally:
         codes = await asyncio.gather(*(gateway.stop() for gateway in found.values() if gateway.process is not None))

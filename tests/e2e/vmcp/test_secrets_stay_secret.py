@@ -15,7 +15,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.e2e.vmcp.issuer import Issuer
-from tests.e2e.vmcp.kit import ROOT, Client, EchoBackend, Gateway, config, free_port, until
+from tests.e2e.vmcp.kit import ROOT, Client, EchoBackend, Gateway, config, free_port
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,7 +99,7 @@ async def test_no_secret_appears_in_logs_audit_errors_metrics_status_or_answers(
         )
         await gateway.start()
         try:
-            await until(lambda: gateway.knows("echo", "injected", "exchanged"))
+            await eventually(lambda: gateway.knows("echo", "injected", "exchanged"))
             for era in ("legacy", "modern"):
                 token = issuer.token(f"user-{era}")
                 tokens.append(token)
@@ -129,13 +130,13 @@ async def test_no_secret_appears_in_logs_audit_errors_metrics_status_or_answers(
                 await client.call("injected_echo")
                 await injected.stop(signal.SIGKILL)
                 await client.send({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"})
-                await until(lambda: '"level": "debug"' in gateway.text())
+                await eventually(lambda: '"level": "debug"' in gateway.text())
                 answers.append((await client.call("injected_echo")).body)
             for path in ("/status", "/api/backends/health", "/metrics", "/readyz"):
                 answers.append((await gateway.get(path))[1])
             for number, broken in enumerate(_broken(document), 1):
                 gateway.write(broken)
-                await until(lambda count=number: _judged(gateway.text()) == count)
+                await eventually(lambda count=number: _judged(gateway.text()) == count)
                 answers.append((await gateway.get("/status"))[1])
                 answers.append(await _validated(gateway))
         finally:

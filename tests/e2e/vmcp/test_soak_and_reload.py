@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.vmcp.issuer import Issuer
-from tests.e2e.vmcp.kit import Client, EchoBackend, Gateway, config, until
+from tests.e2e.vmcp.kit import Client, EchoBackend, Gateway, config
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -131,7 +132,7 @@ async def house(directory: Any, *names: str) -> AsyncIterator[House]:
         )
         await gateway.start()
         try:
-            await until(lambda: gateway.knows(*names), 60)
+            await eventually(lambda: gateway.knows(*names), within=60)
             yield House(issuer, gateway, backends, document)
         finally:
             await gateway.stop(seconds=40)
@@ -162,7 +163,7 @@ async def test_while_backends_die_and_return_no_answer_is_wrong_and_no_healthy_b
             memory.append(place.gateway.rss())
             assert not [task for task in tasks if task.done()], "a client ended early"
         # Everything is up again: soon every client reaches every backend, in the session that it has.
-        await until(lambda: place.gateway.knows(*names), 60)
+        await eventually(lambda: place.gateway.knows(*names), within=60)
         end.set()
         await asyncio.gather(*tasks)
         sessions = [caller.sessions("steady") for caller in callers if caller.era == "legacy"]
@@ -222,7 +223,7 @@ async def test_reloads_under_load_drop_no_call_and_no_session(tmp_path, scale):
             before = (await place.gateway.status())["config"]["generation"]
             place.gateway.write(variant(place.document, number, names))
             place.gateway.process.send_signal(signal.SIGHUP)
-            await until(lambda known=before: _generation_after(place.gateway, known), 30)
+            await eventually(lambda known=before: _generation_after(place.gateway, known), within=30)
             assert not [task for task in tasks if task.done()], "a client ended early"
         end.set()
         await asyncio.gather(*tasks)
@@ -251,5 +252,5 @@ async def _refused(place: House) -> None:
     async def shown() -> bool:
         return "unknown" in (await place.gateway.status())["config"]["refused"]
 
-    await until(shown, 30)
+    await eventually(shown, within=30)
     assert (await place.gateway.status())["config"]["digest"] == before["digest"]

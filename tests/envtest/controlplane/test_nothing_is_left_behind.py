@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import pytest
 
 from hack.controlplane import ControlPlane, Options, plane, process, shared
 from hack.controlplane.handle import Handle
+from tests.support.eventually import eventually_blocking
 
 ROOT = Path(__file__).parents[3]
 OWNER = """
@@ -34,13 +34,6 @@ handle = shared.start(run, ("--controllers=",), owner=run / plane.ALIVE)
 print(handle.pid, flush=True)
 sys.stdin.read()
 """
-
-
-def wait_until(condition, timeout=20.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not within the deadline"
-        time.sleep(0.05)
 
 
 def owner(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -63,7 +56,7 @@ def test_servers_die_with_a_killed_owner_and_the_next_start_removes_its_files(pr
     directory, *pids = child.stdout.readline().split()
     child.kill()
     child.wait()
-    wait_until(lambda: not any(shared.running(int(pid)) for pid in pids))
+    eventually_blocking(lambda: not any(shared.running(int(pid)) for pid in pids))
     assert Path(directory).is_dir()
     os.utime(directory, (0, 0))  # as if a while ago
     plane.sweep(private_tmp)

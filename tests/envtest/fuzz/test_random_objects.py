@@ -14,6 +14,7 @@ import pytest
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube, KubeError
 from tests.envtest.controllers.kit import API, Cluster, certificate
+from tests.support.eventually import eventually
 from tests.support.operator import OPERATOR_USER, controller_names
 from tests.support.process import Program
 from tests.support.random_objects import ObjectGenerator
@@ -127,16 +128,16 @@ def complaints(body: dict[str, Any]) -> list[str]:
 
 async def wait_judged(cluster: Cluster, program: Program, kind: str, count: int, timeout: float) -> None:
     """Return when all random objects have a status that nothing is wrong with."""
-    deadline = time.monotonic() + timeout
-    while True:
+
+    async def judged() -> bool:
         items = await cluster.admin.list(API, kind, namespace=cluster.namespace)
         fuzzed = [item for item in items if item["metadata"]["name"].startswith("fuzz-")]
-        assert len(fuzzed) == count
         found = [complaint for item in fuzzed for complaint in complaints(item)]
-        if not found:
-            return
-        assert time.monotonic() < deadline, "\n".join([*found, *said_about(program, found[0].partition(":")[0])])
-        await asyncio.sleep(0.5)
+        assert not found, "\n".join([*found, *said_about(program, found[0].partition(":")[0])])
+        assert len(fuzzed) == count
+        return True
+
+    await eventually(judged, f"every {kind} is judged", within=timeout, every=0.5)
 
 
 def said_about(program: Program, name: str) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
+from tests.support.eventually import eventually
 from tests.support.operator import OPERATOR_USER, lease_role
-from tests.support.process import Program, eventually
+from tests.support.process import Program
 from tests.support.samples import API, apply, samples, settled
 
 OWN = ("MCPGroup", "MCPServerEntry", "VirtualMCPServer", "MCPExternalAuthConfig", "MCPRemoteEndpoint")
@@ -61,7 +62,7 @@ async def rest(admin: Kube, namespace: str) -> dict[str, str]:
         await asyncio.sleep(2)
         return before if before == await versions(admin, namespace) else None
 
-    found: dict[str, str] = await eventually(calm, timeout=60)
+    found: dict[str, str] = await eventually(calm, within=60)
     return found
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from hack.controlplane.rest import Kube
-from tests.support.process import Program, eventually
+from tests.support.eventually import eventually
+from tests.support.process import Program
 
 LEASE, RENEW, RETRY = 3.0, 2.0, 0.4
 WIDGETS = 40

@@ -17,7 +17,8 @@ from manager import OPENSHIFT_GROUP
 from runtime import Manager, ManagerOptions
 from runtime.manager.preflight import serves_group
 from runtime.transport.config import load_endpoint
-from tests.support.process import ROOT, Program, eventually
+from tests.support.eventually import eventually
+from tests.support.process import ROOT, Program
 
 API, RBAC = "toolhive.stacklok.dev/v1beta1", "rbac.authorization.k8s.io"
 WIDGET_OPERATOR = ("-m", "tests.support.widget_operator")

@@ -110,7 +110,7 @@ async def test_older_crds_cost_what_they_lack_until_they_are_replaced(cluster: C
     broken = await cluster.until("MCPServerEntry", "broken", **outdated, Valid="False/ConfigInvalid")
     assert broken["status"]["phase"] == "Pending", "what the schema gives by itself, and not the phase of before"
     await cluster.until("VirtualMCPServer", "lost", **outdated, Ready="False/GroupRefNotFound")
-    group = await until(cluster, "MCPGroup", "g", lambda status: status.get("entryCount") == 2)
+    group = await wait_for_status(cluster, "MCPGroup", "g", lambda status: status.get("entryCount") == 2)
     assert group["status"]["phase"] == "Ready"
     await cluster.admin.get("apps/v1", "Deployment", "v", namespace=cluster.namespace)
 
@@ -121,10 +121,10 @@ async def test_older_crds_cost_what_they_lack_until_they_are_replaced(cluster: C
         assert LACKS[kind][-1] in found["status"], found
     await cluster.until("MCPServerEntry", "broken", phase="Failed")
     await cluster.until("VirtualMCPServer", "lost", phase="Failed")
-    await until(cluster, "MCPGroup", "g", lambda status: status["memberCount"] == 3)
+    await wait_for_status(cluster, "MCPGroup", "g", lambda status: status["memberCount"] == 3)
 
 
-async def until(cluster: Cluster, kind: str, name: str, holds: Callable[[Any], bool]) -> Object:
+async def wait_for_status(cluster: Cluster, kind: str, name: str, holds: Callable[[Any], bool]) -> Object:
     found = await cluster.admin.wait_for(
         API, kind, name, namespace=cluster.namespace, until=lambda found: bool(found) and holds(found["status"])
     )

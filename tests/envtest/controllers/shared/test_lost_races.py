@@ -17,8 +17,8 @@ from runtime.testing.faultproxy import Exchange, FaultProxy
 from runtime.testing.faults import held, status
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import Cluster
+from tests.support.eventually import eventually
 from tests.support.operator import launch
-from tests.support.process import eventually
 
 CONFLICT = status(409, "Conflict")
 LOST = 5

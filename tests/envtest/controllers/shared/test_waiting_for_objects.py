@@ -17,6 +17,7 @@ from hack.controlplane.handle import Handle, KubectlError
 from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import URL, Cluster, Object
 from tests.envtest.controllers.virtualmcpserver.conftest import roll_out
+from tests.support.eventually import eventually
 from tests.support.gotools import Judgement, judge
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "gitops.md"
@@ -69,19 +70,14 @@ async def everything(admin: Kube, namespace: str, control_plane: Handle, start_o
 
 async def settled(cluster: Cluster, kind: str, name: str, status: str) -> Judgement:
     """Wait until kstatus says what is expected of an object."""
-    last: list[Judgement] = []
 
     async def says() -> Judgement:
-        while True:
-            last[:] = judge([await cluster.get(kind, name)])
-            if last[0].status == status:
-                return last[0]
-            await asyncio.sleep(0.1)
+        (found,) = judge([await cluster.get(kind, name)])
+        assert found.status == status, f"kstatus says {found}"
+        return found
 
-    try:
-        return await asyncio.wait_for(says(), 20)
-    except TimeoutError:
-        raise AssertionError(f"kstatus says {last} of {kind} {name}, not {status}") from None
+    judgement: Judgement = await eventually(says, f"{kind} {name} is {status}", every=0.1)
+    return judgement
 
 
 async def test_an_object_that_the_operator_has_not_seen_is_in_progress(

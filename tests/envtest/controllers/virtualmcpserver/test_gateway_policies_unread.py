@@ -16,8 +16,8 @@ from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import conditions_of
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
+from tests.support.eventually import eventually
 from tests.support.operator import launch
-from tests.support.process import eventually
 
 POLICIES = '{"version": "1.0", "type": "cedarv1", "cedar": {"policies": ["permit(principal, action, resource);"]}}'
 

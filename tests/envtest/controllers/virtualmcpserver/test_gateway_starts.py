@@ -14,7 +14,8 @@ import pytest
 from hack.demo.pod import Pod, materialize
 from tests.envtest.controllers.kit import certificate, header
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
-from tests.support.process import Program, eventually
+from tests.support.eventually import eventually
+from tests.support.process import Program
 
 NOWHERE = "mcp.example.com:443:127.0.0.1"
 """The backend's address: nobody listens, and nothing leaves this machine."""

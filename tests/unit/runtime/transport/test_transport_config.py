@@ -21,7 +21,7 @@ import yaml
 from runtime.transport import ConfigurationError, Transport, load_endpoint
 from runtime.transport.auth import LoaderCredentials, NoCredentials, TokenFile
 from runtime.transport.tls import ReloadingContext, TlsFiles
-from tests.support.process import eventually
+from tests.support.eventually import eventually
 
 CA = trustme.CA()
 

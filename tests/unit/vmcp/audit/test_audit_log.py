@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import stat
 import threading
-import time
 
 import pytest
 
+from tests.support.eventually import eventually_blocking
 from vmcp.audit.interface import AuditEvent, EventType, Outcome, event_type
 from vmcp.audit.line import LineSettings, audit_line, bare_url
 from vmcp.audit.log import AuditSettings, NoAudit, ThreadedAuditLog
@@ -31,13 +31,6 @@ def line(found: AuditEvent, redactor: Redactor | None = None, **settings: object
 
 def lines_of(path) -> list[dict]:
     return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_for(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "condition not met in time"
-        threading.Event().wait(0.005)
 
 
 def test_a_line_says_who_did_what_where_when_and_how_it_ended():
@@ -176,9 +169,9 @@ def test_events_appear_without_closing(tmp_path):
     path = tmp_path / "audit.log"
     log = ThreadedAuditLog(AuditSettings(log_file=str(path)))
     log.write(event())
-    wait_for(lambda: len(lines_of(path)) == 1)
+    eventually_blocking(lambda: len(lines_of(path)) == 1)
     log.write(event())
-    wait_for(lambda: len(lines_of(path)) == 2)
+    eventually_blocking(lambda: len(lines_of(path)) == 2)
     log.close()
 
 
@@ -186,10 +179,10 @@ def test_a_rotated_file_is_opened_again(tmp_path):
     path, old = tmp_path / "audit.log", tmp_path / "audit.log.1"
     log = ThreadedAuditLog(AuditSettings(log_file=str(path)))
     log.write(event(request_id="1"))
-    wait_for(lambda: len(lines_of(path)) == 1)
+    eventually_blocking(lambda: len(lines_of(path)) == 1)
     path.rename(old)
     log.write(event(request_id="2"))
-    wait_for(lambda: len(lines_of(path)) == 1)
+    eventually_blocking(lambda: len(lines_of(path)) == 1)
     log.close()
     assert [len(lines_of(path)), len(lines_of(old))] == [1, 1]
 
@@ -229,10 +222,10 @@ def test_a_disk_that_fails_is_counted_and_the_log_goes_on(tmp_path, monkeypatch)
     log = ThreadedAuditLog(AuditSettings(log_file=str(path)), dropped=lambda: lost.append(1))
     monkeypatch.setattr(log, "_reopen_if_moved", lambda: (_ for _ in ()).throw(OSError("disk full")))
     log.write(event())
-    wait_for(lambda: lost == [1])
+    eventually_blocking(lambda: lost == [1])
     monkeypatch.undo()
     log.write(event())
-    wait_for(lambda: len(lines_of(path)) == 1)
+    eventually_blocking(lambda: len(lines_of(path)) == 1)
     log.close()
 
 

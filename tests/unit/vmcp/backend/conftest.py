@@ -293,14 +293,6 @@ def tool_of(name: Any, **members: Any) -> dict[str, Any]:
     return {"name": name, "inputSchema": {"type": "object"}, **members}
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
-    """Wait for a condition, with a deadline."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
-
-
 class Sleeps:
     """Stands in for asyncio.sleep: remembers what was asked for, waits a moment, and up to `hold` for longer ones."""
 

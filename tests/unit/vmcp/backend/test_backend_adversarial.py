@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.vmcp.backend.conftest import tool_of, until
+from tests.support.eventually import eventually
+from tests.unit.vmcp.backend.conftest import tool_of
 from vmcp.auth.interface import AuthUnavailable, Principal
 from vmcp.backend import lists
 from vmcp.backend.interface import (
@@ -588,7 +589,7 @@ async def test_an_sse_stream_that_drops_after_every_handshake_is_opened_more_and
     server.on["tools/list"] = lists
     backend = backend_of(server.url, transport="sse", fast=True)
     await backend.start()
-    await until(lambda: len(server.verbs("GET")) >= 6)
+    await eventually(lambda: len(server.verbs("GET")) >= 6)
     await backend.close()
     waits = [wait for wait in backend_of.sleeps.asked if wait > 0.5]
     assert len(waits) >= len(server.verbs("GET")) - 3
@@ -662,7 +663,7 @@ async def test_a_subscription_that_ends_at_once_is_opened_more_and_more_seldom(s
     server.on["subscriptions/listen"] = listen
     backend = backend_of(server.url, fast=True)
     await backend.start()
-    await until(lambda: len(server.posts("subscriptions/listen")) >= 8)
+    await eventually(lambda: len(server.posts("subscriptions/listen")) >= 8)
     assert every is server.on["*"]
     assert max(backend_of.sleeps.asked) > 8.0
 
@@ -807,7 +808,7 @@ async def test_a_question_ends_with_the_call_that_it_belongs_to(server, backend_
     await asyncio.wait_for(client.open.wait(), 5)
     task.cancel()
     await asyncio.wait_for(client.withdrawn.wait(), 5)
-    await until(lambda: server.posts("notifications/cancelled"))
+    await eventually(lambda: server.posts("notifications/cancelled"))
     await session.close()
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.vmcp.backend.conftest import tool_of, until
+from tests.support.eventually import eventually
+from tests.unit.vmcp.backend.conftest import tool_of
 from vmcp.backend.entries import MAX_DEPTH, MAX_ENTRY, EntryError, check_entry
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.interface import BreakerSettings, Call, Circuit, Era, Health, Kind, SessionSpec
@@ -211,10 +212,10 @@ async def test_a_list_that_fails_costs_that_list(server, backend_of, breaks) -> 
     server.on["prompts/list"] = breaks
     backend = backend_of(server.url, timeout=0.5, breaker=BreakerSettings(threshold=1))
     await backend.start()
-    await until(lambda: Kind.PROMPTS in backend.state.failing)
+    await eventually(lambda: Kind.PROMPTS in backend.state.failing)
     assert [item.key for item in backend.catalogue.tools] == ["echo"]
     assert backend.state.circuit is Circuit.CLOSED
-    await until(lambda: backend.state.health is Health.DEGRADED)
+    await eventually(lambda: backend.state.health is Health.DEGRADED)
     session = backend.open(SessionSpec())
     assert (await session.call(call())).error is None
     await session.close()
@@ -223,7 +224,7 @@ async def test_a_list_that_fails_costs_that_list(server, backend_of, breaks) -> 
         await request.peer.result(request, {"prompts": [{"name": "p"}]})
 
     server.on["prompts/list"] = prompts
-    await until(lambda: [item.key for item in backend.catalogue.prompts] == ["p"], 10)
+    await eventually(lambda: [item.key for item in backend.catalogue.prompts] == ["p"], within=10)
     assert backend.state.failing == {}
 
 
@@ -232,7 +233,7 @@ async def test_a_slow_list_does_not_hold_back_the_others(server, backend_of) -> 
     server.on["prompts/list"] = hangs
     backend = backend_of(server.url, timeout=30.0)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     assert [item.key for item in backend.catalogue.tools] == ["echo"]
     assert backend.state.failing == {}, "it may still come"
 
@@ -266,7 +267,7 @@ async def test_a_list_that_never_stops_changing_is_fetched_at_rests(server, back
     server.on["GET"] = stream
     backend = backend_of(server.url)
     await backend.start()
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["last"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["last"])
     assert len(server.posts("tools/list")) < 10
 
 
@@ -296,7 +297,7 @@ async def test_one_callers_failing_calls_do_not_close_a_backend_to_the_others(se
     server.on["tools/call"] = tool
     backend = backend_of(server.url, breaker=BreakerSettings(threshold=2), unhealthy_threshold=2)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     evil, good = backend.open(SessionSpec()), backend.open(SessionSpec())
     for _ in range(6):
         with pytest.raises((BackendProtocolError, BackendUnavailable, BackendTimeout)):
@@ -313,13 +314,13 @@ async def test_calls_that_time_out_make_the_monitor_look_and_a_failed_probe_open
 ) -> None:
     backend = backend_of(server.url, breaker=BreakerSettings(threshold=3), health_timeout=0.2)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     session = backend.open(SessionSpec())
     await session.call(call())
     server.on["tools/call"] = server.on["ping"] = hangs
     for _ in range(3):
         with pytest.raises(BackendError):
             await session.call(call(0.05))
-    await until(lambda: backend.state.circuit is Circuit.OPEN)
+    await eventually(lambda: backend.state.circuit is Circuit.OPEN)
     assert backend.state.failures == 4, "three calls in doubt, and the probe that confirmed them"
     await session.close()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.vmcp.backend.test_backend_rules import until
+from tests.support.eventually import eventually
 from vmcp.backend.interface import Circuit, Health
 
 
@@ -43,14 +43,14 @@ async def test_a_stream_that_cannot_be_established_is_degraded_and_lists_are_fet
     server.capabilities = {"tools": {"listChanged": announced}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await until(lambda: backend.state.health is Health.DEGRADED and names(backend) == ["echo"])
+    await eventually(lambda: backend.state.health is Health.DEGRADED and names(backend) == ["echo"])
     assert backend.state.failures == 0
     assert backend.state.circuit is Circuit.CLOSED
     server.tools = [tool("silently")]
-    await until(lambda: names(backend) == ["silently"])
+    await eventually(lambda: names(backend) == ["silently"])
     assert backend.state.health is Health.DEGRADED
     stream.status = 200
-    await until(lambda: backend.state.health is Health.HEALTHY)
+    await eventually(lambda: backend.state.health is Health.HEALTHY)
 
 
 @pytest.mark.parametrize("status", [405, 501, 404])
@@ -59,8 +59,8 @@ async def test_a_server_that_offers_no_stream_is_healthy(server, backend_of, sta
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await until(lambda: server.verbs("GET") and backend.state.health is Health.HEALTHY)
-    await until(lambda: len(server.posts("ping")) >= 3)
+    await eventually(lambda: server.verbs("GET") and backend.state.health is Health.HEALTHY)
+    await eventually(lambda: len(server.posts("ping")) >= 3)
     assert backend.state.health is Health.HEALTHY
 
 
@@ -70,7 +70,7 @@ async def test_what_changed_while_the_stream_was_away_is_fetched_when_it_is_back
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=None)
     await backend.start()
-    await until(lambda: server.verbs("GET") and names(backend) == ["echo"])
+    await eventually(lambda: server.verbs("GET") and names(backend) == ["echo"])
     server.tools = [tool("changed")]
     stream.hang_up.set()
-    await until(lambda: names(backend) == ["changed"])
+    await eventually(lambda: names(backend) == ["changed"])

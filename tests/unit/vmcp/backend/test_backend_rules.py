@@ -9,7 +9,8 @@ import pytest
 import structlog
 import trustme
 
-from tests.unit.vmcp.backend.conftest import tool_of, until
+from tests.support.eventually import eventually
+from tests.unit.vmcp.backend.conftest import tool_of
 from vmcp.backend.interface import (
     BackendUnavailable,
     BreakerSettings,
@@ -63,7 +64,7 @@ async def test_rule_1_private_ca_and_outgoing_auth_are_in_every_request(server, 
     assert await backend.wait_known(5)
     session = backend.open(SessionSpec(events=Events()))
     assert (await session.call(call())).result is not None
-    await until(lambda: server.verbs("GET"))
+    await eventually(lambda: server.verbs("GET"))
     await session.close()
     assert {request.verb for request in server.seen} == {"GET", "POST", "DELETE"}
     assert all(request.headers["authorization"] == "Bearer s3cret" for request in server.seen)
@@ -87,7 +88,7 @@ async def test_rule_2_the_negotiated_version_is_on_every_request_after_initializ
     session = backend.open(SessionSpec(events=Events()))
     await session.call(call())
     await session.notify("notifications/roots/list_changed", b"{}")
-    await until(lambda: server.verbs("GET"))
+    await eventually(lambda: server.verbs("GET"))
     await session.close()
     legacy = [request for request in server.seen if request.method != "server/discover"]
     assert "mcp-protocol-version" not in legacy[0].headers
@@ -120,7 +121,7 @@ async def test_rule_3_list_changed_refetches_that_list_only_where_it_was_announc
     changes: list[CatalogueChange] = []
     backend.subscribe(changes.append)
     await backend.start()
-    await until(lambda: server.verbs("GET") and backend.catalogue.known)
+    await eventually(lambda: server.verbs("GET") and backend.catalogue.known)
     order = [request.method or request.verb for request in server.seen]
     assert order.index("GET") > order.index("notifications/initialized")
     assert server.verbs("GET")[0].headers["accept"] == "text/event-stream"
@@ -129,7 +130,7 @@ async def test_rule_3_list_changed_refetches_that_list_only_where_it_was_announc
         gate.put_nowait("notifications/" + "x" * 500)
         gate.put_nowait("notifications/prompts/list_changed")
         gate.put_nowait("notifications/tools/list_changed")
-        await until(lambda: [item.key for item in backend.catalogue.tools] == ["other"])
+        await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["other"])
     dropped = [line["method"] for line in lines if line["event"] == "a backend's notification was dropped"]
     assert dropped == [("notifications/" + "x" * 500)[:100], "notifications/prompts/list_changed"]
     assert {line["log_level"] for line in lines if line.get("method") in dropped} == {"debug"}
@@ -162,7 +163,7 @@ async def test_rule_4_a_dropped_stream_resumes_with_the_last_event_id_and_backs_
     backend = backend_of(server.url, fast=True)
     session = backend.open(SessionSpec(events=Events()))
     await session.call(call())
-    await until(lambda: len(server.verbs("GET")) == 12)
+    await eventually(lambda: len(server.verbs("GET")) == 12)
     ids = [request.headers.get("last-event-id") for request in server.verbs("GET")]
     assert ids == [None, "e-7", *["e-8"] * 10]
     waits = backend_of.sleeps.asked
@@ -187,17 +188,17 @@ async def test_rule_4_a_lost_session_means_a_new_handshake_new_lists_and_a_new_s
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await until(lambda: len(server.verbs("GET")) == 1 and backend.catalogue.known)
+    await eventually(lambda: len(server.verbs("GET")) == 1 and backend.catalogue.known)
     await server.stop()  # killed: sessions are gone, and the port with it
     server.live.clear()
-    await until(lambda: backend.state.failures > 0)
+    await eventually(lambda: backend.state.failures > 0)
     assert [item.key for item in backend.catalogue.tools] == ["echo"], "merely unreachable: the last good lists stay"
     assert backend.catalogue.age > 0
     server.tools = [tool_of("after")]
     await server.start(port=server.port)
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
     assert server.sessions == 2
-    await until(lambda: server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2")
+    await eventually(lambda: server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2")
     assert backend.state.health in {Health.HEALTHY, Health.DEGRADED}
 
 
@@ -220,16 +221,16 @@ async def test_rule_4_a_call_into_a_lost_session_is_repeated_once_in_a_new_one(s
 async def test_rule_4_lists_that_a_new_session_cannot_give_are_dropped(server, backend_of) -> None:
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
 
     async def broken(request) -> None:
         await request.peer.error(request, -32603)
 
     server.on["tools/list"] = broken
     server.live.clear()
-    await until(lambda: backend.catalogue.tools == ())
+    await eventually(lambda: backend.catalogue.tools == ())
     del server.on["tools/list"]
-    await until(lambda: len(backend.catalogue.tools) == 1)
+    await eventually(lambda: len(backend.catalogue.tools) == 1)
 
 
 # --- 5 ---
@@ -296,13 +297,13 @@ async def test_rule_5_the_monitor_closes_the_circuit_again_by_itself(server, bac
     await server.stop()
     backend = backend_of(server.url, fast=True, health_interval=30.0, breaker=BreakerSettings(), clock=lambda: now[0])
     await backend.start()
-    await until(lambda: backend.state.circuit is Circuit.OPEN)
-    await until(lambda: 60.0 in backend_of.sleeps.asked)
+    await eventually(lambda: backend.state.circuit is Circuit.OPEN)
+    await eventually(lambda: 60.0 in backend_of.sleeps.asked)
     await server.start(port=port)
     now[0] += 60
-    await until(lambda: backend.state.circuit is Circuit.CLOSED)
+    await eventually(lambda: backend.state.circuit is Circuit.CLOSED)
     assert backend.state.era is Era.LEGACY
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
 
 
 async def test_without_a_breaker_calls_go_on_failing_but_are_counted(server, backend_of) -> None:
@@ -323,9 +324,9 @@ async def test_the_log_says_why_a_backend_is_not_there_and_when_it_is_back(serve
     with structlog.testing.capture_logs() as lines:
         backend = backend_of(server.url, fast=True, health_interval=30.0)
         await backend.start()
-        await until(lambda: backend.state.health is Health.UNHEALTHY)
+        await eventually(lambda: backend.state.health is Health.UNHEALTHY)
         await server.start(port=port)
-        await until(lambda: backend.state.health is Health.HEALTHY)
+        await eventually(lambda: backend.state.health is Health.HEALTHY)
     told = [(line["event"], line.get("now"), "no connection" in line.get("reason", "")) for line in lines]
     assert told.count(("a backend failed", None, True)) == 1, "each further failure says nothing new"
     assert ("a backend's health changed", "unhealthy", True) in told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +16,7 @@ import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated, ToolsListChanged
 
+from tests.support.eventually import eventually
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.interface import Call, Era, RpcFault, SessionSpec
 from vmcp.wire.jsonrpc import RpcError
@@ -164,13 +164,6 @@ class LegacyOnly:
             await send({"type": "http.response.body", "body": body})
             return
         await self.app(scope, receive, send)
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 @pytest.fixture(params=["legacy", "legacy-json", "modern"])
@@ -426,7 +419,7 @@ async def test_a_changed_list_of_tools_is_fetched_again(backend, sdk, wire) -> N
         if changes:
             break
         await asyncio.sleep(0.02)
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
 
 
 async def test_concurrent_calls_of_many_sessions_never_mix(backend) -> None:

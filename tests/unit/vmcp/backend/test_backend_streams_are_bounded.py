@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.unit.vmcp.backend.conftest import until
+from tests.support.eventually import eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
 from vmcp.backend.errors import BackendTimeout
 from vmcp.backend.interface import Call, SessionSpec
@@ -43,7 +43,7 @@ async def test_a_backend_that_takes_no_answers_is_no_longer_read(server, backend
     session = backend_of(server.url).open(SessionSpec())
     before = len(asyncio.all_tasks())
     running = asyncio.create_task(session.call(call()))
-    await until(lambda: len(server.posts("")) >= MAX_ANSWERS)
+    await eventually(lambda: len(server.posts("")) >= MAX_ANSWERS)
     seen = -1
     while sent != seen:  # the sockets between us fill up, then nothing moves
         seen = sent
@@ -84,7 +84,7 @@ async def test_questions_beyond_what_people_can_think_about_are_refused_and_the_
         for number in range(MAX_QUESTIONS + 40):
             question = {"jsonrpc": "2.0", "id": number, "method": "elicitation/create", "params": {}}
             await request.peer.event(question)
-        await until(lambda: len(answers) == 40)
+        await eventually(lambda: len(answers) == 40)
         await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"content": []}})
         await request.peer.end()
 
@@ -143,7 +143,7 @@ async def test_a_flood_of_log_messages_does_not_starve_the_others(server, backen
     loop = asyncio.get_running_loop()
     began = loop.time()
     running = asyncio.create_task(session.call(call(30.0, sink=sink, log_level="debug")))
-    await until(lambda: taken > BURST)
+    await eventually(lambda: taken > BURST)
     await asyncio.sleep(0.3)
     assert taken <= BURST + 1 + (loop.time() - began) * MESSAGES_PER_SECOND
     running.cancel()

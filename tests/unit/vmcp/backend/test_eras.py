@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 import pytest
 
+from tests.support.eventually import eventually
 from vmcp.backend.interface import BackendError, Call, Era, Health, SessionSpec
 from vmcp.backend.modern.discover import Verdict
 
@@ -16,13 +14,6 @@ MODERN = SessionSpec(era=Era.MODERN)
 
 def call(timeout: float = 5.0) -> Call:
     return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', timeout=timeout)
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 def both(backend):
@@ -88,11 +79,11 @@ async def test_a_change_of_lists_that_only_a_clients_session_hears_is_fetched(se
 
     backend = backend_of(server.url)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     server.on["tools/call"] = grows
     old = backend.open(LEGACY)
     await old.call(call())
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
     await old.close()
 
 
@@ -126,15 +117,15 @@ async def test_a_passing_failure_of_the_probe_does_not_cost_a_backend_its_modern
     server.be_dual()
     backend = backend_of(server.url, fast=True, health_interval=0.02)
     await backend.start()
-    await until(lambda: backend.state.era is Era.MODERN)
+    await eventually(lambda: backend.state.era is Era.MODERN)
 
     async def busy(request) -> None:
         await request.peer.text("busy", 503)
 
     server.on["server/discover"] = busy
-    await until(lambda: backend.state.failures >= 2)
+    await eventually(lambda: backend.state.failures >= 2)
     del server.on["server/discover"]
-    await until(lambda: backend.state.health is Health.HEALTHY)
+    await eventually(lambda: backend.state.health is Health.HEALTHY)
     assert backend.state.era is Era.MODERN
     assert server.sessions == 0
 
@@ -142,11 +133,11 @@ async def test_a_passing_failure_of_the_probe_does_not_cost_a_backend_its_modern
 async def test_a_legacy_backend_that_comes_back_with_both_eras_is_found_out(server, backend_of) -> None:
     backend = backend_of(server.url, fast=True, health_interval=0.05)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     assert backend.state.eras == {Era.LEGACY}
     server.be_dual()
     server.live.clear()
-    await until(lambda: backend.state.eras == {Era.LEGACY, Era.MODERN})
+    await eventually(lambda: backend.state.eras == {Era.LEGACY, Era.MODERN})
     new = backend.open(MODERN)
     assert (await new.call(call())).era is Era.MODERN
     await new.close()

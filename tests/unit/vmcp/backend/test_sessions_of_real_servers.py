@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.eventually import eventually
 from vmcp.backend.answers import SessionLost, check_session
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.handshake import Handshake
@@ -22,13 +23,6 @@ from vmcp.wire.jsonrpc import parse
 
 def call(timeout: float = 5.0, **changes) -> Call:
     return Call(method="tools/call", params=b'{"name":"echo","arguments":{"n":1}}', timeout=timeout, **changes)
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 class Ear:
@@ -155,10 +149,10 @@ async def test_the_gateways_own_probe_never_keeps_a_session_that_only_fails(serv
     forget_with(server, error_shape(-32603, "hm", 200))
     backend = backend_of(server.url, fast=True, health_interval=0.05)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     server.live.clear()
     server.tools = [{"name": "after", "inputSchema": {"type": "object"}}]
-    await until(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
     assert server.sessions == 2
 
 
@@ -169,10 +163,10 @@ async def test_a_probe_that_is_never_answered_in_its_session_gets_another(server
     forget_with(server, silent)
     backend = backend_of(server.url, fast=True, health_interval=0.05, health_timeout=0.2)
     await backend.start()
-    await until(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known)
     server.live.clear()
-    await until(lambda: server.sessions == 2, 8.0)
-    await until(lambda: backend.state.failures == 0)
+    await eventually(lambda: server.sessions == 2, within=8.0)
+    await eventually(lambda: backend.state.failures == 0)
 
 
 async def test_a_clients_session_outlives_silence(server, backend_of) -> None:
@@ -257,7 +251,7 @@ async def test_a_method_that_is_unknown_with_404_does_not_cost_the_session(serve
     session = backend.open(SessionSpec())
     for _ in range(3):
         assert (await session.call(call(log_level="info"))).result is not None
-    await until(lambda: len(server.posts("ping")) >= 3)
+    await eventually(lambda: len(server.posts("ping")) >= 3)
     assert server.sessions == 2, "the gateway's own, and the client's"
     assert backend.state.health is Health.HEALTHY
     await session.close()
@@ -276,8 +270,8 @@ async def test_a_server_without_a_get_stream_keeps_its_session(server, backend_o
     session = backend.open(SessionSpec(events=Ear()))
     for _ in range(3):
         await session.call(call())
-        await until(lambda: server.verbs("GET"))
-    await until(lambda: server.posts("ping") or status in {405, 501})
+        await eventually(lambda: server.verbs("GET"))
+    await eventually(lambda: server.posts("ping") or status in {405, 501})
     assert (await session.call(call())).result is not None
     assert server.sessions == 1
     assert len(server.verbs("GET")) == 1
@@ -303,7 +297,7 @@ async def test_a_get_stream_that_is_refused_because_the_session_is_gone_brings_a
     session = backend_of(server.url, fast=True).open(SessionSpec(events=Ear()))
     await session.call(call())
     called.set()
-    await until(lambda: len(server.verbs("GET")) == 3)
+    await eventually(lambda: len(server.verbs("GET")) == 3)
     assert server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2"
     await session.close()
 
@@ -317,7 +311,7 @@ async def test_a_stream_that_asks_to_come_back_at_once_is_not_obeyed(server, bac
     server.on["GET"] = stream
     session = backend_of(server.url, fast=True).open(SessionSpec(events=Ear()))
     await session.call(call())
-    await until(lambda: len(backend_of.sleeps.asked) >= 3)
+    await eventually(lambda: len(backend_of.sleeps.asked) >= 3)
     assert min(backend_of.sleeps.asked) >= 1.0
     await session.close()
 
@@ -430,7 +424,7 @@ async def test_a_subscription_that_cannot_be_renewed_does_not_fail_the_call(serv
     server.on["resources/subscribe"] = refuse
     server.live.clear()
     assert (await session.call(call())).result is not None
-    await until(lambda: len(server.posts("resources/subscribe")) == 2)
+    await eventually(lambda: len(server.posts("resources/subscribe")) == 2)
     await session.close()
 
 
@@ -597,7 +591,7 @@ async def test_cookies_of_a_load_balancer_are_kept_per_session(server, backend_o
     await one.call(call())
     await two.call(call())
     await one.call(call())
-    await until(lambda: server.verbs("GET"))
+    await eventually(lambda: server.verbs("GET"))
     said = [request.headers.get("cookie") for request in server.posts("tools/call")]
     assert said == ["team=blue; LB=node-1", "team=blue; LB=node-2", "team=blue; LB=node-1"]
     assert server.verbs("GET")[0].headers["cookie"] == "team=blue; LB=node-1"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest_asyncio
 import uvicorn
 
 import vmcp.http.server.protocol as guarded
+from tests.support.eventually import eventually
 from vmcp.http.server import asgi
 from vmcp.http.server.asgi import Disconnected, answer, read_body, read_headers
 from vmcp.http.server.door import Door
@@ -67,7 +68,7 @@ class Listener:
         self.server.close()
         for connection in list(self.connections):
             connection.transport.abort()
-        await until(lambda: not self.connections)
+        await eventually(lambda: not self.connections)
         assert self.trouble == []
 
 
@@ -76,13 +77,6 @@ async def listener() -> AsyncIterator[Listener]:
     made = Listener()
     yield made
     await made.stop()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 class Talk:
@@ -179,7 +173,7 @@ async def test_a_refusal_waits_for_the_answers_to_the_requests_before(listener, 
     await listener.start()
     talk = await Talk.open(listener.port)
     await talk.say(get(b"/slow") + get(b"/next") + bad)
-    await until(lambda: listener.asked == ["GET /slow "])
+    await eventually(lambda: listener.asked == ["GET /slow "])
     listener.gate.set()
     assert await talk.answer() == (200, b"GET /slow ")
     assert await talk.answer() == (200, b"GET /next ")
@@ -191,7 +185,7 @@ async def test_a_body_that_breaks_off_is_refused_without_a_word_of_its_applicati
     await listener.start()
     talk = await Talk.open(listener.port)
     await talk.say(b"POST /a HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n5\r\nhel")
-    await until(lambda: len(listener.connections) == 1)
+    await eventually(lambda: len(listener.connections) == 1)
     await talk.say(b"lo\r\nzz\r\n")
     assert (await talk.answer())[0] == 400
     assert await talk.rest() == b""
@@ -213,7 +207,7 @@ async def test_thousands_of_requests_in_one_read_wait_unparsed_and_are_all_answe
     await listener.start()
     talk = await Talk.open(listener.port)
     await talk.say(get(b"/slow") + get(b"/x") * 3000)
-    await until(lambda: listener.asked == ["GET /slow "])
+    await eventually(lambda: listener.asked == ["GET /slow "])
     connection = next(iter(listener.connections))
     assert len(connection._waiting) <= guarded.MAX_WAITING + guarded.PIECE // len(get(b"/x")) + 1
     listener.gate.set()
@@ -235,7 +229,7 @@ async def test_a_client_that_does_not_read_loses_its_connection(listener, monkey
     silent = _silent_reader(listener.port)
     silent.send(get(b"/large") * 2)
     slow = await Talk.open(listener.port)
-    await until(lambda: len(listener.connections) == 2 and any(c.held_up for c in listener.connections))
+    await eventually(lambda: len(listener.connections) == 2 and any(c.held_up for c in listener.connections))
     now = time.monotonic()
     monkeypatch.setattr(guarded, "monotonic", lambda: now)
     assert sweep(listener.connections) == 0
@@ -243,7 +237,7 @@ async def test_a_client_that_does_not_read_loses_its_connection(listener, monkey
     for connection in listener.connections:
         connection.due = None
     assert sweep(listener.connections) == 1
-    await until(lambda: len(listener.connections) == 1)
+    await eventually(lambda: len(listener.connections) == 1)
     await slow.say(get(b"/a"))
     assert await slow.answer() == (200, b"GET /a ")
     silent.close()
@@ -254,13 +248,13 @@ async def test_an_end_that_nobody_takes_does_not_last(listener, monkeypatch) -> 
     await listener.start()
     silent = _silent_reader(listener.port)
     silent.send(get(b"/large", b"connection: close\r\n"))
-    await until(lambda: any(c.transport.is_closing() for c in listener.connections))
+    await eventually(lambda: any(c.transport.is_closing() for c in listener.connections))
     now = time.monotonic()
     monkeypatch.setattr(guarded, "monotonic", lambda: now)
     sweep(listener.connections)
     now += guarded.WRITE_SECONDS + 1
     sweep(listener.connections)
-    await until(lambda: not listener.connections)
+    await eventually(lambda: not listener.connections)
     silent.close()
 
 
@@ -270,7 +264,7 @@ async def test_a_client_that_reads_slowly_keeps_its_connection(listener, monkeyp
     talk = await Talk.open(listener.port)
     talk.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every socket's transport
     await talk.say(get(b"/large"))
-    await until(lambda: any(c.held_up for c in listener.connections))
+    await eventually(lambda: any(c.held_up for c in listener.connections))
     now = time.monotonic()
     monkeypatch.setattr(guarded, "monotonic", lambda: now)
     connection = next(iter(listener.connections))
@@ -278,7 +272,7 @@ async def test_a_client_that_reads_slowly_keeps_its_connection(listener, monkeyp
     assert sweep(listener.connections) == 0
     before = connection.transport.get_write_buffer_size()
     talk.writer.transport.resume_reading()  # type: ignore[attr-defined]
-    await until(lambda: connection.transport.get_write_buffer_size() < before - guarded.WRITE_RATE * 31)
+    await eventually(lambda: connection.transport.get_write_buffer_size() < before - guarded.WRITE_RATE * 31)
     now += guarded.WRITE_SECONDS + 1
     assert sweep(listener.connections) == 0
     assert len((await talk.answer())[1]) > 8 << 20
@@ -290,11 +284,11 @@ async def test_what_waits_for_all_clients_together_is_bounded(listener) -> None:
     silent = [_silent_reader(listener.port) for _ in range(4)]
     for client in silent:
         client.send(get(b"/large"))
-    await until(lambda: sum(c.held_up for c in listener.connections) == 4)
+    await eventually(lambda: sum(c.held_up for c in listener.connections) == 4)
     waiting = [c.transport.get_write_buffer_size() for c in listener.connections]
     assert sweep(listener.connections, budget=sum(waiting)) == 0
     assert sweep(listener.connections, budget=sum(waiting) - min(waiting) - max(waiting)) == 2
-    await until(lambda: len(listener.connections) == 2)
+    await eventually(lambda: len(listener.connections) == 2)
     for client in silent:
         client.close()
 
@@ -305,13 +299,13 @@ async def test_bodies_that_arrive_slowly_are_bounded_for_all_clients_together(li
     half = b"POST /a HTTP/1.1\r\n" + HOST + b"content-length: 600000\r\n\r\n"
     first, second = [await Talk.open(listener.port) for _ in range(2)]
     await first.say(half, b"x" * 300_000)
-    await until(lambda: asgi.BODIES.left <= 200_000)
+    await eventually(lambda: asgi.BODIES.left <= 200_000)
     await second.say(half, b"x" * 300_000)
     assert (await second.answer())[0] == 503
     assert await second.rest() == b""
-    await until(lambda: asgi.BODIES.left == 200_000)
+    await eventually(lambda: asgi.BODIES.left == 200_000)
     first.writer.close()
-    await until(lambda: asgi.BODIES.left == 500_000)
+    await eventually(lambda: asgi.BODIES.left == 500_000)
 
 
 async def test_connections_are_bounded_in_all_and_from_one_address(listener) -> None:
@@ -326,7 +320,7 @@ async def test_connections_are_bounded_in_all_and_from_one_address(listener) -> 
     assert await outside.rest() == b""
     assert door.refused == 1
     inside[0].writer.close()
-    await until(lambda: len(listener.connections) == 2)
+    await eventually(lambda: len(listener.connections) == 2)
     again = await Talk.open(listener.port)
     await again.say(get(b"/b"))
     assert await again.answer() == (200, b"GET /b ")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
+from tests.support.eventually import eventually
 from vmcp.http.client import (
     BadRequest,
     BadResponse,
@@ -39,13 +40,6 @@ async def client_of() -> AsyncIterator[Callable[..., Client]]:
     yield make
     for client in made:
         client.close()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +110,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         await client.send("POST", "/", [], b"x", timeout=5)
-        await until(lambda: client.pool.open == 0)
+        await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
 
@@ -235,7 +229,7 @@ async def test_bytes_after_an_answer_poison_the_connection_and_no_other_call(scr
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         assert (await client.send("POST", "/", [], b"x", timeout=5)).body == b"{}"
-        await until(lambda: client.pool.open == 0)
+        await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
 
@@ -317,7 +311,7 @@ async def test_calls_beyond_the_limit_wait_their_turn_and_no_longer_than_their_d
 
     client = client_of(await scripted.start(handler), max_connections=1)
     slow = asyncio.create_task(client.send("POST", "/", [], b"slow", timeout=5))
-    await until(lambda: client.pool.open == 1)
+    await eventually(lambda: client.pool.open == 1)
     with pytest.raises(HttpTimeout) as caught:
         await client.send("POST", "/", [], b"late", timeout=0.1)
     assert not caught.value.sent
@@ -341,7 +335,7 @@ async def test_cancelling_a_call_closes_its_connection_and_spoils_no_other(scrip
 
     client = client_of(await scripted.start(handler))
     task = asyncio.create_task(client.send("POST", "/", [], b"cancelled", timeout=5))
-    await until(lambda: scripted.connections == 1)
+    await eventually(lambda: scripted.connections == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -469,7 +463,7 @@ async def test_a_stream_nobody_reads_makes_its_sender_wait(scripted, client_of) 
     while got < 2 * last:
         got += len(await response.stream.chunk() or b"")
     response.stream.close()
-    await until(lambda: client.pool.open == 0)
+    await eventually(lambda: client.pool.open == 0)
 
 
 async def test_a_stream_ends_by_silence_by_deadline_or_by_its_end(scripted, client_of) -> None:
