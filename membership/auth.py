@@ -17,6 +17,7 @@ from api.contract.support import unsupported_strategy
 from api.contract.validation.auth import check_strategy
 from api.contract.validation.report import Report
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfig, MCPExternalAuthConfigSpec
+from api.v1beta1.virtualmcpserver import OutgoingAuthConfig
 from membership.member import Member
 
 UNAUTHENTICATED = Strategy(type="unauthenticated")
@@ -79,6 +80,24 @@ class Resolution:
             return None
         converted = convert_strategy(name, self.specs[name], env_name)
         return converted.strategy if isinstance(converted, Converted) else None
+
+
+def references_of(auth: OutgoingAuthConfig | None) -> References:
+    """Return what a VirtualMCPServer's spec says about the auth of its backends."""
+    if auth is None:
+        return References()
+    default = auth.default.external_auth_config_ref if auth.default is not None else None
+    overrides: dict[str, str | None] = {}
+    for name, backend in auth.backends.items():
+        own = backend.external_auth_config_ref
+        overrides[name] = own.name if backend.type == "externalAuthConfigRef" and own is not None else None
+    return References(default.name if default is not None else "", overrides)
+
+
+def is_judged(config: MCPExternalAuthConfig) -> bool:
+    """Whether its controller's verdict is about this spec; True where there is no verdict at all."""
+    valid = next((c for c in (config.status.conditions if config.status else ()) if c.type == "Valid"), None)
+    return valid is None or valid.observed_generation in (None, 0, config.metadata.generation)
 
 
 def judge_auth_config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,8 +16,6 @@ from api.contract import (
     OutgoingAuth,
     SessionStorage,
     Strategy,
-    ToolConfigRef,
-    ToolOverride,
     VmcpConfig,
     WorkloadTools,
     to_dialect,
@@ -26,10 +23,19 @@ from api.contract import (
 )
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.errors import join
+from api.v1beta1 import MCPToolConfigSpec
 from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.references import Referenced
 from controllers.virtualmcpserver.snapshot import Snapshot
-from membership import EnvName, Member, Resolution, backend_of, strategy_for
+from membership import (
+    EnvName,
+    Member,
+    Resolution,
+    backend_of,
+    strategy_for,
+    with_tool_config,
+    with_tools_of_members,
+)
 
 
 def base_config(snapshot: Snapshot) -> tuple[VmcpConfig, list[ConfigError]]:
@@ -145,36 +151,16 @@ def _aggregation(snapshot: Snapshot, given: Aggregation | None, backends: tuple[
 def _tools(
     snapshot: Snapshot, given: tuple[WorkloadTools, ...], backends: tuple[Member, ...]
 ) -> tuple[WorkloadTools, ...]:
-    by_name = {
-        tools.workload: _merged(snapshot, tools, tools.tool_config_ref.name if tools.tool_config_ref else "")
-        for tools in given
-    }
-    for member in backends:
-        # An endpoint's own tool config; what the VirtualMCPServer says about the same workload wins, field by field.
-        if member.tool_config:
-            tools = by_name.get(member.name, WorkloadTools(workload=member.name))
-            by_name[member.name] = _merged(snapshot, tools, member.tool_config)
-    return tuple(by_name.values())
+    keep = snapshot.dialect is not Dialect.TOOLHIVE
 
+    def spec_of(name: str) -> MCPToolConfigSpec | None:
+        config = snapshot.tool_configs.get(name)
+        return None if config is None or isinstance(config, Unreadable) else config.spec
 
-def _merged(snapshot: Snapshot, tools: WorkloadTools, name: str) -> WorkloadTools:
-    config = snapshot.tool_configs.get(name)
-    if config is None or isinstance(config, Unreadable):
-        return tools
-    overrides: Mapping[str, ToolOverride] = {
-        tool: ToolOverride.model_validate(
-            override.model_dump(mode="json", by_alias=True, exclude_none=True), extra="ignore"
+    named = (
+        with_tool_config(
+            tools, tools.tool_config_ref.name if tools.tool_config_ref else "", spec_of, keep_reference=keep
         )
-        for tool, override in config.spec.tools_override.items()
-    }
-    # An override that only changes annotations is refused by the gateway; its tool keeps its own words.
-    usable = {tool: override for tool, override in overrides.items() if override.name or override.description}
-    # Towards the stock gateway nothing is left to resolve; ours shows where the words come from.
-    kept = None if snapshot.dialect is Dialect.TOOLHIVE else tools.tool_config_ref or ToolConfigRef(name=name)
-    return tools.model_copy(
-        update={
-            "filter": tools.filter or config.spec.tools_filter,
-            "overrides": dict(sorted((usable | tools.overrides).items())),
-            "tool_config_ref": kept,
-        }
+        for tools in given
     )
+    return with_tools_of_members(named, backends, spec_of, keep_reference=keep)

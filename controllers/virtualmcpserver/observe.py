@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -30,21 +30,20 @@ from controllers.shared.resources import (
     MEMBER_KINDS,
     OIDC_CONFIG,
     POD,
-    PROXY,
     SECRET,
-    SERVER,
     TELEMETRY_CONFIG,
     TOOL_CONFIG,
 )
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.environment import HMAC_KEY
-from controllers.virtualmcpserver.members import Member, is_settled, read_member
+from controllers.virtualmcpserver.members import Member, read_member
 from controllers.virtualmcpserver.names import config_map_name, generated, hmac_secret_name
 from controllers.virtualmcpserver.objects import hmac_problem
 from controllers.virtualmcpserver.references import tool_config_names
 from controllers.virtualmcpserver.rollout import count_pods
 from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
+from membership import Standing, disowned, is_claimed, is_judged
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
 
 POD_INDEX = "vmcp"
@@ -62,8 +61,7 @@ class Observer:
         self._dependencies = dependencies
         self._policies: dict[Key, tuple[str, int, Mapping[str, str]]] = {}
         self._hmac: dict[Key, tuple[str, int, str]] = {}
-        self._members: dict[Key, dict[tuple[Resource, Key], tuple[Record, Member]]] = {}
-        self._stood: dict[Key, dict[tuple[Resource, Key], Member]] = {}
+        self._standing: dict[Key, Standing[tuple[Resource, Key], Record]] = {}
         self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
 
     async def observe(
@@ -100,46 +98,29 @@ class Observer:
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
         self._dependencies.forget(key)
-        self._members.pop(key, None)
-        self._stood.pop(key, None)
+        self._standing.pop(key, None)
         self._auth_configs.pop(key, None)
 
     def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
-        """Read the members of the group; those that did not change since the last look are not read again.
+        """Read the members of the group; those that did not change since the last look are not read again."""
+        found = (
+            ((kind, record.key), record)
+            for kind in MEMBER_KINDS
+            for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace)
+        )
+        standing = self._standing.setdefault(gateway, Standing())
+        return tuple(
+            disowned(member, self._rivals(gateway, kind, key)) if is_claimed(member) else member
+            for (kind, key), member in standing.look(found, read_member)
+        )
 
-        A member that is not settled is taken as it stood when it last was.
-        """
-        before, stood = self._members.get(gateway, {}), self._stood.get(gateway, {})
-        found: dict[tuple[Resource, Key], tuple[Record, Member]] = {}
-        kept: dict[tuple[Resource, Key], Member] = {}
-        for kind in MEMBER_KINDS:
-            for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace):
-                place = (kind, record.key)
-                known = before.get(place)
-                found[place] = known if known is not None and known[0] is record else (record, read_member(record))
-        members: list[Member] = []
-        for place, (_, member) in found.items():
-            last = stood.get(place)
-            if is_settled(member):
-                kept[place] = member
-            elif last is not None and last.uid == member.uid:
-                member = kept[place] = last
-            members.append(self._as_owner(gateway, place[0], member))
-        self._members[gateway], self._stood[gateway] = found, kept
-        return tuple(members)
-
-    def _as_owner(self, gateway: Key, kind: Resource, member: Member) -> Member:
-        """Say of a member whose kind nobody here judges that its name belongs to an older object of another kind."""
-        if kind not in (SERVER, PROXY) or member.problem:
-            return member
-        key = Key(gateway.namespace, member.name)
+    def _rivals(self, gateway: Key, kind: Resource, key: Key) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the objects of other kinds that have a member's name."""
         for rival in MEMBER_KINDS:
             other = self._reader.get(rival, key) if rival != kind else None
             if other is not None:
                 self._dependencies.note(gateway, rival, key)
-                if rank(other) < member.order:
-                    return replace(member, problem=f"its name belongs to an older {rival.kind}", made={})
-        return member
+                yield rival.kind, rank(other)
 
     def _with_references(self, snapshot: Snapshot) -> Snapshot:
         spec = snapshot.spec
@@ -277,7 +258,7 @@ class Observer:
                 isinstance(config, MCPExternalAuthConfig)
                 and isinstance(before, MCPExternalAuthConfig)
                 and before.metadata.uid == config.metadata.uid
-                and not _is_judged(config)
+                and not is_judged(config)
             ):
                 found[name] = before
         self._auth_configs[snapshot.vmcp.key] = found
@@ -285,12 +266,6 @@ class Observer:
 
     def _note(self, snapshot: Snapshot, kind: Resource, name: str) -> None:
         self._dependencies.note(snapshot.vmcp.key, kind, Key(snapshot.namespace, name))
-
-
-def _is_judged(config: MCPExternalAuthConfig) -> bool:
-    """Whether its controller's verdict is about this spec; True where there is no verdict at all."""
-    valid = next((c for c in (config.status.conditions if config.status else ()) if c.type == "Valid"), None)
-    return valid is None or valid.observed_generation in (None, 0, config.metadata.generation)
 
 
 def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, str]:

@@ -23,7 +23,7 @@ from controllers.shared.content import Content, Facts, Unknown
 from controllers.shared.groups import GroupState
 from controllers.shared.verdicts import Unreadable
 from controllers.virtualmcpserver.rollout import PodCounts
-from membership import Member, Place, References
+from membership import Member, Place, References, references_of
 from runtime import Condition, Record
 
 
@@ -91,15 +91,7 @@ class Snapshot:
     @cached_property
     def references(self) -> References:
         """What the spec says about the auth of backends."""
-        auth = self.spec.outgoing_auth
-        if auth is None:
-            return References()
-        default = auth.default.external_auth_config_ref if auth.default is not None else None
-        overrides: dict[str, str | None] = {}
-        for name, backend in auth.backends.items():
-            own = backend.external_auth_config_ref
-            overrides[name] = own.name if backend.type == "externalAuthConfigRef" and own is not None else None
-        return References(default.name if default is not None else "", overrides)
+        return references_of(self.spec.outgoing_auth)
 
     @property
     def place(self) -> Place:
