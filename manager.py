@@ -17,6 +17,7 @@ from runtime.control.scope import add_scope
 from runtime.manager.faults import UserError, explain
 from runtime.manager.groups import Group
 from runtime.manager.heap import FrozenHeap, growing_heap
+from runtime.manager.loop import OperatorLoop
 from runtime.manager.preflight import check_access, serves_group
 from runtime.manager.signals import handle_signals
 from runtime.observe.logs import LEVELS, configure_logging
@@ -97,7 +98,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         sys.stderr.write(f"manager.py: {error}\n")
         return 2
     try:
-        asyncio.run(_run(flags.kubeconfig, manager_options, options))
+        with asyncio.Runner(loop_factory=OperatorLoop) as runner:
+            runner.run(_run(flags.kubeconfig, manager_options, options))
     except BaseException as error:
         sentence = explain(error)
         if sentence is None:
