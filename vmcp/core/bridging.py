@@ -45,6 +45,7 @@ from vmcp.wire.protocol import (
 
 CAPABILITY = {ELICIT: "elicitation", SAMPLE: "sampling", ROOTS_LIST: "roots"}
 """What a client must have declared to be asked."""
+_ASKABLE = frozenset(CAPABILITY.values())
 
 
 class Bridging:
@@ -71,7 +72,7 @@ class Bridging:
         call.relay_input = True
         missing: list[str] = []
         declared = {} if era is Era.MODERN or caller.capabilities == EMPTY_OBJECT else fields(caller.capabilities)
-        if not any(name in declared for name in CAPABILITY.values()):
+        if not declared or _ASKABLE.isdisjoint(declared):
             call.bridge = _refusing(missing)
             reply: Reply | ParkedCall = await session.call(call)
         else:

@@ -37,4 +37,4 @@ def without_task(params: bytes) -> bytes:
 
 def asks_for_tasks(params: bytes) -> bool:
     """Say whether the params of a modern request may declare tasks in their envelope."""
-    return any(spelling in params for spelling in _SPELLINGS)
+    return b"/tasks" in params and any(spelling in params for spelling in _SPELLINGS)

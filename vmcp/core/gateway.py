@@ -251,7 +251,7 @@ class Gateway:
         named = method in _NAMED
         if route.original != route.name:
             if named:
-                params = with_name(params, route.original)
+                params = with_name(params, route.name, route.original)
             elif method == RESOURCES_READ:
                 params = with_uri(params, route.original)
         if method == TOOLS_CALL and b'"task"' in params:

@@ -111,8 +111,14 @@ def without_answers(params: bytes) -> bytes:
     return dumps(members)
 
 
-def with_name(params: bytes, name: str) -> bytes:
-    """Return the params for a tool or prompt that has another name at its backend."""
+def with_name(params: bytes, advertised: str, name: str) -> bytes:
+    """Return the params for a tool or prompt that has another name at its backend.
+
+    Most clients write the name first; then nothing else has to be read.
+    """
+    head = b'{"name":' + dumps(advertised)
+    if params.startswith(head):
+        return b'{"name":%b%b' % (dumps(name), params[len(head) :])
     members = fields(params)
     members["name"] = Raw(dumps(name))
     return dumps(members)

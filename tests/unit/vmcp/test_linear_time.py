@@ -157,7 +157,7 @@ TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "fields": raw(fields),
     "loads_str": raw(loads_str),
     "read_target": raw(lambda body: read_target(body, "name")),
-    "with_name": raw(lambda body: with_name(body, "b")),
+    "with_name": raw(lambda body: with_name(body, "a", "b")),
     "read_filter": raw(read_filter),
     "request_digest": raw(lambda body: request_digest("a", "b", b'["' + body.hex().encode() + b'"]')),
     "redact": Redactor(["s3cr3t-value", "aaaaaaaaaaab"]).text,

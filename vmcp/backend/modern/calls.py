@@ -157,15 +157,15 @@ class ModernCaller:
         return Reply(input_required=asked, era=Era.MODERN, status=reply.status)
 
     def _headers(self, call: Call) -> HeaderList:
-        headers = (*_BASE, (H_METHOD, call.method))
-        key = NAME_OF.get(call.method)
+        method = call.method
+        key = NAME_OF.get(method)
         if key is None:
-            return headers
+            return (*_BASE, (H_METHOD, method))
         name = call.name
         if name is None:
             name = loads_str(fields(call.params).get(key)) or ""
-        headers = (*headers, (H_NAME, encode_value(name)))
-        mirror = self.mirrors.get(name) if call.method == TOOLS_CALL else None
+        headers = (*_BASE, (H_METHOD, method), (H_NAME, encode_value(name)))
+        mirror = self.mirrors.get(name) if self.mirrors and method == TOOLS_CALL else None
         return headers if not mirror else headers + mirrored_headers(mirror, call.params)
 
     async def send(
