@@ -73,13 +73,13 @@ class Cycle:
         "_body",
         "_chunked",
         "_connection",
-        "_expects",
         "_head",
         "_left",
         "_more",
         "_news",
         "_parts",
         "_size",
+        "_told",
         "_waiter",
         "complete",
         "disconnected",
@@ -88,12 +88,11 @@ class Cycle:
         "started",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool, expects: bool) -> None:
-        """Take the request's head; `expects` = the client waits for `100 Continue`."""
+    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool) -> None:
+        """Take the request's head."""
         self._connection = connection
         self.scope = scope
         self.keep_alive = keep_alive
-        self._expects = expects
         self._body = b""
         self._parts: list[bytes] = []
         self._size = 0
@@ -103,6 +102,7 @@ class Cycle:
         self._head = b""
         self._chunked = False
         self._left = 0
+        self._told = False
         self.started = False
         self.complete = False
         self.disconnected = False
@@ -171,12 +171,10 @@ class Cycle:
 
     async def receive(self) -> dict[str, Any]:
         """Return the next part of the body, or that the client is gone."""
-        if self._expects and not self.disconnected and not self._connection.transport.is_closing():
-            self._connection.transport.write(_CONTINUE)
-            self._expects = False
         if not self.disconnected and not self.complete:
             self._connection.may_read(more=True)
             if not self._news:
+                self._go_on()
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
             self._news = False
@@ -187,6 +185,14 @@ class Cycle:
             body = b"".join((body, *self._parts))
             self._parts = []
         return {"type": "http.request", "body": body, "more_body": self._more}
+
+    def _go_on(self) -> None:
+        """Say `100 Continue` to a client that waits for it: one whose body is here does not (RFC 9110, 10.1.1)."""
+        if self.started or self._told or self._connection.transport.is_closing():
+            return
+        self._told = True
+        if any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"]):
+            self._connection.transport.write(_CONTINUE)
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """Take a part of the answer.
@@ -212,12 +218,15 @@ class Cycle:
         for pair in headers:
             line = _LINES.get(pair)
             if line is None:
-                line = _line(*pair)
-                if pair[0] == b"content-length":
-                    length = int(pair[1])
-                elif pair[0] == b"connection" and pair[1] == b"close":
+                name, value = pair
+                if name == b"content-length":
+                    length = int(value)
+                    line = b"content-length: %d\r\n" % length
+                elif name == b"connection" and value == b"close":
                     self.keep_alive = False
                     continue
+                else:
+                    line = _line(name, value)
             parts.append(line)
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
@@ -227,7 +236,6 @@ class Cycle:
             parts.append(b"transfer-encoding: chunked\r\n")
         parts.append(b"\r\n")
         self.started = True
-        self._expects = False
         self._left = 0 if bodiless or length is None else length
         self._head = b"".join(parts)
         if self._chunked:

@@ -69,6 +69,39 @@ class GuardedProtocol(asyncio.Protocol):
         head_bytes: Of the head that arrives now.
     """
 
+    __slots__ = (
+        "_address",
+        "_app",
+        "_called",
+        "_client",
+        "_connections",
+        "_cycle",
+        "_door",
+        "_drained",
+        "_headers",
+        "_idle",
+        "_in_head",
+        "_incoming",
+        "_keep_alive",
+        "_loop",
+        "_parser",
+        "_parsing",
+        "_reading",
+        "_refusal",
+        "_refused",
+        "_server",
+        "_stalled",
+        "_tasks",
+        "_unread",
+        "_upgrading",
+        "_url",
+        "_waiting",
+        "_worker",
+        "due",
+        "head_bytes",
+        "transport",
+    )
+
     def __init__(
         self,
         config: Config,
@@ -101,7 +134,6 @@ class GuardedProtocol(asyncio.Protocol):
         self._reading = True
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._expects = False
         self._in_head = True
         self._idle = False
         self._refused = False
@@ -287,7 +319,6 @@ class GuardedProtocol(asyncio.Protocol):
         """Make room for a head."""
         self._url = b""
         self._headers = []
-        self._expects = False
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
@@ -295,12 +326,8 @@ class GuardedProtocol(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. Trailers are dropped: who read the headers before them read others (RFC 9110, 6.5.1)."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects = True
-        self._headers.append((name, value))
+        if self._in_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: the body has its own time."""
@@ -333,7 +360,7 @@ class GuardedProtocol(asyncio.Protocol):
         }
         before = self._cycle
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = self._incoming = Cycle(self, scope, keep_alive=keep_alive, expects=self._expects)
+        cycle = self._incoming = Cycle(self, scope, keep_alive=keep_alive)
         if before is None or (before.complete and not self._waiting):
             self._begin(cycle)
         else:

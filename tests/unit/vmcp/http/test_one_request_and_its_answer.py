@@ -51,8 +51,8 @@ class Connection:
 
 def cycle(method: str = "POST", **options: Any) -> tuple[Cycle, Connection]:
     connection = Connection()
-    given = {"keep_alive": True, "expects": False, **options}
-    return Cycle(connection, {"type": "http", "method": method}, **given), connection
+    scope = {"type": "http", "method": method, "headers": []}
+    return Cycle(connection, scope, **{"keep_alive": True, **options}), connection
 
 
 def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
@@ -153,7 +153,8 @@ async def test_who_waits_learns_that_the_client_is_gone_and_nothing_more_is_writ
 
 
 async def test_a_client_that_asks_before_it_sends_is_told_to_go_on_when_its_body_is_wanted() -> None:
-    made, connection = cycle(expects=True)
+    made, connection = cycle()
+    made.scope["headers"] = [(b"expect", b"100-Continue")]
     waiting = asyncio.create_task(made.receive())
     await asyncio.sleep(0)
     assert connection.transport.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
