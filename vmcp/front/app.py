@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
+import msgspec
 import structlog
 
-from vmcp.front.base import Arrival, Front
+from vmcp.audit.interface import Outcome as Verdict
+from vmcp.auth.interface import Principal, Unauthenticated
+from vmcp.backend.interface import Era
+from vmcp.core.types import Outcome
+from vmcp.front.base import Front, decode_params
 from vmcp.front.cors import allowed_origin, preflight, readable
-from vmcp.front.envelope import is_modern, names_modern
+from vmcp.front.envelope import is_modern, names_modern, read_envelope
 from vmcp.front.forms import Form, as_events
 from vmcp.front.guard import check_addressee, check_depth, check_post
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.members import check_members
 from vmcp.front.modern import ModernFront
+from vmcp.front.request import Arrival, McpRequest, Params, Told, read_params
 from vmcp.front.service import Service
 from vmcp.http.server.asgi import (
     Disconnected,
@@ -27,9 +34,10 @@ from vmcp.http.server.asgi import (
     read_headers,
 )
 from vmcp.http.server.cycle import AnswerError
-from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
-from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_REQUEST
+from vmcp.wire.jsonrpc import JsonRpcError, Message, known_id, parse
+from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
+_PATHS: Final = frozenset({"/mcp", "/"})
 log = structlog.get_logger(__name__)
 
 
@@ -46,16 +54,23 @@ class App:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        origin = allowed_origin(scope["headers"], self._front.settings.allowed_origins)
-        if origin is not None:
-            if scope["method"] == "OPTIONS" and (found := preflight(scope["headers"], origin)) is not None:
-                await answer(send, 204, b"", found)
-                return
-            send = readable(send, origin)
-        if scope["path"] not in {"/mcp", "/"} and await self._service.handle(scope, send):
+        if self._front.settings.allowed_origins:
+            origin = allowed_origin(scope["headers"], self._front.settings.allowed_origins)
+            if origin is not None:
+                if scope["method"] == "OPTIONS" and (found := preflight(scope["headers"], origin)) is not None:
+                    await answer(send, 204, b"", found)
+                    return
+                send = readable(send, origin)
+        if scope["path"] not in _PATHS and await self._service.handle(scope, send):
             return
+        arrival = Arrival(scope)
         try:
-            await self._mcp(scope, receive, send)
+            if scope["method"] == "POST":
+                await self._post(arrival, receive, send)
+            else:
+                await self._follow_or_end(arrival, receive, send)
+        except Refusal as refusal:
+            await self._refuse(arrival, refusal, send)
         except Disconnected:
             return
         except Exception:
@@ -64,46 +79,104 @@ class App:
             with contextlib.suppress(AnswerError):  # an answer that was begun cannot be taken back
                 await answer_error(send, Refusal(500, INTERNAL_ERROR, "internal error"))
 
-    async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
-        modern = False
-        arrival = Arrival(scope=scope, headers={})
-        message: Message | None = None
+    async def _post(self, arrival: Arrival, receive: Receive, send: Send) -> None:
+        """Refuse what cannot be served, in the order of the specification; then there is a request, and it is served.
+
+        Raises:
+            Refusal: See there.
+        """
+        front, scope = self._front, arrival.scope
+        settings = front.settings
+        headers = self._read_head(arrival)
+        form = check_post(headers)
+        if form is Form.EVENTS:
+            send = as_events(send)
+        plan = front.gateway.plan
         try:
-            headers = arrival.headers = read_headers(scope["headers"])
-            modern = names_modern(headers)
-            check_addressee(headers, self._front.settings)
-            method: str = scope["method"]
-            if method == "POST":
-                form = check_post(headers)
-                if form is Form.EVENTS:
-                    send = as_events(send)
-                arrival.json_only = form is Form.JSON
-                arrival.principal = await self._front.authenticate(scope["headers"])
-                body = await read_body(receive, headers, self._front.settings.max_body)
-                check_depth(body, self._front.settings.max_depth)
-                message = _parsed(body)
-                judged = self._front.gateway.plan.authorizer.uses_arguments
-                check_members(body, message, arguments_judged=judged)
-                modern = is_modern(headers, message)
-                if modern:
-                    await self._modern.post(arrival, message, receive, send)
-                else:
-                    await self._legacy.post(arrival, body, message, receive, send)
-            elif method in {"GET", "DELETE"} and not modern:
-                arrival.principal = await self._front.authenticate(scope["headers"])
-                if method == "GET":
-                    await self._legacy.get(arrival, receive, send)
-                else:
-                    await self._legacy.delete(arrival, send)
+            principal = arrival.principal = await plan.authenticator.authenticate(scope["headers"])
+        except Unauthenticated as err:
+            raise front.unauthenticated(err) from err
+        body = await read_body(receive, headers, settings.max_body)
+        check_depth(body, settings.max_depth)
+        message = arrival.message = _parsed(body)
+        target = check_members(body, message, arguments_judged=plan.authorizer.uses_arguments)
+        era = arrival.era = Era.MODERN if is_modern(headers, message) else Era.LEGACY
+        if message is None or not message.is_request:
+            await self._take(arrival, principal, body, message, send)
+            return
+        if era is Era.MODERN:
+            target = target or _read(message)
+            envelope = read_envelope(headers, message, target)
+        request = McpRequest(
+            arrival,
+            principal,
+            era,
+            str(message.method),
+            known_id(message),
+            decode_params(message.params),
+            target,
+            form is Form.JSON,
+        )
+        if era is Era.MODERN:
+            await self._modern.post(request, envelope, receive, send)
+        else:
+            await self._legacy.post(request, receive, send)
+
+    def _read_head(self, arrival: Arrival) -> dict[bytes, bytes]:
+        headers = arrival.headers = read_headers(arrival.scope["headers"])
+        if names_modern(headers):
+            arrival.era = Era.MODERN
+        check_addressee(headers, self._front.settings)
+        return headers
+
+    async def _take(
+        self, arrival: Arrival, principal: Principal, body: bytes, message: Message | None, send: Send
+    ) -> None:
+        """Take what has no answer of its own: notifications, answers of a client, batches.
+
+        Raises:
+            Refusal: See there.
+        """
+        if arrival.era is Era.LEGACY:
+            if message is None:
+                await self._legacy.batch(arrival, principal, body, send)
             else:
-                allow = b"POST" if modern else b"GET, POST, DELETE"
-                raise Refusal(405, INVALID_REQUEST, "method not allowed", headers=[(b"allow", allow)])
-        except Refusal as err:
-            if err.id is None and message is not None and isinstance(message.id, str | int | float):
-                err.id = message.id
-            name = str(message.method) if message is not None and isinstance(message.method, str) else scope["method"]
-            (self._modern if modern else self._legacy).reject(arrival, err, name)
-            await answer_error(send, err, null_id=not modern)
+                await self._legacy.take(arrival, principal, message, send)
+        elif message is None or message.is_response:
+            raise Refusal(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
+        else:
+            # There is nothing a notification of this era could do; refusing it would help nobody.
+            self._front.record(Told(arrival, Era.MODERN, arrival.method, principal), Outcome(), 202)
+            await answer(send, 202, b"", ())
+
+    async def _follow_or_end(self, arrival: Arrival, receive: Receive, send: Send) -> None:
+        """Serve GET and DELETE, which the legacy era has.
+
+        Raises:
+            Refusal: 405 for any other method, and see there.
+        """
+        self._read_head(arrival)
+        method = arrival.scope["method"]
+        if method not in {"GET", "DELETE"} or arrival.era is Era.MODERN:
+            allow = b"POST" if arrival.era is Era.MODERN else b"GET, POST, DELETE"
+            raise Refusal(405, INVALID_REQUEST, "method not allowed", headers=[(b"allow", allow)])
+        try:
+            authenticator = self._front.gateway.plan.authenticator
+            principal = arrival.principal = await authenticator.authenticate(arrival.scope["headers"])
+        except Unauthenticated as err:
+            raise self._front.unauthenticated(err) from err
+        if method == "GET":
+            await self._legacy.get(arrival, principal, receive, send)
+        else:
+            await self._legacy.delete(arrival, principal, send)
+
+    async def _refuse(self, arrival: Arrival, refusal: Refusal, send: Send) -> None:
+        if refusal.id is None:
+            refusal.id = arrival.id
+        verdict = Verdict.FAILURE if refusal.status < 500 else Verdict.ERROR
+        what = Told(arrival, arrival.era, arrival.method, arrival.principal, refusal.id)
+        self._front.record(what, Outcome(error=refusal.error, verdict=verdict), refusal.status)
+        await answer_error(send, refusal, null_id=arrival.era is Era.LEGACY)
 
 
 def _parsed(body: bytes) -> Message | None:
@@ -118,3 +191,17 @@ def _parsed(body: bytes) -> Message | None:
         if err.code == INVALID_REQUEST and body.lstrip()[:1] == b"[":
             return None
         raise Refusal(400, err.code, str(err), id=err.id) from err
+
+
+def _read(message: Message) -> Params:
+    """Read the params of a modern request.
+
+    Raises:
+        Refusal: 400, they are not what params are.
+    """
+    try:
+        return read_params(message.params)
+    except msgspec.ValidationError as err:
+        raise Refusal(400, INVALID_PARAMS, f"invalid params: {err}") from err
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+        raise Refusal(400, INVALID_PARAMS, "invalid params") from err

@@ -8,21 +8,22 @@ from typing import Final
 
 import msgspec
 
-from vmcp.audit.interface import AuditEvent, EventType, event_type
+from vmcp.audit.interface import AuditEvent, event_type
 from vmcp.audit.interface import Outcome as Verdict
-from vmcp.auth.interface import Principal, Unauthenticated
+from vmcp.auth.interface import Unauthenticated
 from vmcp.backend.interface import Era, HeaderList
 from vmcp.core.gateway import Gateway
 from vmcp.core.types import Outcome
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
+from vmcp.front.request import Told
 from vmcp.front.settings import FrontSettings
-from vmcp.http.server.asgi import RawHeaders, Refusal, Scope, text
+from vmcp.http.server.asgi import Refusal, text
 from vmcp.observe.metrics import Metrics
 from vmcp.trace import TraceContext
 from vmcp.trace import parse as parse_trace
-from vmcp.wire.jsonrpc import RequestId, dumps
-from vmcp.wire.protocol import RESOURCES_READ, TOOLS_CALL
+from vmcp.wire.jsonrpc import dumps
+from vmcp.wire.protocol import TOOLS_CALL
 
 MODERN_CAPABILITIES: Final = {
     "tools": {"listChanged": True},
@@ -32,25 +33,6 @@ MODERN_CAPABILITIES: Final = {
     "logging": {},
 }
 """What the gateway can do, whatever its backends offer at the moment: they may come and go."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Arrival:
-    """What is known of a request before its body.
-
-    Attributes:
-        scope: Of ASGI.
-        headers: By lower-case name.
-        started: `time.perf_counter()` of its arrival.
-        principal: Who asks; None before that is known.
-        json_only: The client takes no event streams.
-    """
-
-    scope: Scope
-    headers: dict[bytes, bytes]
-    started: float = field(default_factory=time.perf_counter)
-    principal: Principal | None = None
-    json_only: bool = False
 
 
 @dataclass(slots=True)
@@ -79,24 +61,17 @@ class Front:
         """Somebody wants to know of every request."""
         return self.metrics is not None or self.gateway.plan.audit.enabled
 
-    async def authenticate(self, raw: RawHeaders) -> Principal:
-        """Return who asks.
-
-        Raises:
-            Refusal: 401 or 503, with the headers that the client needs.
-        """
-        try:
-            return await self.gateway.plan.authenticator.authenticate(raw)
-        except Unauthenticated as err:
-            if self.metrics is not None:
-                self.metrics.unauthenticated.inc()
-            headers = []
-            if err.www_authenticate is not None:
-                headers.append((b"www-authenticate", err.www_authenticate.encode("latin-1", "replace")))
-            if err.retry_after is not None:
-                headers.append((b"retry-after", str(err.retry_after).encode()))
-            message = "authentication is required" if err.status == 401 else "authentication is not possible now"
-            raise Refusal(err.status, err.status, message, headers=headers) from err
+    def unauthenticated(self, err: Unauthenticated) -> Refusal:
+        """Return the refusal of a caller whose credentials are not accepted: 401 or 503, with what it needs to know."""
+        if self.metrics is not None:
+            self.metrics.unauthenticated.inc()
+        headers = []
+        if err.www_authenticate is not None:
+            headers.append((b"www-authenticate", err.www_authenticate.encode("latin-1", "replace")))
+        if err.retry_after is not None:
+            headers.append((b"retry-after", str(err.retry_after).encode()))
+        message = "authentication is required" if err.status == 401 else "authentication is not possible now"
+        return Refusal(err.status, err.status, message, headers=headers)
 
     def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:
         """Return the client's headers that backends get."""
@@ -118,44 +93,32 @@ class Front:
         names = ("traceparent", "tracestate", "baggage")
         return parse_trace({name: text(headers, name.encode()) or "" for name in names})
 
-    def record(
-        self,
-        arrival: Arrival,
-        era: Era,
-        method: str,
-        outcome: Outcome,
-        status: int,
-        *,
-        request_id: RequestId | None = None,
-        session_id: str | None = None,
-        trace: TraceContext | None = None,
-        params: bytes | None = None,
-        kind: EventType | None = None,
-    ) -> None:
+    def record(self, told: Told, outcome: Outcome, status: int) -> None:
         """Count a request that ended, and write its audit line."""
+        arrival = told.arrival
+        seconds = time.perf_counter() - arrival.started
         if self.metrics is not None:
-            self._count(self.metrics, method, era, outcome, time.perf_counter() - arrival.started)
+            self._count(self.metrics, told.method, told.era, outcome, seconds)
         audit = self.gateway.plan.audit
         if not audit.enabled:
             return
-        scope, headers, route = arrival.scope, arrival.headers, outcome.route
-        client = scope.get("client")
+        client, route = arrival.scope.get("client"), outcome.route
         event = AuditEvent(
-            kind or event_type(method),
+            told.kind or event_type(told.method),
             outcome.verdict,
-            principal=arrival.principal,
-            method=method,
+            principal=told.principal,
+            method=told.method,
             name=outcome.name,
-            request_id=None if request_id is None else str(request_id),
-            session_id=session_id,
+            request_id=None if told.id is None else str(told.id),
+            session_id=told.session_id,
             client_ip=client[0] if client else None,
-            user_agent=(text(headers, b"user-agent") or "")[:256] or None,
-            era=era.value,
+            user_agent=(text(arrival.headers, b"user-agent") or "")[:256] or None,
+            era=told.era.value,
             status=status,
-            duration_ms=(time.perf_counter() - arrival.started) * 1000,
-            trace_id=None if trace is None else trace.trace_id,
+            duration_ms=seconds * 1000,
+            trace_id=None if told.trace is None else told.trace.trace_id,
             error=None if outcome.error is None else outcome.error.message,
-            request_data=params,
+            request_data=told.params,
             response_data=outcome.result,
         )
         if route is not None:
@@ -193,11 +156,6 @@ class Front:
 def rejected(err: Refusal) -> Outcome:
     """Return the outcome of a request that was refused before it was understood."""
     return Outcome(error=err.error, verdict=Verdict.FAILURE if err.status < 500 else Verdict.ERROR)
-
-
-def wants_hints(method: str) -> bool:
-    """Say whether a modern result of this method carries cache hints; lists are stamped where they are made."""
-    return method == RESOURCES_READ
 
 
 def decode_params(params: object) -> bytes:

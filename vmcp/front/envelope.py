@@ -13,10 +13,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from vmcp.backend.modern.mirrored import mirrored_headers
-from vmcp.core.requests import Target
+from vmcp.core.carried import carried_capabilities
 from vmcp.core.snapshot import Route
+from vmcp.front.request import Params
 from vmcp.http.server.asgi import RawHeaders, Refusal, text
-from vmcp.wire.jsonrpc import Message, RpcError, dumps, known_id
+from vmcp.wire.jsonrpc import Message, RequestId, RpcError, dumps, known_id, loads_str
 from vmcp.wire.protocol import (
     H_PARAM_PREFIX,
     HEADER_MISMATCH,
@@ -47,13 +48,25 @@ class Meta(msgspec.Struct, gc=False):
         return self.version is not UNSET or self.capabilities is not UNSET or self.info is not UNSET
 
 
-class Params(Target):
-    """Params of a modern request."""
-
-    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
+_meta = msgspec.json.Decoder(Meta)
 
 
-_params = msgspec.json.Decoder(Params)
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """What a modern request says about its client, checked.
+
+    Attributes:
+        version: Of the protocol.
+        capabilities: Raw JSON object, of those that are carried.
+        info: Raw JSON object; None = not said.
+        log_level: Of the log messages that the client wants; None = none.
+        trace: Fields of the trace context in `_meta`; None = there is none.
+    """
+
+    version: str
+    capabilities: bytes
+    info: bytes | None
+    log_level: str | None
+    trace: dict[str, str] | None
 
 
 class _Peek(msgspec.Struct):
@@ -63,6 +76,11 @@ class _Peek(msgspec.Struct):
 _peek = msgspec.json.Decoder(_Peek)
 _MODERN: Final = MODERN.encode()
 _MIRRORED: Final = H_PARAM_PREFIX.encode()
+_LONGEST: Final = 2048
+"""Bytes of a `_meta` that is worth remembering; the usual ones have 100 to 400."""
+_MOST: Final = 512
+"""`_meta` that are remembered."""
+_kept: dict[bytes, Envelope] = {}
 _NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.0*)?")
 _UNSUPPORTED: Final = "unsupported protocol version"
 
@@ -95,21 +113,29 @@ def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
     return meta.version is not UNSET or (version is None and meta.says_modern)
 
 
-def read_envelope(headers: dict[bytes, bytes], message: Message) -> Params:
-    """Return the params of a request whose envelope is whole.
+def read_envelope(headers: dict[bytes, bytes], message: Message, params: Params) -> Envelope:
+    """Return what a request says about its client, once it is whole and the headers say the same.
 
     Raises:
         Refusal: See the module.
     """
-    request_id = known_id(message)
+    raw = b"" if params.meta is UNSET else bytes(params.meta)
+    envelope = _kept.get(raw)
+    if envelope is None:
+        envelope = _checked(raw, known_id(message))
+        _keep(raw, envelope)
+    _check_headers(headers, message, params, envelope.version)
+    return envelope
+
+
+def _checked(raw: bytes, request_id: RequestId | None) -> Envelope:
     try:
-        params = _params.decode(message.params if message.params is not UNSET else b"{}")
+        meta = _meta.decode(raw or b"{}")
     except msgspec.ValidationError as err:
         raise Refusal(400, INVALID_PARAMS, f"invalid params: {err}", id=request_id) from err
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
         raise Refusal(400, INVALID_PARAMS, "invalid params", id=request_id) from err
-    meta = params.meta
-    if meta is UNSET or meta.version is UNSET or meta.capabilities is UNSET:
+    if meta.version is UNSET or meta.capabilities is UNSET:
         raise Refusal(
             400,
             INVALID_PARAMS,
@@ -120,20 +146,41 @@ def read_envelope(headers: dict[bytes, bytes], message: Message) -> Params:
         raise Refusal(400, INVALID_PARAMS, "invalid params: clientCapabilities must be an object", id=request_id)
     if meta.log_level is not UNSET and meta.log_level not in LOG_LEVELS:
         raise Refusal(400, INVALID_PARAMS, "invalid params: unknown logLevel", id=request_id)
-    _check_headers(headers, message, params, meta.version)
-    return params
+    return Envelope(
+        meta.version,
+        carried_capabilities(bytes(meta.capabilities)),
+        None if meta.info is UNSET or bytes(meta.info)[:1] != b"{" else bytes(meta.info),
+        None if meta.log_level is UNSET else meta.log_level,
+        _trace_fields(meta),
+    )
+
+
+def _keep(raw: bytes, envelope: Envelope) -> None:
+    """Remember what was read: a client says the same of itself in every request. Traces are another each time."""
+    if len(raw) <= _LONGEST and envelope.trace is None:
+        if len(_kept) >= _MOST:
+            _kept.clear()
+        _kept[raw] = envelope
+
+
+def _trace_fields(meta: Meta) -> dict[str, str] | None:
+    if meta.traceparent is UNSET:
+        return None
+    found = {"traceparent": meta.traceparent, "tracestate": meta.tracestate, "baggage": meta.baggage}
+    values = {name: loads_str(raw) for name, raw in found.items() if raw is not UNSET}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_headers(headers: dict[bytes, bytes], message: Message, params: Params, version: str) -> None:
-    request_id = known_id(message)
-    header = text(headers, b"mcp-protocol-version")
-    if header != version:
-        raise _mismatch("mcp-protocol-version", header, version, request_id)
-    if version != MODERN:
-        raise unsupported(version, request_id)
+    if version != MODERN or headers.get(b"mcp-protocol-version") != _MODERN:
+        header = text(headers, b"mcp-protocol-version")
+        if header != version:
+            raise _mismatch("mcp-protocol-version", header, version, known_id(message))
+        if version != MODERN:
+            raise unsupported(version, known_id(message))
     method = text(headers, b"mcp-method")
     if method != message.method:
-        raise _mismatch("mcp-method", method, str(message.method), request_id)
+        raise _mismatch("mcp-method", method, str(message.method), known_id(message))
     key = NAME_OF.get(method or "")
     if key is None:
         return
@@ -142,7 +189,7 @@ def _check_headers(headers: dict[bytes, bytes], message: Message, params: Params
         return  # missing in the body: the method itself will say so
     raw = text(headers, b"mcp-name")
     if raw is None or decode_value(raw) != name:
-        raise _mismatch("mcp-name", raw, name, request_id)
+        raise _mismatch("mcp-name", raw, name, known_id(message))
 
 
 def unsupported(requested: str, request_id: str | float | None) -> Refusal:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from vmcp.http.server.asgi import JSON, Budget, Receive, Send
 from vmcp.wire.sse import comment, encode
@@ -133,11 +133,20 @@ class Watches:
     would be made and thrown away for nothing.
     """
 
-    __slots__ = ("_running", "_young")
+    __slots__ = ("_loop", "_running", "_young")
 
     def __init__(self) -> None:
         self._young: set[Exchange] = set()
         self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def current_task(self) -> asyncio.Task[Any]:
+        """Return the task that runs now. Finding the loop costs more than all the rest: it is looked for once."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        return task
 
     def add(self, exchange: Exchange) -> None:
         """Look at `exchange` when it is old enough."""
@@ -167,7 +176,7 @@ class Exchange:
     Attributes:
         gone: The client went away.
         began: `time.monotonic()` of its begin.
-        on_gone: Called when that is noticed.
+        cancels: Cancelled when that is noticed; None = nothing is.
         frame: Makes an event out of a message; legacy sessions put an id in.
         on_open: Called when the answer becomes a stream; may return its first event.
         json_only: The client takes no stream: what is only told is left out. A question opens one all the same.
@@ -182,14 +191,16 @@ class Exchange:
         "_watches",
         "_writer",
         "began",
+        "cancels",
         "frame",
         "gone",
         "json_only",
-        "on_gone",
         "on_open",
     )
 
-    def __init__(self, receive: Receive, send: Send, watches: Watches, *, keep_alive: float) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, watches: Watches, *, keep_alive: float, json_only: bool = False
+    ) -> None:
         """Take the ASGI channels, who looks after it, and seconds of silence until a stream is opened to show life."""
         self._receive = receive
         self._send = send
@@ -199,9 +210,9 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self.gone = False
         self.began = monotonic()
-        self.on_gone: Callable[[], None] | None = None
+        self.cancels: asyncio.Task[Any] | None = None
         self.on_open: Callable[[], bytes | None] | None = None
-        self.json_only = False
+        self.json_only = json_only
         self.frame: Callable[[bytes], bytes] = encode
         self._watches = watches
         watches.add(self)
@@ -280,5 +291,5 @@ class Exchange:
         self.gone = True
         if self._writer is not None:
             self._writer.abandon()
-        if self.on_gone is not None:
-            self.on_gone()
+        if self.cancels is not None:
+            self.cancels.cancel()

@@ -7,25 +7,32 @@ get 202. GET opens the session's stream or takes up a broken one. DELETE ends th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from vmcp.audit.interface import EventType
+from vmcp.auth.interface import Principal
 from vmcp.backend.interface import Era
 from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
-from vmcp.front.base import MODERN_CAPABILITIES, Arrival, Front, decode_params, rejected
+from vmcp.front.base import MODERN_CAPABILITIES, Front, decode_params
+from vmcp.front.calls import at_once, carry_out
 from vmcp.front.exchange import EventWriter, Exchange, bounded
-from vmcp.front.legacy_call import PRIMED, LegacyCall, legacy_answer
+from vmcp.front.legacy_call import PRIMED, LegacyCall
+from vmcp.front.request import Arrival, McpRequest, Told, told
 from vmcp.front.session import LegacySession, SessionStore, TooManySessions
 from vmcp.front.streams import Stream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
+from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import (
     JsonRpcError,
     Message,
+    RequestId,
     dumps,
     fields,
     known_id,
@@ -68,28 +75,41 @@ class LegacyFront:
 
     # --- POST ---
 
-    async def post(self, arrival: Arrival, body: bytes, message: Message | None, receive: Receive, send: Send) -> None:
-        """Answer a POST; `message` is the parsed body, None where it is not a single message.
+    def post(self, request: McpRequest, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer a request.
+
+        Raises:
+            Refusal: See there.
+        """
+        arrival = request.arrival
+        self._check_version(arrival)
+        if request.method == INITIALIZE:
+            return self._initialize(request, send)
+        session = self._session(arrival, request.principal, request.id)
+        front = self._front
+        if session.active >= front.settings.max_inflight:
+            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request.id)
+        exchange = Exchange(
+            receive, send, front.watches, keep_alive=front.settings.keep_alive, json_only=request.json_only
+        )
+        trace = front.trace(arrival.headers)
+        call = LegacyCall(request, session, exchange, trace=trace)
+        caller = self._caller(request, session, call, trace)
+        return carry_out(front, request, caller, call, partial(self.dispatch, session))
+
+    async def take(self, arrival: Arrival, principal: Principal, message: Message, send: Send) -> None:
+        """Take a notification or an answer of the client.
 
         Raises:
             Refusal: See there.
         """
         self._check_version(arrival)
-        assert arrival.principal is not None
-        if message is not None and message.method == INITIALIZE and message.is_request:
-            await self._initialize(arrival, message, send)
-            return
-        session = self._session(arrival, known_id(message) if message is not None else None)
-        if message is None:
-            await self._batch(arrival, session, body, send)
-        elif message.is_request:
-            await self._request(arrival, session, message, receive, send)
-        else:
-            await self._take(session, message)
-            if message.is_notification:
-                method = str(message.method)
-                self._front.record(arrival, Era.LEGACY, method, Outcome(), 202, session_id=session.id)
-            await answer(send, 202, b"", ())
+        session = self._session(arrival, principal)
+        await self._take(session, message)
+        if message.is_notification:
+            what = Told(arrival, Era.LEGACY, str(message.method), principal, session_id=session.id)
+            self._front.record(what, Outcome(), 202)
+        await answer(send, 202, b"", ())
 
     def _check_version(self, arrival: Arrival) -> None:
         if arrival.headers.get(b"mcp-protocol-version") in _VERSIONS:
@@ -99,54 +119,51 @@ class LegacyFront:
             supported = ", ".join(LEGACY_VERSIONS)
             raise Refusal(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
 
-    def _session(self, arrival: Arrival, request_id: Any = None) -> LegacySession:
+    def _session(self, arrival: Arrival, principal: Principal, request_id: RequestId | None = None) -> LegacySession:
         """Return the session that a request names.
 
         Raises:
             Refusal: 400 without an id, 404 for an id that is not (or no longer) this caller's.
         """
         session_id = text(arrival.headers, b"mcp-session-id")
-        assert arrival.principal is not None
         if not session_id:
             raise Refusal(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
-        session = self.store.find(session_id, arrival.principal)
+        session = self.store.find(session_id, principal)
         if session is None:
             raise Refusal(404, SESSION_NOT_FOUND, "session not found", id=request_id)
         return session
 
-    def _named_session(self, arrival: Arrival) -> LegacySession | None:
+    def _named_session(self, request: McpRequest) -> LegacySession | None:
         """Return the live session that an `initialize` names.
 
         Clients keep the id of a session that ended (a reloaded editor, a restarted gateway) and start anew with it;
         they get a new session, since a refusal would leave them stuck with the old id.
         """
-        session_id = text(arrival.headers, b"mcp-session-id")
-        assert arrival.principal is not None
-        return self.store.find(session_id, arrival.principal) if session_id else None
+        session_id = text(request.arrival.headers, b"mcp-session-id")
+        return self.store.find(session_id, request.principal) if session_id else None
 
-    async def _initialize(self, arrival: Arrival, message: Message, send: Send) -> None:
-        if self._named_session(arrival) is not None:
-            raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=known_id(message))
-        params = fields(decode_params(message.params))
+    async def _initialize(self, request: McpRequest, send: Send) -> None:
+        if self._named_session(request) is not None:
+            raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=request.id)
+        params = fields(request.params)
         asked = loads_str(params.get("protocolVersion"))
         if asked is None:
-            raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=known_id(message))
+            raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=request.id)
         capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
         info = params.get("clientInfo")
         if max(len(capabilities), len(info or b"")) > self._front.settings.max_declared:
-            raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=known_id(message))
+            raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=request.id)
         version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
-        assert arrival.principal is not None
         try:
             session = self.store.open(
-                arrival.principal,
+                request.principal,
                 version,
                 carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
                 None if info is None or bytes(info)[:1] != b"{" else bytes(info),
-                self._front.passthrough(arrival.headers),
+                self._front.passthrough(request.arrival.headers),
             )
         except TooManySessions:
-            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=known_id(message)) from None
+            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request.id) from None
         session.may_read = self._front.gateway.may_read
         self._front.gateway.offers.watch(session.watcher)
         result: dict[str, Any] = {
@@ -157,112 +174,63 @@ class LegacyFront:
         instructions = self._front.instructions()
         if instructions is not None:
             result["instructions"] = instructions
-        body = response(known_id(message), dumps(result))
+        body = response(request.id, dumps(result))
         headers = (
             (b"content-type", b"application/json"),
             (b"mcp-session-id", session.id.encode()),
         )
-        outcome = Outcome(result=body)
-        self._front.record(
-            arrival, Era.LEGACY, INITIALIZE, outcome, 200, request_id=known_id(message), session_id=session.id
-        )
+        what = told(request, session_id=session.id, params=False)
+        self._front.record(what, Outcome(result=body), 200)
         await answer(send, 200, body, headers)
 
-    async def _request(
-        self, arrival: Arrival, session: LegacySession, message: Message, receive: Receive, send: Send
-    ) -> None:
-        request_id = known_id(message)
-        if session.active >= self._front.settings.max_inflight:
-            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request_id)
-        exchange = Exchange(receive, send, self._front.watches, keep_alive=self._front.settings.keep_alive)
-        exchange.json_only = arrival.json_only
-        call = LegacyCall(session, exchange)
-        method = str(message.method)
-        task = asyncio.current_task()
-        assert task is not None
-        session.inflight[request_id] = task
-        session.active += 1
-        try:
-            caller = self._caller(arrival, session, call)
-            outcome = await self.dispatch(session, caller, method, decode_params(message.params))
-        except asyncio.CancelledError:
-            # Cancelled by the client (or at the end of the session): the protocol wants no answer to that.
-            task.uncancel()
-            outcome = failed(INVALID_REQUEST, "cancelled")
-            self._record(arrival, session, message, outcome, 499)
-            await call.cancelled()
-            return
-        except BaseException:
-            exchange.discard()
-            raise
-        finally:
-            session.active -= 1
-            if session.inflight.get(request_id) is task:
-                del session.inflight[request_id]
-        status, body = legacy_answer(request_id, outcome)
-        self._record(arrival, session, message, outcome, status)
-        await call.finish(status, body)
-
-    def _caller(self, arrival: Arrival, session: LegacySession, call: LegacyCall) -> Caller:
-        assert arrival.principal is not None
+    def _caller(
+        self, request: McpRequest, session: LegacySession, call: LegacyCall, trace: TraceContext | None
+    ) -> Caller:
         return Caller(
-            principal=arrival.principal,
+            principal=request.principal,
             era=Era.LEGACY,
             sessions=session.backends,
             capabilities=session.capabilities,
             info=session.info,
-            headers=self._front.passthrough(arrival.headers),
-            trace=self._front.trace(arrival.headers),
+            headers=self._front.passthrough(request.arrival.headers),
+            trace=trace,
             log_level=session.log_level or "info",
             sink=call.sink,
             bridge=call.bridge,
         )
 
-    def _record(
-        self, arrival: Arrival, session: LegacySession, message: Message, outcome: Outcome, status: int
-    ) -> None:
-        if self._front.recording:
-            self._front.record(
-                arrival,
-                Era.LEGACY,
-                str(message.method),
-                outcome,
-                status,
-                request_id=known_id(message),
-                session_id=session.id,
-                trace=self._front.trace(arrival.headers),
-                params=decode_params(message.params),
-            )
-
-    async def dispatch(self, session: LegacySession, caller: Caller, method: str, params: bytes) -> Outcome:
+    def dispatch(self, session: LegacySession, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
         """Serve one request of a session."""
-        gateway = self._front.gateway
+        gateway, method, params = self._front.gateway, request.method, request.params
         if method in _USES:
-            return await gateway.use(caller, method, params)
+            return gateway.use(caller, method, params, request.target)
         kind = LIST_METHOD.get(method)
         if kind is not None:
-            return await gateway.list(caller, kind, params, self._front.rendering.legacy)
+            return gateway.list(caller, kind, params, self._front.rendering.legacy)
         match method:
             case "ping":
-                return Outcome(result=_EMPTY)
+                return at_once(Outcome(result=_EMPTY))
             case "completion/complete":
-                return await gateway.complete(caller, params)
+                return gateway.complete(caller, params)
             case "logging/setLevel":
-                return await self._set_level(session, params)
+                return self._set_level(session, params)
             case "resources/subscribe" | "resources/unsubscribe":
-                uri = loads_str(fields(params).get("uri"))
-                if uri is None:
-                    return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
-                asks = method == RESOURCES_SUBSCRIBE
-                if asks and len(session.subscribed | {uri}) > self._front.settings.max_subscriptions:
-                    return failed(INVALID_REQUEST, "too many subscriptions of this session")
-                outcome = await gateway.subscribe(caller, uri, method=method)
-                if not asks:
-                    session.subscribed.discard(uri)
-                elif outcome.error is None:
-                    session.subscribed.add(uri)
-                return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
-        return failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}")
+                return self._subscribe(session, caller, method, params)
+        return at_once(failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}"))
+
+    async def _subscribe(self, session: LegacySession, caller: Caller, method: str, params: bytes) -> Outcome:
+        uri = loads_str(fields(params).get("uri"))
+        if uri is None:
+            return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
+        asks = method == RESOURCES_SUBSCRIBE
+        if asks and len(session.subscribed | {uri}) > self._front.settings.max_subscriptions:
+            return failed(INVALID_REQUEST, "too many subscriptions of this session")
+        outcome = await self._front.gateway.subscribe(caller, uri, method=method)
+        if not asks:
+            session.subscribed.discard(uri)
+        elif outcome.error is None:
+            session.subscribed.add(uri)
+        return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
 
     async def _set_level(self, session: LegacySession, params: bytes) -> Outcome:
         level = loads_str(fields(params).get("level"))
@@ -283,12 +251,14 @@ class LegacyFront:
         elif message.method == ROOTS_CHANGED:
             await self._front.gateway.notify(session.backends, ROOTS_CHANGED, decode_params(message.params))
 
-    async def _batch(self, arrival: Arrival, session: LegacySession, body: bytes, send: Send) -> None:
+    async def batch(self, arrival: Arrival, principal: Principal, body: bytes, send: Send) -> None:
         """Answer an array of messages, each as if it had come alone; what belongs to no answer takes the own stream.
 
         Raises:
             Refusal: 400 where the session's version has no batches.
         """
+        self._check_version(arrival)
+        session = self._session(arrival, principal)
         if session.version != BATCHING:
             raise Refusal(400, INVALID_REQUEST, "JSON-RPC batches are not supported in this protocol version")
         try:
@@ -303,34 +273,36 @@ class LegacyFront:
         asking = sum(message.is_request for message in messages)
         if session.active + asking > self._front.settings.max_inflight:
             raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way")
-        answers = [
-            answer
-            for answer in await asyncio.gather(*(self._of_batch(arrival, session, message) for message in messages))
-            if answer is not None
-        ]
+        found = await asyncio.gather(*(self._of_batch(arrival, principal, session, message) for message in messages))
+        answers = [answer for answer in found if answer is not None]
         if not answers:
             await answer(send, 202, b"", ())
             return
         await answer(send, 200, b"[" + b",".join(answers) + b"]")
 
-    async def _of_batch(self, arrival: Arrival, session: LegacySession, message: Message) -> bytes | None:
+    async def _of_batch(
+        self, arrival: Arrival, principal: Principal, session: LegacySession, message: Message
+    ) -> bytes | None:
         if not message.is_request:
             await self._take(session, message)
             return None
-        call = LegacyCall(session, None)
-        caller = self._caller(arrival, session, call)
+        params = decode_params(message.params)
+        request = McpRequest(arrival, principal, Era.LEGACY, str(message.method), known_id(message), params)
+        trace = self._front.trace(arrival.headers)
+        call = LegacyCall(request, session, None, trace=trace)
         session.active += 1
         try:
-            outcome = await self.dispatch(session, caller, str(message.method), decode_params(message.params))
+            outcome = await self.dispatch(session, self._caller(request, session, call, trace), request)
         finally:
             session.active -= 1
-        status, body = legacy_answer(known_id(message), outcome)
-        self._record(arrival, session, message, outcome, status)
+        status, body = call.answer(outcome)
+        if self._front.recording:
+            self._front.record(call.told(), outcome, status)
         return body
 
     # --- GET and DELETE ---
 
-    async def get(self, arrival: Arrival, receive: Receive, send: Send) -> None:
+    async def get(self, arrival: Arrival, principal: Principal, receive: Receive, send: Send) -> None:
         """Open the session's own stream, or take up the stream that `Last-Event-ID` names.
 
         Raises:
@@ -339,7 +311,7 @@ class LegacyFront:
         if b"text/event-stream" not in arrival.headers.get(b"accept", b"").lower():
             raise Refusal(406, INVALID_REQUEST, "accept must list text/event-stream")
         self._check_version(arrival)
-        session = self._session(arrival)
+        session = self._session(arrival, principal)
         stream, after = session.streams.own, None
         last = text(arrival.headers, b"last-event-id")
         if last is not None:
@@ -347,9 +319,10 @@ class LegacyFront:
             if found is not None:
                 stream, after = found
         kind = EventType.SSE_CONNECTION
-        self._front.record(arrival, Era.LEGACY, "GET", Outcome(), 200, session_id=session.id, kind=kind)
-        assert arrival.principal is not None
-        seconds = min(arrival.principal.seconds_left(), self.store.seconds_left(session))
+        self._front.record(
+            Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), Outcome(), 200
+        )
+        seconds = min(principal.seconds_left(), self.store.seconds_left(session))
         await self._follow(session, stream, after, seconds, receive, send)
 
     async def _follow(
@@ -372,22 +345,18 @@ class LegacyFront:
             gone.cancel()
             await writer.finish()
 
-    async def delete(self, arrival: Arrival, send: Send) -> None:
+    async def delete(self, arrival: Arrival, principal: Principal, send: Send) -> None:
         """End a session.
 
         Raises:
             Refusal: See there.
         """
         self._check_version(arrival)
-        session = self._session(arrival)
+        session = self._session(arrival, principal)
         self.store.end(session)
-        kind = EventType.HTTP_REQUEST
-        self._front.record(arrival, Era.LEGACY, "DELETE", Outcome(), 200, session_id=session.id, kind=kind)
+        what = Told(arrival, Era.LEGACY, "DELETE", principal, session_id=session.id, kind=EventType.HTTP_REQUEST)
+        self._front.record(what, Outcome(), 200)
         await answer(send, 200, b"", ())
-
-    def reject(self, arrival: Arrival, err: Refusal, method: str) -> None:
-        """Record a request that was refused."""
-        self._front.record(arrival, Era.LEGACY, method, rejected(err), err.status)
 
 
 async def _gone(receive: Receive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from vmcp.audit.interface import Outcome as Verdict
@@ -9,9 +10,11 @@ from vmcp.backend.interface import Era
 from vmcp.core.types import DENIED_CODE, Outcome
 from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import Exchange
+from vmcp.front.request import McpRequest, Told, told
 from vmcp.front.session import LegacySession
 from vmcp.front.streams import Stream
 from vmcp.limits.interface import RATE_LIMITED_CODE
+from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import RpcError, dumps, error_response, notification, response
 from vmcp.wire.protocol import MESSAGE
 
@@ -20,16 +23,46 @@ PRIMED: Final = "2025-11-25"
 
 
 class LegacyCall:
-    """The client's side of one request under way: where notifications and questions of its backend go."""
+    """Implements `vmcp.front.calls.ClientCall`; one of a batch has no exchange, and is answered with the others."""
 
-    __slots__ = ("_exchange", "_session", "_stream")
+    __slots__ = ("_exchange", "_request", "_session", "_stream", "_trace")
 
-    def __init__(self, session: LegacySession, exchange: Exchange | None) -> None:
+    def __init__(
+        self, request: McpRequest, session: LegacySession, exchange: Exchange | None, *, trace: TraceContext | None
+    ) -> None:
+        """Take the request, the session that it belongs to, and where its answer goes."""
+        self._request = request
         self._session = session
         self._exchange = exchange
         self._stream: Stream | None = None
+        self._trace = trace
         if exchange is not None:
             exchange.on_open = self._opened
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """See `ClientCall`."""
+        self._session.inflight[self._request.id] = task
+        self._session.active += 1
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """See `ClientCall`."""
+        session, request_id = self._session, self._request.id
+        session.active -= 1
+        if session.inflight.get(request_id) is task:
+            del session.inflight[request_id]
+
+    @property
+    def cancelled(self) -> bool:
+        """See `ClientCall`. By the client, or at the end of the session: the protocol wants no answer to that."""
+        return True
+
+    def told(self) -> Told:
+        """See `ClientCall`."""
+        return told(self._request, session_id=self._session.id, trace=self._trace)
+
+    def answer(self, outcome: Outcome) -> tuple[int, bytes]:
+        """See `ClientCall`."""
+        return legacy_answer(self._request.id, outcome)
 
     def sink(self, method: str, params: bytes) -> None:
         """Pass a notification of the call."""
@@ -54,18 +87,27 @@ class LegacyCall:
         return self._stream.prime() if self._session.version >= PRIMED else None
 
     async def finish(self, status: int, body: bytes) -> None:
-        """Send the answer."""
-        assert self._exchange is not None
-        await self._exchange.finish(status, body)
+        """See `ClientCall`."""
+        exchange = self._exchange
+        assert exchange is not None
+        await exchange.finish(status, body)
+        exchange.on_open = None  # else the two would keep each other until the collector comes
         if self._stream is not None:
             self._stream.finish()
 
-    async def cancelled(self) -> None:
-        """End without an answer."""
-        assert self._exchange is not None
+    async def abandon(self) -> None:
+        """See `ClientCall`."""
+        exchange = self._exchange
+        assert exchange is not None
         if self._stream is not None:
             self._stream.finish()
-        await self._exchange.end()
+        await exchange.end()
+        exchange.on_open = None
+
+    def discard(self) -> None:
+        """See `ClientCall`."""
+        if self._exchange is not None:
+            self._exchange.discard()
 
 
 def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:

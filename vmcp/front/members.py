@@ -5,8 +5,9 @@ member whose name is written in another case (Go's `encoding/json`). A message w
 wherever a member stands twice, and where the name of a known member is written in another case. Arguments are known by
 the policies that look at them: under such policies their names must differ by more than case.
 
-Nearly all messages are what our own encoder would write. That is seen by writing them again, which costs a microsecond
-or two; only others are read member by member.
+Nearly all messages are as long as the members that they are known to hold, so that there is room for no other, and
+their arguments are what our own encoder would write, which is seen by writing them again. Only others are read member
+by member.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
+from vmcp.front.request import Params, read_params
 from vmcp.http.server.asgi import Refusal
 from vmcp.wire.jsonrpc import Message, RequestId, known_id
 from vmcp.wire.protocol import ENVELOPE_KEYS, INVALID_PARAMS, INVALID_REQUEST
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_LONGEST: Final = 2048
+"""Bytes of a `_meta` that is worth remembering; the usual ones have 100 to 400."""
+_MOST: Final = 512
+"""`_meta` that are remembered."""
+_metas: set[bytes] = set()
 _BARE: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
 
 
@@ -63,8 +70,8 @@ class _TwiceError(ValueError):
     """A member stands twice; the text is its name."""
 
 
-def check_members(body: bytes, message: Message | None, *, arguments_judged: bool) -> None:
-    """Refuse a message that two parsers could read in two ways.
+def check_members(body: bytes, message: Message | None, *, arguments_judged: bool) -> Params | None:
+    """Refuse a message that two parsers could read in two ways; return its params if they were read meanwhile.
 
     Args:
         body: As it came.
@@ -80,18 +87,21 @@ def check_members(body: bytes, message: Message | None, *, arguments_judged: boo
             if isinstance(one, dict):
                 _check_envelope(one, None)
                 _check_params(one.get("params"), None, arguments_judged=arguments_judged)
-    elif arguments_judged or not _is_ordinary(body, message):
+    elif arguments_judged or (params := _ordinary(body, message)) is None:
         request_id = known_id(message)
         whole = _one_reading(body, request_id)
         _check_envelope(whole, request_id)
         _check_params(whole.get("params"), request_id, arguments_judged=arguments_judged)
+    else:
+        return params
+    return None
 
 
-def _is_ordinary(body: bytes, message: Message) -> bool:
-    """Say, at little cost, whether a request is written as nearly all are: its four members and known ones in them.
+def _ordinary(body: bytes, message: Message) -> Params | None:
+    """Return the params of a request that is written as nearly all are; None of others. Costs little.
 
     An envelope of four members that stand once each is exactly as long as they are: a text or a whole number is never
-    shorter in JSON than what was read of it, so that nothing can hide behind one.
+    shorter in JSON than what was read of it, so that nothing can hide behind one. The same holds for params.
     """
     request_id, method, params = message.id, message.method, message.params
     if type(request_id) is int:
@@ -99,16 +109,52 @@ def _is_ordinary(body: bytes, message: Message) -> bool:
     elif type(request_id) is str and request_id.isascii():
         size = len(request_id) + 2
     else:
-        return False
+        return None
     if type(params) is not Raw or type(method) is not str or not method.isascii():
-        return False
+        return None
     raw = bytes(params)
     if len(body) != _BARE + size + len(method) + len(raw):
-        return False
+        return None
     try:
-        members = _decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+        read = read_params(raw)
+        return read if _holds_no_more(raw, read) or _is_as_we_write(raw) else None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _holds_no_more(raw: bytes, read: Params) -> bool:
+    """Say whether params hold name, arguments and `_meta`, or some of these, each once, and nothing twice in them."""
+    name = read.name
+    if name is UNSET or not name.isascii():
         return False
+    size = len(name) + len('{"name":""}')
+    arguments = meta = b""
+    if read.arguments is not UNSET:
+        arguments = bytes(read.arguments)
+        size += len(arguments) + len(',"arguments":')
+    if read.meta is not UNSET:
+        meta = bytes(read.meta)
+        size += len(meta) + len(',"_meta":')
+    if size != len(raw) or (meta and meta not in _metas and not _is_good_meta(meta)):
+        return False
+    return not arguments or _encode(_decode(arguments)) == arguments
+
+
+def _is_good_meta(raw: bytes) -> bool:
+    """Look at a `_meta`, and remember one that holds known members once: clients say the same in every request."""
+    meta = _decode(raw)
+    if type(meta) is not dict or _encode(meta) != raw or not _INNER["_meta"].names.issuperset(meta):
+        return False
+    if len(raw) <= _LONGEST:
+        if len(_metas) >= _MOST:
+            _metas.clear()
+        _metas.add(raw)
+    return True
+
+
+def _is_as_we_write(raw: bytes) -> bool:
+    """Say whether params hold known members only, and are what our encoder writes: nothing stands twice in them."""
+    members = _decode(raw)
     if type(members) is not dict or _encode(members) != raw or not _ORDINARY.issuperset(members):
         return False
     meta = members.get("_meta")
