@@ -26,6 +26,10 @@ CONTAINER_TOOL ?= docker
 # The user's kubectl, or the one that was built with the control plane.
 KUBECTL ?= $(shell command -v kubectl || echo "$$($(BIN)/python -m hack.controlplane binaries)/kubectl")
 
+# The minor version of the control plane that the envtests run against; empty: the newest. Others are built once, too.
+KUBERNETES ?=
+ASSETS = $(if $(KUBERNETES),export KUBEBUILDER_ASSETS; KUBEBUILDER_ASSETS=$$($(BIN)/python -m hack.controlplane binaries --kubernetes $(KUBERNETES));)
+
 PYTEST := $(BIN)/pytest -q
 # A file's tests stay on one worker: what a module-scoped fixture started is used by all of them.
 # In the order of the folders: the long files first, so that no worker ends with one of them alone.
@@ -105,11 +109,13 @@ matrix: test-setup ## try every published release of the interoperability matrix
 	@rows=$$(mktemp -d); trap 'rm -rf "$$rows"' EXIT; \
 	TEST_LONG=1 MATRIX_ROWS="$$rows" $(PYTEST) $(PARALLEL) --timeout=600 tests/matrix $(ARGS) && $(BIN)/python -m hack.interop_table "$$rows"
 
-.PHONY: unit envtest faults conformance e2e
+.PHONY: unit envtest envtest-oldest faults conformance e2e
 unit: venv ## tests without servers
 	$(PYTEST) $(PARALLEL) tests/unit $(ARGS)
-envtest: binaries ## tests against a real API server
-	$(PYTEST) $(PARALLEL) tests/envtest $(ARGS)
+envtest: binaries ## tests against a real API server; KUBERNETES=1.34: of that minor version
+	$(ASSETS) $(PYTEST) $(PARALLEL) tests/envtest $(ARGS)
+envtest-oldest: ## the same against the oldest Kubernetes that is supported (building it takes some minutes, once)
+	@$(MAKE) envtest KUBERNETES=1.33
 faults: binaries ## tests with broken connections, killed processes, stopped clocks
 	$(PYTEST) $(PARALLEL) tests/faults $(ARGS)
 conformance: venv node mcp1 ## the protocol's conformance suite

@@ -12,7 +12,7 @@ from hack.controlplane.binaries import ensure
 from hack.controlplane.handle import Handle, KubectlError
 from hack.controlplane.plane import ControlPlane, Options
 from hack.controlplane.process import ProcessError
-from hack.controlplane.programs import BinariesError, kubernetes_version
+from hack.controlplane.programs import BinariesError, kubernetes_version, releases
 
 DEFAULT_DIRECTORY = shared.ROOT / ".run" / "controlplane"
 
@@ -26,6 +26,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     binaries = commands.add_parser("binaries", help="find or build the programs and print their directory")
+    binaries.add_argument(
+        "--kubernetes",
+        choices=releases(),
+        default=list(releases())[-1],
+        help="of which minor version; older ones than the default are for the tests only (default: %(default)s)",
+    )
     choice = binaries.add_mutually_exclusive_group()
     choice.add_argument("--download", action="store_true", default=None, help="try the official envtest archive first")
     choice.add_argument("--no-download", dest="download", action="store_false", help="never try the archive")
@@ -105,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         match arguments.command:
             case "binaries":
-                print(ensure(download=arguments.download).directory)
+                print(ensure(download=arguments.download, module=releases()[arguments.kubernetes]).directory)
             case "up":
                 _up(arguments)
             case "down":

@@ -18,45 +18,63 @@ from pathlib import Path
 
 from hack.controlplane import builder
 from hack.controlplane import download as archive
-from hack.controlplane.programs import REQUIRED, Binaries, BinariesError, Say, cache_directory, to_stderr
+from hack.controlplane.programs import (
+    ETCD,
+    MODULE,
+    REQUIRED,
+    Binaries,
+    BinariesError,
+    Say,
+    cache_directory,
+    kubernetes_version,
+    to_stderr,
+)
 
 
-def find() -> Binaries | None:
+def find(module: Path = MODULE) -> Binaries | None:
     """Look without building or downloading; None when there is nothing.
+
+    KUBEBUILDER_ASSETS counts for the newest release only: nobody knows which one it holds, and whoever names an older
+    one wants that.
 
     Raises:
         BinariesError: KUBEBUILDER_ASSETS is set, but the directory is not complete.
     """
-    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
-        binaries = Binaries(Path(assets), "KUBEBUILDER_ASSETS")
-        if not binaries.complete:
-            raise BinariesError(f"KUBEBUILDER_ASSETS={assets} does not hold all of {', '.join(REQUIRED)}")
-        return binaries
-    cached = Binaries(cache_directory(), "cache")
+    if module == MODULE and (assets := os.environ.get("KUBEBUILDER_ASSETS")):
+        return _assets(assets)
+    cached = Binaries(cache_directory(module), "cache")
     return cached if cached.complete else None
 
 
-def ensure(say: Say | None = None, *, download: bool | None = None) -> Binaries:
+def _assets(assets: str) -> Binaries:
+    binaries = Binaries(Path(assets), "KUBEBUILDER_ASSETS")
+    if not binaries.complete:
+        raise BinariesError(f"KUBEBUILDER_ASSETS={assets} does not hold all of {', '.join(REQUIRED)}")
+    return binaries
+
+
+def ensure(say: Say | None = None, *, download: bool | None = None, module: Path = MODULE) -> Binaries:
     """Find the programs, or make them. Waits while another process makes them.
 
     Args:
         say: gets one line per step; default: standard error.
         download: True tries the official archive before Go, False never tries it, None reads CONTROLPLANE_DOWNLOAD
             ("1", "0"; unset: only where there is no Go).
+        module: the release of Kubernetes, one of `releases()`; default: the newest.
 
     Raises:
         BinariesError: nothing worked; the message says why and what to do.
     """
     say = say or to_stderr
-    found = find()
+    found = find(module)
     if found:
         return found
-    with _lock(say):
-        found = find()  # somebody else may have made them while we waited
+    with _lock(say, cache_directory(module)):
+        found = find(module)  # somebody else may have made them while we waited
         if found:
             return found
-        _make(say, download if download is not None else _download_wanted())
-    found = find()
+        _make(module, say, download if download is not None else _download_wanted())
+    found = find(module)
     assert found, "made, but not found"
     return found
 
@@ -68,20 +86,22 @@ def _download_wanted() -> bool | None:
     return {"": None, "0": False, "1": True}[value]
 
 
-def _make(say: Say, download: bool | None) -> None:
+def _make(module: Path, say: Say, download: bool | None) -> None:
     """Fill a partial directory, then rename it: the programs appear together or not at all."""
-    directory = cache_directory()
+    directory = cache_directory(module)
     partial = directory.with_name(f".{directory.name}.partial")
     go = shutil.which("go")
     if download or (download is None and go is None):
         try:
-            archive.fetch(partial, say)
+            archive.fetch(partial, say, kubernetes_version(module))
         except BinariesError as error:
             if go is None:
                 raise BinariesError(f"{error}; and there is no `go` (1.26 or newer) to build with") from error
             say(f"    {error}; building from Go modules instead")
     if go is not None:
-        builder.build(go, partial, say)
+        _share_etcd(partial)
+        programs = builder.control_plane(module)
+        builder.build(go, partial, say, programs, what=f"the control plane of Kubernetes {kubernetes_version(module)}")
     if not Binaries(partial, "").complete:
         raise BinariesError(
             "no `go` in PATH (install Go 1.26 or newer), or set CONTROLPLANE_DOWNLOAD=1 to fetch the envtest archive, "
@@ -92,10 +112,18 @@ def _make(say: Say, download: bool | None) -> None:
     say(f"    kept in {directory}")
 
 
+def _share_etcd(partial: Path) -> None:
+    """All releases run on one etcd: do not build again what the newest has."""
+    etcd = cache_directory() / ETCD
+    if etcd.exists() and not (partial / ETCD).exists():
+        partial.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(etcd, partial / f".{ETCD}.tmp")
+        (partial / f".{ETCD}.tmp").rename(partial / ETCD)
+
+
 @contextmanager
-def _lock(say: Say) -> Iterator[None]:
+def _lock(say: Say, directory: Path) -> Iterator[None]:
     """One maker at a time, across processes; the kernel frees the lock of a process that died."""
-    directory = cache_directory()
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / f".{directory.name}.lock").open("w") as file:
         try:

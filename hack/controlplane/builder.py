@@ -38,21 +38,17 @@ class Program:
     """More flags of the linker; None: Kubernetes' version."""
 
 
-PROGRAMS = (
-    Program(ETCD, "go.etcd.io/etcd/server/v3", 45),
-    Program(APISERVER, "k8s.io/kubernetes/cmd/kube-apiserver", 170),
-    Program(KUBECTL, "k8s.io/kubernetes/cmd/kubectl", 30),
-    Program(CONTROLLER_MANAGER, "k8s.io/kubernetes/cmd/kube-controller-manager", 65),
-)
+def control_plane(module: Path = MODULE) -> tuple[Program, ...]:
+    """The programs of a control plane, of the release of Kubernetes that a directory's go.mod names."""
+    return (
+        Program(ETCD, "go.etcd.io/etcd/server/v3", 45),
+        Program(APISERVER, "k8s.io/kubernetes/cmd/kube-apiserver", 170, module),
+        Program(KUBECTL, "k8s.io/kubernetes/cmd/kubectl", 30, module),
+        Program(CONTROLLER_MANAGER, "k8s.io/kubernetes/cmd/kube-controller-manager", 65, module),
+    )
 
 
-def build(
-    go: str,
-    directory: Path,
-    say: Say,
-    programs: tuple[Program, ...] = PROGRAMS,
-    what: str = "Kubernetes' control plane",
-) -> None:
+def build(go: str, directory: Path, say: Say, programs: tuple[Program, ...], *, what: str) -> None:
     """Build what is missing in `directory`; each program appears when it is finished.
 
     Args:
@@ -84,7 +80,7 @@ def build(
 
 
 def _build_one(go: str, program: Program, directory: Path) -> None:
-    stamp = _kubernetes_stamp() if program.linker_flags is None else program.linker_flags
+    stamp = _kubernetes_stamp(program.module) if program.linker_flags is None else program.linker_flags
     flags = f"-s -w {stamp}".strip()
     tags = [f"-tags={program.tags}"] if program.tags else []
     output = directory / f".{program.name}.tmp"
@@ -106,8 +102,8 @@ def _build_one(go: str, program: Program, directory: Path) -> None:
     output.rename(directory / program.name)
 
 
-def _kubernetes_stamp() -> str:
-    version = kubernetes_version()
+def _kubernetes_stamp(module: Path) -> str:
+    version = kubernetes_version(module)
     major, minor, _ = version.split(".", 2)
     stamp = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     return " ".join(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in stamp.items())

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.programs import REQUIRED, BinariesError, Say, kubernetes_version, target
+from hack.controlplane.programs import REQUIRED, BinariesError, Say, target
 
 INDEX = "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
 TIMEOUT = 5.0
@@ -34,14 +34,14 @@ class Release:
     sha512: str
 
 
-def fetch(directory: Path, say: Say, *, index: str = INDEX) -> None:
-    """Download, check and unpack into `directory`.
+def fetch(directory: Path, say: Say, version: str, *, index: str = INDEX) -> None:
+    """Download, check and unpack into `directory` the newest release of the minor version of `version`.
 
     Raises:
         BinariesError: no answer, no release for this minor version and platform, or a wrong checksum.
     """
     say("==> looking for the official envtest archive")
-    release = newest(yaml.safe_load(_read(index)), kubernetes_version(), "-".join(target()))
+    release = newest(yaml.safe_load(_read(index)), version, "-".join(target()))
     say(f"    fetching Kubernetes {release.version} (about 60 MiB)")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-") as scratch:

@@ -1,4 +1,8 @@
-"""The control plane's programs: their names, the versions that go.mod wants, and the directories that hold them."""
+"""The control plane's programs: their names, the versions that go.mod wants, and the directories that hold them.
+
+Each minor version of Kubernetes that this project is tested on has a go.mod of its own: the newest in `gomodule`, which
+is what every function is about unless told otherwise, the older ones in `gomodule/<minor>`.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +48,16 @@ class Binaries:
         return all(os.access(self.directory / name, os.X_OK) for name in REQUIRED)
 
 
-def kubernetes_version() -> str:
-    """The version of Kubernetes that go.mod names, without the v."""
-    return module_version(MODULE, "k8s.io/kubernetes")
+def releases() -> dict[str, Path]:
+    """The directories with the go.mod of each release of Kubernetes, by its minor version ("1.33"), oldest first."""
+    found = [path.parent for path in MODULE.rglob("go.mod")]
+    by_minor = {kubernetes_version(module).rpartition(".")[0]: module for module in found}
+    return dict(sorted(by_minor.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
+
+
+def kubernetes_version(module: Path = MODULE) -> str:
+    """The version of Kubernetes that a go.mod names, without the v."""
+    return module_version(module, "k8s.io/kubernetes")
 
 
 def etcd_version() -> str:
@@ -74,10 +85,10 @@ def cache_root() -> Path:
     return Path(base).expanduser() / "mcp-operator" / "controlplane"
 
 
-def cache_directory() -> Path:
-    """The directory for this version's programs."""
+def cache_directory(module: Path = MODULE) -> Path:
+    """The directory for the programs of one release."""
     system, machine = target()
-    return cache_root() / f"k8s-{kubernetes_version()}-etcd-{etcd_version()}-{system}-{machine}"
+    return cache_root() / f"k8s-{kubernetes_version(module)}-etcd-{etcd_version()}-{system}-{machine}"
 
 
 def to_stderr(line: str) -> None:

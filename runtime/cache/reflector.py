@@ -344,6 +344,10 @@ class Reflector:
 
     def _note(self, outcome: Outcome, step: Step) -> None:
         match outcome:
+            case Failed() if step.unsupported:
+                # Nothing is wrong: Kubernetes 1.33, for one, offers no WatchList unless an administrator asks for it.
+                log.debug("the initial objects are listed, not streamed", informer=self.name, cause=step.cause)
+                return
             case Failed(error=error):
                 self.error = error
                 self._failures += 1

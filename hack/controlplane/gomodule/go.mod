@@ -1,4 +1,4 @@
-// What the binaries of control plane and nodes are built from (see hack/controlplane/builder.py, hack/cluster/programs.py). Versions live here and nowhere else.
+// What the binaries of control plane and nodes are built from (see hack/controlplane/builder.py, hack/cluster/programs.py). Versions live here and nowhere else; those of older minor versions live in the directories beside this file.
 module controlplane
 
 go 1.26.0

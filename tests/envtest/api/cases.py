@@ -19,6 +19,8 @@ class Case:
     doc: dict[str, Any]
     refused: str = ""
     """Text that the refusal must hold; empty when the object must be accepted."""
+    since: int = 0
+    """Minor version of Kubernetes that refuses first; those before accept."""
     path: str = ""
     stored: Any = DELETE
     """What must be at `path` in the answer, if the object is accepted; DELETE: nothing."""
@@ -112,8 +114,10 @@ def _integers(builder: Builder, path: str, facts: dict[str, Any]) -> Iterator[Ca
     if facts["type"] == "integer/int32":
         doc = builder.around(path)
         put(doc, path, 2**31)
-        # Directly below spec and status the server names only the last part of the path.
-        yield Case(f"{path}: beyond 32 bits", doc, refused=path.rpartition(".")[2])
+        # Directly below spec and status the server names only the last part of the path. Formats of numbers are looked
+        # at since 1.36 (kube-openapi, pkg/validation/validate/schema.go); bounds of their own since ever.
+        since = 36 if high is None else 0
+        yield Case(f"{path}: beyond 32 bits", doc, refused=path.rpartition(".")[2], since=since)
     yield _accept(builder, path, (low or 0) + 1, "inside")
 
 

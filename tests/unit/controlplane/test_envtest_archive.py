@@ -58,32 +58,34 @@ def quiet(_line: str) -> None:
 
 def test_the_programs_are_unpacked_and_executable(mirror, tmp_path):
     directory = tmp_path / "out" / "bin"
-    download.fetch(directory, quiet, index=mirror(archive(REQUIRED)))
+    download.fetch(directory, quiet, kubernetes_version(), index=mirror(archive(REQUIRED)))
     assert sorted(path.name for path in directory.iterdir()) == sorted(REQUIRED)
     assert all(path.stat().st_mode & 0o111 for path in directory.iterdir())
 
 
 def test_a_wrong_checksum_installs_nothing(mirror, tmp_path):
     with pytest.raises(BinariesError, match=r"SHA-512 is .*, the index says 0000; nothing installed"):
-        download.fetch(tmp_path / "out" / "bin", quiet, index=mirror(archive(REQUIRED), "0000"))
+        download.fetch(tmp_path / "out" / "bin", quiet, kubernetes_version(), index=mirror(archive(REQUIRED), "0000"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_archive_without_kubectl_installs_nothing(mirror, tmp_path):
     with pytest.raises(BinariesError, match="lacks kubectl"):
-        download.fetch(tmp_path / "out" / "bin", quiet, index=mirror(archive(["etcd", "kube-apiserver"])))
+        download.fetch(
+            tmp_path / "out" / "bin", quiet, kubernetes_version(), index=mirror(archive(["etcd", "kube-apiserver"]))
+        )
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_member_that_climbs_out_of_the_archive_stays_in_the_directory(mirror, tmp_path):
     directory = tmp_path / "out" / "bin"
-    download.fetch(directory, quiet, index=mirror(archive([*REQUIRED, "evil"], root="../../..")))
+    download.fetch(directory, quiet, kubernetes_version(), index=mirror(archive([*REQUIRED, "evil"], root="../../..")))
     assert sorted(path.name for path in directory.iterdir()) == sorted(REQUIRED)
 
 
 def test_nobody_listening_is_a_clear_error(tmp_path):
     with pytest.raises(BinariesError, match=r"cannot read http://127.0.0.1:1/index: .*refused"):
-        download.fetch(tmp_path / "bin", quiet, index="http://127.0.0.1:1/index")
+        download.fetch(tmp_path / "bin", quiet, kubernetes_version(), index="http://127.0.0.1:1/index")
 
 
 def test_the_newest_patch_of_the_minor_version_is_taken_by_number():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from hack.controlplane import binaries, builder, programs
+from hack.controlplane.__main__ import main
 from hack.controlplane.programs import CONTROLLER_MANAGER, REQUIRED, BinariesError
 
 
@@ -86,7 +88,7 @@ def test_a_build_shows_each_step_and_appears_as_a_whole(empty_machine):
     said: list[str] = []
     found = binaries.ensure(said.append)
     assert found.directory == programs.cache_directory()
-    assert sorted(path.name for path in found.directory.iterdir()) == sorted(p.name for p in builder.PROGRAMS)
+    assert sorted(path.name for path in found.directory.iterdir()) == sorted(p.name for p in builder.control_plane())
     assert [line for line in said if "usually" in line and "[1/4] etcd" in line]
     assert set((empty_machine / "log").read_text().split()) == {str(programs.MODULE)}
     assert list(programs.cache_directory().parent.glob(".*.partial")) == []
@@ -105,6 +107,44 @@ def test_a_broken_off_build_goes_on_where_it_stopped(empty_machine):
     said: list[str] = []
     assert binaries.ensure(said.append).complete
     assert "    [1/4] etcd: there already" in said
+
+
+def test_every_release_from_the_oldest_to_the_newest_that_is_supported_has_its_programs_pinned():
+    found = programs.releases()
+    minors = [int(minor.removeprefix("1.")) for minor in found]
+    assert minors == list(range(33, minors[-1] + 1))
+    assert found[list(found)[-1]] == programs.MODULE, "the newest is the default"
+    for minor, module in found.items():
+        staging = re.findall(r"=> k8s\.io/\S+ v0\.(\S+)", (module / "go.mod").read_text())
+        version = programs.kubernetes_version(module)
+        assert set(staging) == {version.removeprefix("1.")}, f"all of {minor} from one release"
+        assert f"k8s.io/kubernetes v{version} h1:" in (module / "go.sum").read_text()
+
+
+def test_an_older_release_is_built_from_its_own_modules_with_the_etcd_of_the_newest(empty_machine):
+    oldest = next(iter(programs.releases().values()))
+    install(programs.cache_directory())
+    fake_go(empty_machine, f'echo "$PWD $*" >> {empty_machine}/log; {WRITES_ITS_OUTPUT}')
+    found = binaries.ensure(lambda _: None, module=oldest)
+    assert found.directory == programs.cache_directory(oldest) != programs.cache_directory()
+    assert found.complete
+    built = (empty_machine / "log").read_text().splitlines()
+    assert len(built) == len(builder.control_plane()) - 1
+    assert all(f"gitVersion=v{programs.kubernetes_version(oldest)} " in line for line in built)
+    assert all(line.startswith(f"{oldest} ") for line in built)
+
+
+def test_assets_do_not_stand_for_an_older_release_that_was_asked_for(empty_machine, monkeypatch):
+    oldest = next(iter(programs.releases().values()))
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(install(empty_machine / "assets")))
+    cached = install(programs.cache_directory(oldest))
+    assert binaries.ensure(module=oldest).directory == cached
+
+
+def test_the_command_line_names_the_releases_that_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["binaries", "--kubernetes", "1.2"])
+    assert "1.33" in capsys.readouterr().err
 
 
 def _ensure(results) -> None:
@@ -127,6 +167,6 @@ def test_of_two_processes_one_builds_and_the_other_waits(empty_machine):
     said = sorted((results.get(timeout=60) for _ in processes), key=len)
     for process in processes:
         process.join()
-    assert (empty_machine / "built").read_text() == "x\n" * len(builder.PROGRAMS)
-    assert len(said[1]) == 2 + 2 * len(builder.PROGRAMS)
+    assert (empty_machine / "built").read_text() == "x\n" * len(builder.control_plane())
+    assert len(said[1]) == 2 + 2 * len(builder.control_plane())
     assert said[0] == [] or "another process is building" in said[0][0]

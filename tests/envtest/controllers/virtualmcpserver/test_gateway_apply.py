@@ -11,8 +11,8 @@ import pytest
 
 from controllers.virtualmcpserver import controller
 from controllers.virtualmcpserver.observe import Observer
-from hack.controlplane.rest import Kube
-from tests.envtest.controllers.kit import Object
+from hack.controlplane.rest import Kube, KubeError
+from tests.envtest.controllers.kit import Object, conditions_of
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
@@ -361,6 +361,19 @@ async def test_conditions_that_another_operator_left_behind_are_removed_and_stra
         KIND, "v", phase="Pending", OIDCConfigRefValidated="", Mine="False/Stranger", Valid="True/ValidationSucceeded"
     )
     assert "oidcConfigHash" not in found["status"]
+
+
+async def test_a_number_beyond_32_bits_ends_in_a_condition_where_the_server_admits_it(cluster: Gateways) -> None:
+    """Until Kubernetes 1.35 the API server does not look at the format of numbers in custom resources."""
+    minor = int((await cluster.admin.request("GET", "/version"))["minor"].rstrip("+"))
+    await cluster.group()
+    if minor >= 36:
+        with pytest.raises(KubeError, match="replicas"):
+            await cluster.gateway(replicas=2**31)
+        return
+    await cluster.gateway(replicas=2**31)
+    found = await cluster.until(KIND, "v", ObjectsApplied="False/ObjectRefused")
+    assert "replicas" in conditions_of(found)["ObjectsApplied"][1]
 
 
 async def test_the_echo_of_own_writes_decides_nothing(cluster: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:

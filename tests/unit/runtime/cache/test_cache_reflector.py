@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from runtime.cache import Cache, Change, Informer, ReflectorSettings
 from runtime.wire import Key, TransportError
@@ -72,6 +73,11 @@ async def test_the_initial_objects_come_as_a_stream_that_goes_on_as_the_watch() 
 async def test_a_server_without_streaming_is_listed_and_remembered() -> None:
     collection = filled("a")
     collection.streams = False
+    with capture_logs() as logs:
+        async with running(collection) as world:
+            await world.cache.wait_synced()
+    assert [line for line in logs if line["log_level"] not in ("debug", "info")] == [], "nothing is wrong"
+    collection.requests.clear()
     async with running(collection) as world:
         await world.cache.wait_synced()
         assert now() == 0  # no pause before the fallback
