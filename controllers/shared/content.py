@@ -72,6 +72,7 @@ class _Known:
     uid: str
     version: int
     facts: Facts
+    hashed: bool = False
 
 
 class Contents:
@@ -96,9 +97,10 @@ class Contents:
             self._known.pop(key, None)
             return Look(Unknown.MISSING)
         known = self._known.get(key)
-        if known is not None and known.uid == record.meta.uid and known.version >= record.version:
-            return Look(known.facts)
+        current = known is not None and known.uid == record.meta.uid and known.version >= record.version
         try:
+            if current and known is not None and (known.hashed or await self._key() is None):
+                return Look(known.facts)
             found = await self._read_once(key, record)
         except (ApiError, TransportError) as error:
             last = known.facts if known is not None and known.uid == record.meta.uid else Unknown.UNREAD
@@ -118,6 +120,9 @@ class Contents:
         # One waiter that is cancelled must not take the answer from the others.
         return await asyncio.shield(running[2])
 
+    async def _key(self) -> bytes | None:
+        return await self.hash_key.get() if self.hash_key is not None else None
+
     def _finished(self, key: Key, task: asyncio.Task[_Known | None]) -> None:
         running = self._reading.get(key)
         if running is not None and running[2] is task:
@@ -133,10 +138,10 @@ class Contents:
                 self._known.pop(key, None)
                 return None
         facts = facts_of(record)
-        if self.hash_key is not None and (hash_key := await self.hash_key.get()) is not None:
+        if (hash_key := await self._key()) is not None:
             values = (record.path("data") or {}).items()
             facts = replace(facts, digests={name: digest(hash_key, key, name, _decoded(text)) for name, text in values})
-        known = _Known(record.meta.uid, record.version, facts)
+        known = _Known(record.meta.uid, record.version, facts, hashed=hash_key is not None)
         before = self._known.get(key)
         if before is None or before.uid != known.uid or before.version <= known.version:
             self._known[key] = known

@@ -5,6 +5,9 @@ label, an annotation of External Secrets or a replicator): so a hash of the valu
 plain one would let whoever may read Deployments test guesses; one with a key does not. The key is made once, stays in a
 Secret of the manager's own namespace, and never leaves that Secret and the process. Managers that follow each other
 share it. When it is lost a new one is made, and each gateway that uses Secrets is rolled once.
+
+A manager that cannot have the key (it may not read or make the Secret, or what is there is damaged) goes without, and
+looks again when the Secret changes or, when it is asked for a hash, after `RECHECK`.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import binascii
 import hashlib
 import hmac
 import secrets
+import time
+from collections.abc import Callable
 
 import structlog
 
 from controllers.shared.resources import SECRET
-from runtime import AlreadyExistsError, Client, ForbiddenError, Key, NotFoundError, Record
+from runtime import AlreadyExistsError, ApiError, Client, ForbiddenError, Key, NotFoundError, Record, TransportError
 
 log = structlog.get_logger("controller")
 
@@ -27,62 +32,91 @@ NAME = "mcp-operator-hash-key"
 FIELD = "key"
 SIZE = 32
 """Bytes."""
+RECHECK = 60.0
+"""Seconds until a key that could not be had is looked for again; nothing tells of a permission that was granted."""
 
 
 class HashKey:
     """The key of one installation.
 
     Args:
-        client: reads and makes the Secret.
+        client: reads and makes the Secret; its cache knows Secrets by their metadata.
         namespace: the manager's own; "" outside of a cluster: there is no key then.
+        clock: seconds, monotonic.
+
+    Attributes:
+        place: where the Secret is.
     """
 
-    def __init__(self, client: Client, namespace: str) -> None:
-        self._client = client
-        self._place = Key(namespace, NAME)
+    def __init__(self, client: Client, namespace: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.place = Key(namespace, NAME)
+        self._client, self._clock = client, clock
         self._value: bytes | None = None
-        self._known = not namespace
+        self._asked = not namespace
+        self._asked_at = 0.0
+        self._seen: tuple[str, str] | None = None
+        self._problem = ""
         self._lock = asyncio.Lock()
 
     @property
     def expected(self) -> bool:
         """Whether there is a key, or will be once the server answers."""
-        return not self._known or self._value is not None
+        return not self._asked or self._value is not None
 
     async def get(self) -> bytes | None:
-        """Return the key; None where this manager has none and never will: it may not read or make the Secret.
+        """Return the key; None where this manager has none for now.
 
         Raises:
-            ApiError, TransportError: for a passing reason.
+            ApiError, TransportError: for a passing reason, and nothing is known from before.
         """
         async with self._lock:
-            if not self._known:
-                try:
-                    self._value = key_of(await self._read_or_make())
-                except (ForbiddenError, NotFoundError) as error:
-                    log.warning("no key for hashes of Secrets: pods are replaced for each change", error=error.message)
-                else:
-                    if self._value is None:
-                        log.warning("the key for hashes of Secrets is damaged; delete its Secret", secret=NAME)
-                self._known = True
+            if self._value is None and self.place.namespace and self._due():
+                await self._look()
         return self._value
+
+    def _due(self) -> bool:
+        return not self._asked or self._cached() != self._seen or self._clock() - self._asked_at >= RECHECK
+
+    def _cached(self) -> tuple[str, str] | None:
+        record = self._client.cache.get(SECRET, self.place)
+        return (record.meta.uid, record.meta.resource_version) if record is not None else None
+
+    async def _look(self) -> None:
+        seen, problem = self._cached(), ""
+        try:
+            self._value = key_of(await self._read_or_make())
+            if self._value is None:
+                problem = "the key for hashes of Secrets is damaged; delete its Secret, and a new one is made"
+        except (ForbiddenError, NotFoundError) as error:
+            problem = f"no key for hashes of Secrets: {error.message}"
+        except (ApiError, TransportError):
+            if not self._asked:
+                raise
+            problem = self._problem
+        self._asked, self._asked_at, self._seen = True, self._clock(), seen
+        if problem != self._problem:
+            self._problem = problem
+            if problem:
+                log.warning(problem, secret=str(self.place), until_then="pods are replaced for each change of a Secret")
+            else:
+                log.info("the key for hashes of Secrets is there", secret=str(self.place))
 
     async def _read_or_make(self) -> Record:
         try:
-            return await self._client.get_live(SECRET, self._place)
+            return await self._client.get_live(SECRET, self.place)
         except NotFoundError:
             pass
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": NAME, "namespace": self._place.namespace},
+            "metadata": {"name": NAME, "namespace": self.place.namespace},
             "type": "Opaque",
             "data": {FIELD: base64.b64encode(secrets.token_bytes(SIZE)).decode()},
         }
         try:
             return await self._client.create(SECRET, body)
         except AlreadyExistsError:  # another manager was faster
-            return await self._client.get_live(SECRET, self._place)
+            return await self._client.get_live(SECRET, self.place)
 
 
 def key_of(secret: Record) -> bytes | None:

@@ -172,6 +172,8 @@ class Observer:
         errors += [error for error in (policy_error, hmac_error) if error is not None]
         hash_key = self._secrets.hash_key
         hashed = hash_key is not None and hash_key.expected
+        if hash_key is not None and not hashed:
+            self._dependencies.note(snapshot.vmcp.key, SECRET, hash_key.place)
         versions = {}
         for name in secrets:
             secret = self._reader.get(SECRET, Key(namespace, name))

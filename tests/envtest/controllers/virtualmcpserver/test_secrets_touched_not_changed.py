@@ -7,7 +7,9 @@ import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from controllers.shared.hashkey import NAME, HashKey, digest
+from controllers.shared.content import contents
+from controllers.shared.hashkey import FIELD, NAME, HashKey, digest
+from controllers.shared.resources import SECRET
 from hack.controlplane.rest import Kube
 from runtime import Key, Manager, ManagerOptions
 from runtime.transport.config import load_endpoint
@@ -42,10 +44,34 @@ async def test_a_touched_secret_rolls_nothing_and_a_changed_value_that_is_used_d
     await cluster.deployment(until=lambda found: generation(found) > generation(rolled))
 
 
+async def test_a_damaged_key_that_is_replaced_counts_without_a_restart(
+    admin: Kube, namespace: str, start: Callable[..., Awaitable[Gateways]]
+) -> None:
+    damaged = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": namespace}}
+    await admin.create(damaged | {"stringData": {FIELD: "not a key"}})
+    cluster = await start()
+    await cluster.secret("s", k="one")
+    await cluster.group()
+    await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-Key", "s", "k")]})
+    await cluster.until("MCPServerEntry", "e", phase="Valid")
+    await cluster.gateway()
+    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
+    await cluster.come_to_rest()
+    before = await cluster.deployment()
+    await cluster.patch("Secret", "s", {"metadata": {"annotations": {"refreshed-at": "now"}}})
+    without = await cluster.deployment(until=lambda found: generation(found) > generation(before))
+    await admin.delete("v1", "Secret", NAME, namespace=namespace)  # what the log advises: a new one is made
+    with_key = await cluster.deployment(until=lambda found: generation(found) > generation(without))
+    await cluster.patch("Secret", "s", {"metadata": {"annotations": {"refreshed-at": "later"}}})
+    await cluster.come_to_rest()
+    assert generation(await cluster.deployment()) == generation(with_key)
+
+
 async def test_managers_share_the_key_that_the_first_one_made(
     admin: Kube, namespace: str, operator_kubeconfig: Path
 ) -> None:
     manager = Manager(await load_endpoint(str(operator_kubeconfig)), ManagerOptions())
+    contents(manager, SECRET)
     managers = [HashKey(manager.client, namespace) for _ in range(5)]
     keys = await asyncio.gather(*(made.get() for made in managers))
     assert len(set(keys)) == 1
@@ -63,6 +89,7 @@ async def test_a_manager_that_may_not_keep_a_key_or_has_no_namespace_goes_withou
     make_user: Callable[..., Awaitable[Path]], namespace: str
 ) -> None:
     manager = Manager(await load_endpoint(str(await make_user("nobody"))), ManagerOptions())
+    contents(manager, SECRET)
     for place in (namespace, ""):
         hash_key = HashKey(manager.client, place)
         assert await hash_key.get() is None

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controllers.shared.content import Contents, Facts, Unknown, facts_of, has_certificate
+from controllers.shared.hashkey import FIELD, RECHECK, HashKey
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from runtime import ForbiddenError, Key, NotFoundError, Record, TransportError
 from runtime.wire.decode import decode_record
@@ -184,3 +185,39 @@ def test_a_secrets_values_are_judged_as_the_gateway_judges_them_and_not_kept() -
     assert facts.unfit.keys() == {"broken"}
     assert facts.unfit_headers.keys() == {"broken", "padded", "chinese"}
     assert SENTINEL not in repr(facts)
+
+
+async def test_a_key_for_hashes_that_may_be_read_now_hashes_what_was_read_without_it() -> None:
+    """At most one question in `RECHECK` seconds, and passing failures of it change nothing."""
+    now = 0.0
+    stored = record(7, data={FIELD: base64.b64encode(b"k" * 32).decode()})
+    refused = ForbiddenError(403, "Forbidden", "no")
+    server = Server(secret(1), secret(1, "k"), refused, refused, TransportError("gone"), stored, secret(1, "k"))
+    facts = contents(server)
+    facts.hash_key = HashKey(server, "system", clock=lambda: now)  # type: ignore[arg-type]
+    for reads in (2, 3, 4):
+        for _ in range(3):
+            look = await facts.look(KEY)
+            assert (look.content, look.error) == (Facts(frozenset({"k"})), None)
+            assert server.reads == reads
+        assert not facts.hash_key.expected
+        now += RECHECK
+    look = await facts.look(KEY)
+    assert isinstance(look.content, Facts)
+    assert set(look.content.digests) == {"k"}
+    assert facts.hash_key.expected
+    assert await facts.look(KEY) == look
+    assert server.reads == 6
+
+
+@pytest.mark.parametrize("stored", ["", "no base64", base64.b64encode(b"short").decode()])
+async def test_a_damaged_key_for_hashes_is_read_again_when_its_secret_changed(stored: str) -> None:
+    server = Server(record(1), record(1, data={FIELD: stored}), record(2, data={FIELD: "AA" * 21 + "A="}))
+    key = HashKey(server, "system", clock=lambda: 0.0)  # type: ignore[arg-type]
+    assert await key.get() is None
+    assert await key.get() is None
+    assert server.reads == 1
+    server.known = record(2)
+    assert await key.get() == bytes(32)
+    assert await key.get() == bytes(32)
+    assert server.reads == 2
