@@ -16,6 +16,7 @@ from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.references import AUTH_CONFIG_USERS, AUTH_CONFIGS, auth_configs_of
 from controllers.shared.resources import AUTH_CONFIG
+from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
 from runtime import (
     Builder,
@@ -46,7 +47,7 @@ class AuthConfigReconciler:
     def __init__(self, manager: Manager) -> None:
         self._reader, self._client = manager.reader, manager.client
         self._recorder = manager.recorder(f"{NAME}-controller")
-        self.status = StatusWriter(manager.client, AUTH_CONFIG)
+        self.status = StatusWriter(manager.client, AUTH_CONFIG, StatusRepairs(manager, AUTH_CONFIG, self._recorder))
 
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one auth config, write its status if that changes it, let it go when nobody refers to it."""
@@ -116,4 +117,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     builder = Builder(manager, NAME).for_(AUTH_CONFIG, predicate=reconciler.status.matters)
     for kind in AUTH_CONFIG_USERS:
         builder = builder.watches(kind, reconciler.waiting, predicate=references_changed)
-    complete(builder, reconciler, manager, AUTH_CONFIG, reconciler.status.schema)
+    complete(builder, reconciler, manager, AUTH_CONFIG, reconciler.status.schema, reconciler.status.repairs)

@@ -15,6 +15,7 @@ from controllers.shared import references
 from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
+from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import StatusWriter
 from runtime import (
     Builder,
@@ -66,7 +67,7 @@ class GroupReconciler:
         self._recorder = manager.recorder(f"{NAME}-controller")
         self._grown: set[Key] = set()
         self._told: dict[Key, float] = {}
-        self.status = StatusWriter(manager.client, GROUP)
+        self.status = StatusWriter(manager.client, GROUP, StatusRepairs(manager, GROUP, self._recorder))
 
     async def reconcile(self, request: Key) -> Result | None:
         """Bring one group's finalizer and status up to date."""
@@ -178,4 +179,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     for kind in MEMBER_KINDS:
         # A member that changes its group wakes the old one and the new one.
         builder = builder.watches(kind, groups_of, predicate=membership_changed)
-    complete(builder, reconciler, manager, GROUP, reconciler.status.schema)
+    complete(builder, reconciler, manager, GROUP, reconciler.status.schema, reconciler.status.repairs)

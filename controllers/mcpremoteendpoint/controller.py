@@ -156,4 +156,6 @@ def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  
     )
     for kind in RIVALS:
         builder = builder.watches(kind, references.same_name(reader, ENDPOINT), predicate=came_or_went)
-    complete(builder, reconciler, manager, ENDPOINT, reconciler.status.schema, concurrency=16)
+    complete(
+        builder, reconciler, manager, ENDPOINT, reconciler.status.schema, reconciler.status.repairs, concurrency=16
+    )

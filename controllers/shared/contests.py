@@ -132,17 +132,20 @@ class Contests:
         self._repairs.pop(place, None)
 
 
-def contender(managed: list[Mapping[str, Any]], intent: Mapping[str, Any], own: str) -> tuple[str, str]:
+def contender(
+    managed: list[Mapping[str, Any]], intent: Mapping[str, Any], own: str, *, subresource: str = ""
+) -> tuple[str, str]:
     """Return another field manager that holds a field of ours, and that field; ("", "") when there is none.
 
     Args:
         managed: `metadata.managedFields` of the object as it stands.
         intent: what we apply.
         own: our field manager.
+        subresource: through which the fields are written; "" for the object itself.
     """
     latest = sorted(managed, key=lambda entry: str(entry.get("time") or ""), reverse=True)
     for entry in latest:
-        if entry.get("manager") == own or entry.get("subresource"):
+        if entry.get("manager") == own or (entry.get("subresource") or "") != subresource:
             continue
         fields = entry.get("fieldsV1")
         if isinstance(fields, Mapping) and (path := next(_shared(fields, intent, ""), "")):
@@ -160,7 +163,7 @@ def _shared(fields: Mapping[str, Any], wanted: Any, path: str) -> Iterator[str]:
         here = f"{path}{name}" if name.startswith("[") or not path else f"{path}.{name}"
         if inner and isinstance(inner, Mapping):
             yield from _shared(inner, value, here)
-        elif not isinstance(value, (dict, list)):
+        elif not isinstance(value, Mapping):  # of lists: one that is written as a whole
             yield here
 
 

@@ -17,6 +17,7 @@ from controllers.shared.content import Content, Unknown, contents
 from controllers.shared.groups import GroupState, Patience
 from controllers.shared.remote import Material, gather_material, secret_names
 from controllers.shared.resources import CONFIG_MAP, SECRET
+from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, StatusWriter, Verdict, standing
 from runtime import Key, Manager, Record, Resource, Result
 
@@ -93,7 +94,8 @@ class RemoteReconciler(ABC):
         self._reader, self._kind = manager.reader, kind
         self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
         self._patience = Patience()
-        self.status = StatusWriter(manager.client, kind)
+        recorder = manager.recorder(f"{kind.kind.lower()}-controller")
+        self.status = StatusWriter(manager.client, kind, StatusRepairs(manager, kind, recorder))
 
     @abstractmethod
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from controllers.shared import skew
 from controllers.shared.skew import InstalledSchema
+from controllers.shared.status_repairs import StatusRepairs
 from runtime import Builder, Key, Manager, NotFoundError, Reconciler, Resource, Result
 
 LONGEST_BACKOFF = 60.0
@@ -23,11 +24,19 @@ class Composed:
         manager: for asking the server whether an object is really gone.
         kind: what is reconciled.
         schema: what its installed CRD does not know; while that is something, objects are looked at again.
+        repairs: of its statuses; an object whose repair waits is looked at again.
     """
 
-    def __init__(self, reconciler: Reconciler, manager: Manager, kind: Resource, schema: InstalledSchema) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        manager: Manager,
+        kind: Resource,
+        schema: InstalledSchema,
+        repairs: StatusRepairs | None,
+    ) -> None:
         self._reconciler, self._client, self._kind = reconciler, manager.client, kind
-        self._schema = schema
+        self._schema, self._repairs = schema, repairs
 
     async def reconcile(self, request: Key) -> Result | None:
         """Reconcile; see `runtime.Reconciler`."""
@@ -37,9 +46,13 @@ class Composed:
             if not await self._is_gone(request):
                 raise
             return None
-        if result is None and self._schema.outdated:
-            return Result(requeue_after=skew.RECHECK)
-        return result
+        times = [
+            result.requeue_after if result is not None else None,
+            skew.RECHECK if result is None and self._schema.outdated else None,
+            self._repairs.due_in(request) if self._repairs is not None else None,
+        ]
+        due = min((after for after in times if after is not None), default=None)
+        return Result(due, result.priority if result is not None else None) if due is not None else result
 
     async def _is_gone(self, request: Key) -> bool:
         """Ask the server: the cache may not have heard of the deletion yet."""
@@ -56,6 +69,7 @@ def complete(
     manager: Manager,
     kind: Resource,
     schema: InstalledSchema,
+    repairs: StatusRepairs | None,
     *,
     concurrency: int | None = None,
 ) -> None:
@@ -67,9 +81,10 @@ def complete(
         manager: runs it.
         kind: what is reconciled.
         schema: what its installed CRD does not know.
+        repairs: of its statuses.
         concurrency: reconciles at once; None for the runtime's default.
     """
     builder.options(backoff_cap=LONGEST_BACKOFF)
     if concurrency is not None:
         builder.options(concurrency=concurrency)
-    builder.complete(Composed(reconciler, manager, kind, schema))
+    builder.complete(Composed(reconciler, manager, kind, schema, repairs))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from controllers.shared.skew import ATTEMPTS, InstalledSchema
+from controllers.shared.status_repairs import StatusRepairs
 from runtime import (
     Client,
     Condition,
@@ -124,14 +125,16 @@ class StatusWriter:
     Args:
         client: writes.
         kind: of the objects.
+        repairs: the rate at which what others change is written again; None: at once.
 
     Attributes:
         schema: what the installed CRD does not know.
     """
 
-    def __init__(self, client: Client, kind: Resource) -> None:
+    def __init__(self, client: Client, kind: Resource, repairs: StatusRepairs | None = None) -> None:
         self._client = client
         self.schema = InstalledSchema(kind)
+        self.repairs = repairs
         self._last: dict[str, str] = {}
         self._writing: set[str] = set()
 
@@ -142,15 +145,16 @@ class StatusWriter:
     async def write(self, record: Record, wanted: Mapping[str, Any]) -> Record:
         """Write what differs; return the object as it is then. One that is gone needs no status: nothing is said.
 
-        What the installed CRD does not know is left out, and the condition CRDOutdated says so.
+        What the installed CRD does not know is left out, and the condition CRDOutdated says so. Against somebody who
+        keeps writing another status the repair may wait: `StatusRepairs.due_in`.
 
         Raises:
             ConflictError: the object changed since it was read.
         """
         for _ in range(ATTEMPTS):
-            version = self.schema.version
-            patch = status_patch(record, self.schema.fit(record, wanted))
-            if not patch:
+            version, fitted = self.schema.version, self.schema.fit(record, wanted)
+            patch = status_patch(record, fitted)
+            if not patch or not await self._may_write(record, fitted):
                 break
             self.schema.sending(patch)
             try:
@@ -162,10 +166,15 @@ class StatusWriter:
                     raise
                 continue
             record = written
+            if self.repairs is not None:
+                self.repairs.wrote(record, fitted)
             self.schema.answered(patch, written.path("status"))
             if self.schema.version == version:
                 break
         return record
+
+    async def _may_write(self, record: Record, fitted: Mapping[str, Any]) -> bool:
+        return self.repairs is None or await self.repairs.may_write(record, fitted)
 
     async def _patch(self, record: Record, patch: Mapping[str, Any]) -> Record:
         uid = record.meta.uid
@@ -186,6 +195,8 @@ class StatusWriter:
     def forget(self, record: Record) -> None:
         """The object is gone."""
         self._last.pop(record.meta.uid, None)
+        if self.repairs is not None:
+            self.repairs.forget(record.key)
 
     def matters(self, event: Event) -> bool:
         """Predicate for the reconciled kind: all but the echo of own status writes and changes of mere metadata.

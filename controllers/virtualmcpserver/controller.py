@@ -40,6 +40,7 @@ from controllers.shared.resources import (
     TOOL_CONFIG,
     VMCP,
 )
+from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.virtualmcpserver.decide import Decision, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
@@ -128,6 +129,7 @@ class VirtualMCPServerReconciler:
 
     Attributes:
         schema: what the installed CRD does not know.
+        repairs: the rate at which a status that others change is written again.
     """
 
     def __init__(self, manager: Manager, options: OperatorOptions) -> None:
@@ -136,7 +138,8 @@ class VirtualMCPServerReconciler:
         recorder = manager.recorder(f"{NAME}-controller")
         self._observer = Observer(manager, options, self.dependencies)
         self._publisher = Publisher(manager, recorder)
-        self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER)
+        self.repairs = StatusRepairs(manager, VMCP, recorder)
+        self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
         self._rest: dict[Key, float] = {}
         self._settled: dict[Key, tuple[Snapshot, Rollout | None, int]] = {}
@@ -178,7 +181,7 @@ class VirtualMCPServerReconciler:
         if error := error or published.error:
             raise error
         result = _next(decision, published)
-        if result is None:
+        if result is None and self.repairs.due_in(request) is None:
             self._settled[request] = snapshot, rollout, self.schema.version
         return result
 
@@ -205,6 +208,7 @@ class VirtualMCPServerReconciler:
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
         self._publisher.forget(key)
+        self.repairs.forget(key)
         self._rest.pop(key, None)
         self._settled.pop(key, None)
         self._incomplete.pop(key, None)
@@ -313,4 +317,4 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     for kind in _OWNED:
         builder.owns(kind).watches(kind, reconciler.dependencies.users)
     builder.watches(POD, of_pod)
-    complete(builder, reconciler, manager, VMCP, reconciler.schema, concurrency=4)
+    complete(builder, reconciler, manager, VMCP, reconciler.schema, reconciler.repairs, concurrency=4)

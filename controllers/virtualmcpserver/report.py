@@ -15,6 +15,7 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.resources import VMCP
 from controllers.shared.skew import ATTEMPTS, InstalledSchema
+from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.virtualmcpserver.decide import Decision
 from controllers.virtualmcpserver.rollout import Rollout
@@ -74,11 +75,12 @@ class Reporter:
         schema: what the installed CRD does not know.
     """
 
-    def __init__(self, client: Client, recorder: Recorder, field_manager: str) -> None:
+    def __init__(self, client: Client, recorder: Recorder, field_manager: str, repairs: StatusRepairs) -> None:
         self.schema = InstalledSchema(VMCP)
         self._client = client
         self._recorder = recorder
         self._field_manager = field_manager
+        self._repairs = repairs
 
     async def report(
         self, snapshot: Snapshot, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
@@ -95,8 +97,8 @@ class Reporter:
         fields = dict(decision.fields)
         if not leave:
             fields |= {"phase": str(health.phase), "message": health.message}
-        await self._write(snapshot.vmcp, fields, conditions, snapshot.dialect, leave=leave)
-        self._tell(snapshot.vmcp, snapshot.previous, conditions)
+        if await self._write(snapshot.vmcp, fields, conditions, snapshot.dialect, leave=leave):
+            self._tell(snapshot.vmcp, snapshot.previous, conditions)
 
     async def unread(self, snapshot: Snapshot, error: Exception) -> None:
         """Say that something could not be read, so that nothing was decided; all else stays as it was said before.
@@ -113,8 +115,8 @@ class Reporter:
         kept = tuple(c for c in snapshot.previous if is_own(c.type) and c.type != T.OBJECTS_APPLIED)
         present = _status_of(snapshot.vmcp)
         fields = {name: present.get(name) for name in _FIELDS}
-        await self._write(snapshot.vmcp, fields, (*made, *kept), snapshot.dialect, leave=False)
-        self._tell(snapshot.vmcp, snapshot.previous, made)
+        if await self._write(snapshot.vmcp, fields, (*made, *kept), snapshot.dialect, leave=False):
+            self._tell(snapshot.vmcp, snapshot.previous, made)
 
     async def unreadable(self, record: Record, problem: Unreadable, now: datetime) -> None:
         """Write the status of an object that does not fit its model."""
@@ -128,13 +130,21 @@ class Reporter:
 
     async def _write(
         self, record: Record, fields: dict[str, Any], conditions: Conditions, dialect: Dialect, *, leave: bool
-    ) -> None:
-        """Write what differs; what the installed CRD does not know is left out, and CRDOutdated says so."""
+    ) -> bool:
+        """Write what differs; what the installed CRD does not know is left out, and CRDOutdated says so.
+
+        Returns:
+            Whether the status is as it should be; False while a repair waits because somebody else keeps writing it.
+        """
         wanted = fields | {"conditions": conditions_json(conditions)}
         for _ in range(ATTEMPTS):
             version, fitted = self.schema.version, self.schema.fit(record, wanted)
             if not _differs(_status_of(record), fitted, leave=leave):
-                return
+                break
+            # The stock gateway replaces the whole status with each report: that is its way, and no contest.
+            contestable = dialect is Dialect.NATIVE
+            if contestable and not await self._repairs.may_write(record, fitted):
+                return False
             self.schema.sending(fitted)
             try:
                 written = await self._send(record, fitted, dialect, leave=leave)
@@ -143,9 +153,12 @@ class Reporter:
                     raise
                 continue
             record = written
+            if contestable:
+                self._repairs.wrote(record, fitted)
             self.schema.answered(fitted, written.path("status"))
             if self.schema.version == version:
-                return
+                break
+        return True
 
     async def _send(self, record: Record, fields: dict[str, Any], dialect: Dialect, *, leave: bool) -> Record:
         if dialect is Dialect.TOOLHIVE:

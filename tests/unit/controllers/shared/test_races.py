@@ -36,8 +36,19 @@ class Scripted:
         return self
 
 
-def composed(script: Scripted) -> Composed:
-    return Composed(script, script, ENTRY, InstalledSchema(ENTRY))  # type: ignore[arg-type]
+class Repairs:
+    """Of statuses: one waits for so many seconds, if any."""
+
+    def __init__(self, wait: float | None) -> None:
+        self.wait = wait
+
+    def due_in(self, key: Key) -> float | None:
+        assert key == E
+        return self.wait
+
+
+def composed(script: Scripted, *, wait: float | None = None) -> Composed:
+    return Composed(script, script, ENTRY, InstalledSchema(ENTRY), Repairs(wait))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("result", [None, Result(requeue_after=7.0)])
@@ -45,6 +56,16 @@ async def test_the_wish_of_a_reconcile_that_went_well_stays(result: Result | Non
     script = Scripted(result, gone=True)
     assert await composed(script).reconcile(E) == result
     assert script.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "wait", "then"),
+    [(None, 3.0, Result(3.0)), (Result(7.0, 2), 3.0, Result(3.0, 2)), (Result(1.0), 3.0, Result(1.0))],
+)
+async def test_an_object_whose_status_waits_for_its_repair_is_looked_at_again(
+    result: Result | None, wait: float, then: Result
+) -> None:
+    assert await composed(Scripted(result), wait=wait).reconcile(E) == then
 
 
 @pytest.mark.parametrize("how", [{"gone": True}, {"deleting": True}])
