@@ -13,7 +13,6 @@ The rules, in the order in which they matter:
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
@@ -29,6 +28,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from vmcp.auth.fetch import Fetcher, FetchError
+from vmcp.tasks import SingleFlight
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +155,7 @@ class KeyStore:
         self._failures = 0
         self._last_error = ""
         self._unknown: OrderedDict[str, float] = OrderedDict()
-        self._task: asyncio.Task[None] | None = None
+        self._refreshing = SingleFlight[None, None]("signing keys")
 
     async def find(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
         """Return the keys that may have signed a token with this header; empty = none, for certain.
@@ -170,7 +170,7 @@ class KeyStore:
             if not self._keys:
                 raise KeysUnavailable(self._last_error or "no keys", self._retry_after())
         elif now > self._fresh_until and now >= self._blocked_until:
-            self._start()
+            self._refreshing.start(None, self._refresh)
         found = self._match(kid, algorithm)
         if found or kid is None or self._is_known_unknown(kid):
             return found
@@ -195,7 +195,7 @@ class KeyStore:
             self._unknown.popitem(last=False)
 
     def _may_ask_again(self) -> bool:
-        if self._task is not None:
+        if self._refreshing.get(None) is not None:
             return True
         now = self._clock()
         return now >= self._blocked_until and now - self._fetched_at >= UNKNOWN_KID_COOLDOWN
@@ -205,21 +205,8 @@ class KeyStore:
 
     async def _refresh_or_wait(self) -> None:
         """Wait for the running request, or start one unless the back-off forbids it."""
-        if self._task is None and self._clock() < self._blocked_until:
-            return
-        # Shielded: a client that gives up must not end the request that others wait for.
-        await asyncio.shield(self._start())
-
-    def _start(self) -> asyncio.Task[None]:
-        if self._task is None:
-            self._task = asyncio.create_task(self._refresh(), name="jwks-refresh")
-            self._task.add_done_callback(self._finished)
-        return self._task
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("jwks refresh failed unexpectedly", error=repr(error))
+        if self._refreshing.get(None) is not None or self._clock() >= self._blocked_until:
+            await self._refreshing.wait(None, self._refresh)
 
     async def _refresh(self) -> None:
         try:
@@ -268,9 +255,7 @@ class KeyStore:
 
     async def close(self) -> None:
         """Stop a running request, and close connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._refreshing.close()
         await self._fetcher.close()
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from vmcp.auth.interface import OutgoingAuth, Principal
-from vmcp.backend.backoff import Backoff
 from vmcp.backend.interface import BackendSession, Catalogue, SessionSpec
 from vmcp.backend.monitor import Monitor
 from vmcp.backend.personal import PersonalCatalogues
@@ -27,9 +25,6 @@ class McpBackend(Remote):
         *,
         resolve: Mapping[tuple[str, int], str] | None = None,
         reach: Reach | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         """Make a backend; opens nothing.
 
@@ -38,18 +33,13 @@ class McpBackend(Remote):
             auth: Towards this backend.
             resolve: (host, port) -> address.
             reach: See `Remote`.
-            sleep: For tests.
-            clock: For tests.
-            backoff: For tests.
 
         Raises:
             ValueError: The URL or the CA bundle's path is unusable.
         """
-        super().__init__(settings, auth, resolve=resolve, reach=reach, clock=clock)
-        self._sleep = sleep
-        self._backoff = backoff
+        super().__init__(settings, auth, resolve=resolve, reach=reach)
         self._personal = PersonalCatalogues(self)
-        self._monitor = Monitor(self, sleep=sleep, backoff=backoff)
+        self._monitor = Monitor(self)
         self.refresh = self._monitor.refresh
         self.look = self._monitor.doubt
         self.heard = self._monitor.heard
@@ -73,11 +63,10 @@ class McpBackend(Remote):
 
     def open(self, spec: SessionSpec) -> BackendSession:
         """See `Backend`."""
-        return Session(self, spec, sleep=self._sleep, backoff=self._backoff)
+        return Session(self, spec)
 
     async def close(self) -> None:
         """See `Backend`."""
         self._listeners.clear()
-        await self._monitor.close()
-        await self._personal.close()
+        await asyncio.gather(self._monitor.close(), self._personal.close())
         await self.disconnect()

@@ -9,7 +9,7 @@ class Backoff:
     """1 s, 2 s, 4 s ... up to the limit, each with jitter."""
 
     def __init__(self, *, first: float = 1.0, limit: float = 30.0, seed: int | None = None) -> None:
-        """Take the first wait and the longest, seconds; `seed` makes the jitter repeatable."""
+        """Start with the first wait, and grow to the longest, seconds; `seed` makes the jitter repeatable."""
         self._first = first
         self._limit = limit
         self._attempt = 0

@@ -6,10 +6,10 @@ It guards probes and calls alike, and learns from both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from vmcp.backend.model import Circuit
 from vmcp.backend.settings import BreakerSettings
+from vmcp.tasks import loop_time
 
 
 class Breaker:
@@ -21,10 +21,9 @@ class Breaker:
         changed: Unix seconds of the last change of state; None = never.
     """
 
-    def __init__(self, settings: BreakerSettings | None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the numbers (None = count, but never open) and a steady clock in seconds."""
+    def __init__(self, settings: BreakerSettings | None) -> None:
+        """Start closed; without settings failures are counted, but the circuit never opens."""
         self._settings = settings
-        self._clock = clock
         self._opened_at = 0.0
         self._trying = False
         self.state = Circuit.CLOSED
@@ -60,7 +59,7 @@ class Breaker:
         """Return seconds until somebody will be admitted; 0 = now."""
         if self.state is not Circuit.OPEN or self._settings is None:
             return 0.0
-        return max(0.0, self._opened_at + self._settings.timeout - self._clock())
+        return max(0.0, self._opened_at + self._settings.timeout - loop_time())
 
     def success(self) -> None:
         """The backend answered."""
@@ -77,7 +76,7 @@ class Breaker:
         if self._settings is None or self.state is Circuit.OPEN:
             return  # late failures of calls that were under way do not prolong the wait
         if half_open or self.failures >= self._settings.threshold:
-            self._opened_at = self._clock()
+            self._opened_at = loop_time()
             self._move(Circuit.OPEN)
 
     def release(self) -> None:

@@ -13,7 +13,6 @@ connection, 429 or 5xx is none, and may mean a legacy server that stays silent a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -24,6 +23,7 @@ from vmcp.backend.handshake import Handshake
 from vmcp.backend.model import BackendState, Era
 from vmcp.backend.modern.discover import Verdict
 from vmcp.backend.settings import HeaderList
+from vmcp.tasks import SingleFlight, loop_time
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Eras:
         self._state = state
         self._ask = ask
         self._probe_timeout = probe_timeout
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = SingleFlight[None, None](f"{backend}: server/discover", expected=(BackendError,))
         self._asked_at: float | None = None
         self._refused_until = 0.0
         self._inferred = False
@@ -105,7 +105,7 @@ class Eras:
         Raises:
             BackendError: The backend cannot be asked.
         """
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         if wanted is Era.LEGACY and (known := self._for_legacy()) is not None:
             return known
         if self._inferred and self._asked_at is not None and now - self._asked_at > TRY_AGAIN:
@@ -118,7 +118,7 @@ class Eras:
 
     def _for_legacy(self) -> Era | None:
         """Return the era of a legacy client's request, None when it is not known."""
-        if self.legacy is False and asyncio.get_running_loop().time() > self._refused_until:
+        if self.legacy is False and loop_time() > self._refused_until:
             self.legacy = None
         if self.legacy or self.on_trial:
             return Era.LEGACY
@@ -129,13 +129,8 @@ class Eras:
     def ask_again(self, principal: Principal | None = None, headers: HeaderList = ()) -> None:
         """Ask in the background whether a backend that did not seem to have the modern era has it now."""
         if self._ask is not None and not self.modern:
-            self._start(self._ask, principal, headers)
-
-    def _start(self, ask: Ask, principal: Principal | None, headers: HeaderList) -> asyncio.Task[None]:
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._discover(ask, principal, headers))
-            self._asking.add_done_callback(self._asked)
-        return self._asking
+            ask = self._ask
+            self._asking.start(None, lambda: self._discover(ask, principal, headers))
 
     async def _look(self, deadline: float, principal: Principal | None, headers: HeaderList) -> None:
         """Ask `server/discover` now; one request at a time.
@@ -143,22 +138,16 @@ class Eras:
         Raises:
             BackendError: The backend cannot be asked.
         """
-        if self._ask is None:
+        ask = self._ask
+        if ask is None:
             return
         try:
-            async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self._start(self._ask, principal, headers))
+            await self._asking.wait(None, lambda: self._discover(ask, principal, headers), deadline=deadline)
         except TimeoutError:
             log.debug("server/discover is not answered yet", backend=self._backend)
 
-    def _asked(self, task: asyncio.Task[None]) -> None:
-        self._asking = None
-        if not task.cancelled():
-            task.exception()
-
     async def _discover(self, ask: Ask, principal: Principal | None, headers: HeaderList) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(self._probe_timeout() / 2, DISCOVER_TIMEOUT)
+        deadline = loop_time() + min(self._probe_timeout() / 2, DISCOVER_TIMEOUT)
         try:
             verdict = await ask(deadline, principal, headers)
         except BackendAuthFailed:
@@ -168,7 +157,7 @@ class Eras:
                 raise
             log.info("server/discover has no answer", backend=self._backend, reason=err.reason)
             verdict = Verdict(None)
-        self._asked_at = loop.time()
+        self._asked_at = loop_time()
         if verdict.era is not None:
             self.judged(verdict)
 
@@ -187,14 +176,14 @@ class Eras:
         if self.legacy and self.modern is not None:
             return
         self.legacy = True
-        if self.modern is None and self._asking is None:
+        if self.modern is None and self._asking.get(None) is None:
             self.modern, self._inferred = False, True
         self._tell()
 
     def refused(self, *, again_in: float = TRY_AGAIN) -> None:
         """The backend refused `initialize`: take it that it has no legacy era, for some seconds."""
         self.legacy = False
-        self._refused_until = asyncio.get_running_loop().time() + again_in
+        self._refused_until = loop_time() + again_in
         self._tell()
 
     async def contradicted(self, era: Era, deadline: float, principal: Principal | None, headers: HeaderList) -> bool:
@@ -210,7 +199,7 @@ class Eras:
             self.refused()
             if self.modern:
                 return True
-        recent = self._asked_at is not None and asyncio.get_running_loop().time() - self._asked_at < REPROBE_EVERY
+        recent = self._asked_at is not None and loop_time() - self._asked_at < REPROBE_EVERY
         if not recent or self.modern is None:
             await self._look(deadline, principal, headers)
         if era is Era.LEGACY:
@@ -222,7 +211,7 @@ class Eras:
 
     def suspect(self) -> None:
         """A modern answer lacked what every modern result has: look again before the next request, at leisure."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         if self._asked_at is None or now - self._asked_at >= REPROBE_EVERY:
             self._asked_at = now
             self.forget()
@@ -254,6 +243,4 @@ class Eras:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        await self._asking.close()

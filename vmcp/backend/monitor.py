@@ -8,10 +8,8 @@ changed, or old; after a new handshake all of them, and then what cannot be fetc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 
@@ -26,6 +24,7 @@ from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.shelf import KINDS, Fetched, assemble, fetch_lists, fresh_for, kinds_of
+from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.wire.protocol import PING
 
 log = structlog.get_logger(__name__)
@@ -41,10 +40,6 @@ DOUBT_EVERY = 2.0
 """Seconds between two probes that failing calls ask for."""
 
 
-async def _finish(work: Awaitable[None]) -> None:
-    await work
-
-
 class _Retries:
     """When lists that failed are worth asking for again."""
 
@@ -55,7 +50,7 @@ class _Retries:
         """Take a failure. A list whose request costs the session each time is asked for much less often."""
         made = Backoff(first=15.0, limit=600.0) if lost_session else Backoff(first=2.0, limit=120.0)
         backoff = self._known[kind][0] if kind in self._known else made
-        self._known[kind] = (backoff, time.monotonic() + backoff.next())
+        self._known[kind] = (backoff, loop_time() + backoff.next())
 
     def forget(self, kind: Kind) -> None:
         self._known.pop(kind, None)
@@ -66,7 +61,7 @@ class _Retries:
 
     def wait(self) -> float | None:
         """Return seconds until the first of them; None = no list failed."""
-        return max(0.0, min(at for _, at in self._known.values()) - time.monotonic()) if self._known else None
+        return max(0.0, min(at for _, at in self._known.values()) - loop_time()) if self._known else None
 
 
 class Monitor:
@@ -76,17 +71,13 @@ class Monitor:
         no_credentials: Probes have none: lists need a caller's, and health is what traffic says.
     """
 
-    def __init__(
-        self, backend: Remote, *, sleep: Callable[[float], Awaitable[None]], backoff: Callable[[], Backoff]
-    ) -> None:
+    def __init__(self, backend: Remote) -> None:
         self._backend = backend
-        self._sleep = sleep
-        self._make_backoff = backoff
-        self._backoff = backoff()
+        self._backoff = Backoff()
         self._session: Session | None = None
         self._listener: Listener | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._background = Background(backend.name)
+        self._refreshing = SingleFlight[None, None](f"{backend.name}: lists")
         self._first = asyncio.Event()
         self._lock = asyncio.Lock()
         self._dirty: set[Kind] = set()
@@ -105,8 +96,8 @@ class Monitor:
 
     def start(self) -> None:
         """Begin, in the background."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if not self._background:
+            self._background.spawn(self._run(), "monitor")
 
     async def wait_first(self, timeout: float) -> bool:
         """Wait for the end of the first round."""
@@ -127,19 +118,13 @@ class Monitor:
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait so long, or until failing calls make somebody doubt that the backend is up; None = only that."""
-        loop = asyncio.get_running_loop()
-        waits: list[asyncio.Task[Any]] = [loop.create_task(self._wake.wait())]
-        if seconds is not None:
-            waits.append(loop.create_task(_finish(self._sleep(seconds))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def doubt(self) -> None:
         """Calls fail in a way that may be their own fault: look whether the backend is up."""
-        now = time.monotonic()
+        now = loop_time()
         if now - self._doubted_at >= DOUBT_EVERY:
             self._doubted_at = now
             self._wake.set()
@@ -164,14 +149,14 @@ class Monitor:
     async def _round(self) -> None:
         """Probe, and fetch what is due. Reports to health exactly once."""
         health = self._backend.health
-        began = time.monotonic()
+        began = loop_time()
         try:
             await self._probe()
-            took = time.monotonic() - began
+            took = loop_time() - began
             self.no_credentials = False
             # Without the stream nobody says what changes: look with every probe.
             unheard = self._push is Push.DOWN
-            if unheard or not self._backend.catalogue.known or time.monotonic() >= self._stale_at:
+            if unheard or not self._backend.catalogue.known or loop_time() >= self._stale_at:
                 self._dirty |= set(KINDS)
             await self._refresh()
             if self._due():  # something changed meanwhile
@@ -199,9 +184,8 @@ class Monitor:
             BackendError: No sign of it.
         """
         backend = self._backend
-        loop = asyncio.get_running_loop()
         timeout = backend.settings.health_timeout
-        deadline = loop.time() + timeout
+        deadline = loop_time() + timeout
         session = self._own_session()
         if backend.state.era is Era.MODERN and self._handshake is not None:
             verdict = await classify(backend.modern, deadline=deadline, principal=None)
@@ -233,8 +217,6 @@ class Monitor:
                 on_handshake=self._on_handshake,
                 on_notification=self._on_notification,
                 on_push=self._on_push,
-                sleep=self._sleep,
-                backoff=self._make_backoff,
             )
         return self._session
 
@@ -299,8 +281,6 @@ class Monitor:
             on_gap=self._on_gap,
             principal=None,
             max_event=backend.settings.max_response,
-            backoff=self._make_backoff(),
-            sleep=self._sleep,
         )
         self._listener.start()
 
@@ -312,16 +292,14 @@ class Monitor:
 
     def _kick(self) -> None:
         """Fetch what is dirty; one fetch at a time, and one more for what became dirty meanwhile."""
-        if self._closed:
-            return
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_quietly())
+        if not self._closed:
+            self._refreshing.start(None, self._refresh_quietly)
 
     async def _refresh_quietly(self) -> None:
         """Fetch what is dirty, after a rest: a backend that never stops changing must not keep the gateway busy."""
         try:
             while self._due():
-                await asyncio.sleep(max(0.0, self._rest_until - time.monotonic()))
+                await asyncio.sleep(max(0.0, self._rest_until - loop_time()))
                 await self._refresh()
         except BackendError as err:
             log.info("lists could not be fetched", backend=self._backend.name, reason=err.reason)
@@ -345,15 +323,15 @@ class Monitor:
                 await self._fetch(kinds)
 
     def _due(self) -> tuple[Kind, ...]:
-        now = time.monotonic()
+        now = loop_time()
         return tuple(kind for kind in KINDS if kind in self._dirty and self._retries.at(kind) <= now)
 
     async def _fetch(self, kinds: tuple[Kind, ...]) -> None:
         backend = self._backend
         session = self._own_session()
         timeout = backend.settings.timeout
-        began = time.monotonic()
-        handshake = await session.handshake(asyncio.get_running_loop().time() + timeout)
+        began = loop_time()
+        handshake = await session.handshake(loop_time() + timeout)
 
         async def ask(method: str, params: bytes) -> Reply:
             return await ask_once(session, method, params, timeout)
@@ -379,9 +357,9 @@ class Monitor:
         if set(kinds) == set(KINDS):
             ttls = [found.ttl for found in fetched.values() if isinstance(found, Listed) and found.ttl is not None]
             pushed = backend.state.era is Era.MODERN or backend.transport == "sse" or self._push is Push.OPEN
-            self._stale_at = time.monotonic() + fresh_for(handshake, min(ttls, default=None), pushed=pushed)
+            self._stale_at = loop_time() + fresh_for(handshake, min(ttls, default=None), pushed=pushed)
         take(fetched)
-        now = time.monotonic()
+        now = loop_time()
         self._rest_until = now + max(REST, 4 * (now - began))
 
     def _note(self, kind: Kind, found: Listed | BackendError, *, lost_session: bool) -> None:
@@ -406,10 +384,7 @@ class Monitor:
     async def close(self) -> None:
         """Stop everything; bounded by the session's own bounds."""
         self._closed = True
-        tasks = [task for task in (self._task, self._refreshing) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(self._background.close(), self._refreshing.close())
         if self._listener is not None:
             await self._listener.close()
         if self._session is not None:

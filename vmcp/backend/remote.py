@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -49,7 +48,6 @@ class Remote:
         *,
         resolve: Mapping[tuple[str, int], str] | None = None,
         reach: Reach | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connect to nothing yet.
 
@@ -58,7 +56,6 @@ class Remote:
             auth: Towards this backend.
             resolve: (host, port) -> address.
             reach: Which addresses its name may lead to; None = no loopback, link-local and metadata addresses.
-            clock: For tests.
 
         Raises:
             ValueError: The URL or the CA bundle's path is unusable.
@@ -69,7 +66,7 @@ class Remote:
         self.settings = settings
         self.on_call: CallObserver | None = None
         self.state = BackendState()
-        self.breaker = Breaker(settings.breaker, clock=clock)
+        self.breaker = Breaker(settings.breaker)
         self.health = HealthKeeper(
             settings.name,
             self.state,

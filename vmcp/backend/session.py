@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
 
 import structlog
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, CircuitOpen
 from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
@@ -18,6 +17,7 @@ from vmcp.backend.model import Era, Push
 from vmcp.backend.modern.subscription import Listener
 from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
+from vmcp.tasks import loop_time
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, loads_str
 from vmcp.wire.protocol import (
     HEADER_MISMATCH,
@@ -55,8 +55,6 @@ class Session:
         on_handshake: Callable[[Handshake], None] | None = None,
         on_notification: Callable[[str, bytes], None] | None = None,
         on_push: Callable[[Push, bool], None] | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         """Make a session; opens nothing.
 
@@ -67,14 +65,11 @@ class Session:
             on_handshake: See LegacyOptions.
             on_notification: See LegacyOptions.
             on_push: See LegacyOptions.
-            sleep: For tests.
-            backoff: For tests.
         """
+        self._loop = asyncio.get_running_loop()
         self._backend = backend
         self._spec = spec
         self._probe = probe
-        self._sleep = sleep
-        self._backoff = backoff
         self._options = LegacyOptions(
             sse=backend.transport == "sse",
             max_event=backend.settings.max_response,
@@ -83,8 +78,6 @@ class Session:
             on_handshake=on_handshake,
             on_notification=on_notification or self._heard,
             on_push=on_push,
-            sleep=sleep,
-            backoff=backoff,
         )
         self._legacy: LegacySession | None = None
         self._level: str | None = None
@@ -107,11 +100,11 @@ class Session:
             raise BackendUnavailable(backend.name, "the session is closed", sent=False)
         if not backend.breaker.admit():
             raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
-        started = monotonic()
+        started, deadline = monotonic(), self._loop.time() + call.timeout
         try:
-            reply = await self.dispatch(call, started + call.timeout)
+            reply = await self.dispatch(call, deadline)
         except BackendError as err:
-            if isinstance(err, BackendTimeout) and monotonic() - started >= call.timeout:
+            if isinstance(err, BackendTimeout) and loop_time() >= deadline:
                 err.reason = f"{err.reason} (the limit of the call is {call.timeout:g} s)"
             backend.health.failed(err)
             if backend.on_call is not None:
@@ -161,7 +154,7 @@ class Session:
 
     async def _has_legacy(self, deadline: float) -> bool:
         """Try a handshake with a backend that has the modern era; what becomes of it harms no call."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         try:
             await self._session().open(min(now + TRIAL_TIMEOUT, now + (deadline - now) / 2))
         except WrongEra:
@@ -280,8 +273,6 @@ class Session:
             principal=None if self._probe else call.principal,
             passthrough=call.headers,
             max_event=backend.settings.max_response,
-            backoff=self._backoff(),
-            sleep=self._sleep,
         )
         listener.start()
         return listener
@@ -309,4 +300,4 @@ async def ask_once(session: Session, method: str, params: bytes, timeout: float,
     call = Call(
         method=method, params=params, timeout=timeout, principal=session.principal or ANONYMOUS, headers=headers
     )
-    return await session.dispatch(call, asyncio.get_running_loop().time() + timeout)
+    return await session.dispatch(call, loop_time() + timeout)

@@ -8,7 +8,6 @@ stale or smuggled credential must never win.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import monotonic
 
 from vmcp.auth.interface import UNAUTHENTICATED, AuthUnavailable, OutgoingAuth, Principal
 from vmcp.backend.allowance import Allowance
@@ -153,7 +152,7 @@ class Wire:
                     where,
                     headers,
                     body,
-                    timeout=deadline - monotonic(),
+                    deadline=deadline,
                     idempotent=idempotent,
                     long_lived=long_lived,
                 )

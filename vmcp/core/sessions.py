@@ -15,6 +15,7 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.interface import Backend, BackendSession, HeaderList, SessionSpec
 from vmcp.core.links import Links
 from vmcp.core.own_lists import OwnLists
+from vmcp.tasks import Background
 
 LINGER = 60.0
 """Seconds that a session with a replaced backend lives on for calls that are under way."""
@@ -44,7 +45,7 @@ class BackendSessions:
         self.own = OwnLists()
         self.used_at = time.monotonic()
         self._open: dict[str, tuple[Backend, BackendSession]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background("sessions with backends")
 
     def get(self, backend: Backend) -> BackendSession:
         """Return the session with `backend`; opens it when there is none. No IO."""
@@ -72,15 +73,10 @@ class BackendSessions:
         """End all. Never raises."""
         sessions = [session for _, session in self._open.values()]
         self._open.clear()
-        retiring = list(self._closing)
-        for task in retiring:
-            task.cancel()
-        await asyncio.gather(*(session.close() for session in sessions), *retiring, return_exceptions=True)
+        await asyncio.gather(*(session.close() for session in sessions), self._closing.close(), return_exceptions=True)
 
     def _retire(self, session: BackendSession) -> None:
-        task = asyncio.create_task(_close_later(session))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.spawn(_close_later(session), "one that was replaced")
 
 
 async def _close_later(session: BackendSession) -> None:
@@ -104,7 +100,7 @@ class SharedSessions:
         self._owners: Counter[str] = Counter()
         self._idle = idle
         self._sets: OrderedDict[Hashable, BackendSessions] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background("sessions with backends")
 
     def find(self, key: Hashable) -> BackendSessions | None:
         """Return the set of this key, if there is one."""
@@ -154,7 +150,7 @@ class SharedSessions:
         """End all."""
         for key in list(self._sets):
             self._end(key)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._closing.join()
 
     def _end(self, key: Hashable) -> None:
         ended = self._sets.pop(key)
@@ -162,9 +158,7 @@ class SharedSessions:
         self._owners[owner] -= 1
         if not self._owners[owner]:
             del self._owners[owner]
-        task = asyncio.create_task(ended.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.spawn(ended.close(), "those of a client")
 
 
 def sharing_key(principal: Principal, capabilities: bytes, headers: HeaderList) -> Hashable:

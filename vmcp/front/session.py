@@ -28,6 +28,7 @@ from vmcp.core.sessions import BackendSessions
 from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.settings import FrontSettings
 from vmcp.front.streams import Streams
+from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str, notification, request
 from vmcp.wire.protocol import (
     ELICITATION_COMPLETE,
@@ -235,7 +236,7 @@ class SessionStore:
         self._ended = ended
         self._sessions: dict[str, LegacySession] = {}
         self._owners: dict[str, _Owned] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background("sessions of clients")
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -295,9 +296,7 @@ class SessionStore:
         if not owned:
             del self._owners[session.principal.key]
         self._ended(session)
-        task = asyncio.create_task(session.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.spawn(session.close(), "one that ended")
 
     def sweep(self) -> None:
         """End what expired."""
@@ -309,7 +308,7 @@ class SessionStore:
         """End all."""
         for session in self.all():
             self.end(session)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._closing.join()
 
     def _make_room(self, principal: Principal) -> None:
         settings = self._settings

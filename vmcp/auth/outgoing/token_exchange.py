@@ -42,6 +42,7 @@ from vmcp.auth.outgoing.answers import (
     unverified_claims,
 )
 from vmcp.auth.outgoing.strategy import OutgoingSettings, ReadSecret, TokenEndpoints
+from vmcp.tasks import SingleFlight, loop_time
 
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  a name, no secret
 SUBJECT_TOKEN_TYPES = {"": ACCESS_TOKEN, "access_token": ACCESS_TOKEN, "id_token": ID_TOKEN, "jwt": JWT}
@@ -158,7 +159,7 @@ class TokenExchange:
         self._fetcher = fetcher
         self._clock = clock
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
-        self._running: dict[str, asyncio.Task[_Entry]] = {}
+        self._running = SingleFlight[str, _Entry]("token exchange", expected=(AuthUnavailable,))
         self._paused_until = 0.0
         self._failed: dict[str, float] = {}
         self._in_a_row: set[str] = set()
@@ -192,10 +193,7 @@ class TokenExchange:
 
     async def close(self) -> None:
         """See `OutgoingAuth.close`."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._running.close()
         await self._fetcher.close()
 
     async def _cached(
@@ -213,27 +211,18 @@ class TokenExchange:
     async def _wait(
         self, key: str, subject: str, form: dict[str, str], subject_ends: float | None, deadline: float
     ) -> _Entry:
-        task = self._running.get(key)
-        if task is None:
-            if self._clock() < max(self._paused_until, self._failed.get(subject, 0.0)):
-                raise AuthUnavailable(METHOD, "the token endpoint failed a moment ago")
-            task = asyncio.create_task(self._exchange(key, subject, form, subject_ends), name="token-exchange")
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
+        paused_until = max(self._paused_until, self._failed.get(subject, 0.0))
+        if self._clock() < paused_until and self._running.get(key) is None:
+            raise AuthUnavailable(METHOD, "the token endpoint failed a moment ago")
         try:
-            async with asyncio.timeout_at(deadline):
-                # Shielded: a caller that gives up must not end the exchange that others wait for.
-                return await asyncio.shield(task)
+            return await self._running.wait(
+                key, lambda: self._exchange(key, subject, form, subject_ends), deadline=deadline
+            )
         except TimeoutError:
             raise AuthUnavailable(METHOD, "the token exchange did not end in time") from None
 
-    def _finished(self, key: str, task: asyncio.Task[_Entry]) -> None:
-        self._running.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen by the waiters; nobody may be left to see it
-
     async def _exchange(self, key: str, subject: str, form: dict[str, str], subject_ends: float | None) -> _Entry:
-        ends = asyncio.get_running_loop().time() + EXCHANGE_TIMEOUT
+        ends = loop_time() + EXCHANGE_TIMEOUT
         try:
             answer = await self._ask(_TOKEN_ENDPOINT, self._settings.token_url, self._asked_for(form), ends)
             entry = await self._entry(answer, subject_ends, ends)

@@ -16,6 +16,7 @@ from vmcp.backend.model import Push
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import Wire
 from vmcp.http.client import Response
+from vmcp.tasks import loop_time
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,6 @@ class GetStream:
         max_event: int,
         is_alive: Callable[[], Awaitable[bool | None]],
         on_push: Callable[[Push, bool], None] | None = None,
-        backoff: Backoff | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Make a stream; opens nothing.
 
@@ -51,8 +50,6 @@ class GetStream:
             max_event: Bytes of one event.
             is_alive: Asks whether the server knows the session; None = it cannot be said now.
             on_push: Told of each attempt: how the stream is, and whether something may have been missed before it.
-            backoff: Between two attempts.
-            sleep: For tests.
         """
         self._wire = wire
         self._channel = channel
@@ -60,8 +57,7 @@ class GetStream:
         self._max_event = max_event
         self._is_alive = is_alive
         self._on_push = on_push
-        self._backoff = backoff or Backoff()
-        self._sleep = sleep
+        self._backoff = Backoff()
         self._last_id: str | None = None
         self._was_open = False
         self._tried = False
@@ -85,14 +81,14 @@ class GetStream:
                 log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
                 self._tell(Push.DOWN)
             self._tried = True
-            await self._sleep(self._backoff.next(retry))
+            await asyncio.sleep(self._backoff.next(retry))
 
     def _tell(self, push: Push, *, missed: bool = False) -> None:
         if self._on_push is not None:
             self._on_push(push, missed)
 
     async def _open(self) -> Response:
-        deadline = asyncio.get_running_loop().time() + OPEN_TIMEOUT
+        deadline = loop_time() + OPEN_TIMEOUT
         return await self._channel.get(self._last_id, deadline=deadline)
 
     async def _goes_on(self, status: int) -> bool:

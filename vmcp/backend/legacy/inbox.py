@@ -18,6 +18,7 @@ from msgspec import UNSET
 from vmcp.backend.errors import BackendError, BackendTimeout
 from vmcp.backend.interface import Call, RpcFault, SessionEvents
 from vmcp.backend.meta import replace_token
+from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, RequestId, RpcError, fields, loads_str
 from vmcp.wire.protocol import (
@@ -79,7 +80,7 @@ class ActiveCall:
     def pause(self) -> None:
         """Stop the clock: the client is being asked."""
         if self._questions == 0:
-            self._since = asyncio.get_running_loop().time()
+            self._since = loop_time()
             if self.waits is not None:
                 self.waits.deadline = None
         self._questions += 1
@@ -88,7 +89,7 @@ class ActiveCall:
         """Let the clock go on."""
         self._questions -= 1
         if self._questions == 0:
-            self.deadline += asyncio.get_running_loop().time() - self._since
+            self.deadline += loop_time() - self._since
             if self.waits is not None:
                 self.waits.deadline = self.deadline
 
@@ -120,6 +121,7 @@ class Inbox:
         self._events = events
         self._post = post
         self._listener = on_notification
+        self._background = Background(backend)
         self._tasks: dict[RequestId, asyncio.Task[None]] = {}
         self._thinking: set[RequestId] = set()
         self._moved = asyncio.Event()
@@ -180,7 +182,7 @@ class Inbox:
         if id_ is None or id_ in self._tasks:
             log.info("a question with the id of an open one was dropped", backend=self._backend)
             return
-        task = self._tasks[id_] = asyncio.get_running_loop().create_task(self._reply(id_, message, owner))
+        task = self._tasks[id_] = self._background.spawn(self._reply(id_, message, owner), "a question")
         task.add_done_callback(lambda _: self._over(id_))
         if owner is not None:
             owner.tasks.add(task)
@@ -193,13 +195,12 @@ class Inbox:
     async def _room(self, owner: ActiveCall | None) -> None:
         """Wait until few enough answers are on their way; questions that people think about do not count."""
         while len(self._tasks) - len(self._thinking) > MAX_ANSWERS:
-            loop = asyncio.get_running_loop()
             self._moved.clear()
             try:
                 async with asyncio.timeout_at(None if owner is None or owner.paused else owner.deadline):
                     await self._moved.wait()
             except TimeoutError:
-                if owner is not None and not owner.paused and loop.time() >= owner.deadline:
+                if owner is not None and not owner.paused and loop_time() >= owner.deadline:
                     raise BackendTimeout(self._backend, "asks faster than it takes answers") from None
 
     def _withdrawn(self, params: bytes) -> None:
@@ -252,10 +253,7 @@ class Inbox:
 
     async def close(self) -> None:
         """Give up open questions."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
 
 
 def _severe_enough(params: bytes, level: str | None) -> bool:

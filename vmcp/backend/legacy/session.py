@@ -10,7 +10,7 @@ sent twice on a doubt: the call that raised it keeps its answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -29,6 +29,7 @@ from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
 from vmcp.backend.model import Era, Push
 from vmcp.backend.wire import Wire
+from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
 from vmcp.wire.protocol import (
@@ -69,8 +70,6 @@ class LegacyOptions:
         on_handshake: Called after each handshake.
         on_notification: Sees what belongs to no call.
         on_push: See GetStream.
-        sleep: For tests.
-        backoff: For tests.
     """
 
     sse: bool = False
@@ -80,8 +79,6 @@ class LegacyOptions:
     on_handshake: Callable[[Handshake], None] | None = None
     on_notification: Callable[[str, bytes], None] | None = None
     on_push: Callable[[Push, bool], None] | None = None
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    backoff: Callable[[], Backoff] = Backoff
 
 
 class LegacySession:
@@ -93,13 +90,13 @@ class LegacySession:
         self._options = options
         self._principal: Principal | None = None if options.probe else spec.principal
         self._link: Link | None = None
-        self._opening: asyncio.Task[Link] | None = None
-        self._verifying: asyncio.Task[bool | None] | None = None
+        self._background = Background(wire.name)
+        self._opening = SingleFlight[None, Link](f"{wire.name}: handshake", expected=(BackendError, WrongEra))
+        self._verifying = SingleFlight[None, bool | None](f"{wire.name}: sign of life", expected=(BackendError,))
+        self._reviving = SingleFlight[None, None](f"{wire.name}: revival")
         self._trusted_until = 0.0
         self._trust = Backoff(limit=60.0)
-        self._lives = Lives(options.backoff())
-        self._reviving: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Future[None]] = set()
+        self._lives = Lives(Backoff())
         self._subscribed: dict[str, Call] = {}
         self._next_id = 0
         self._closed = False
@@ -217,7 +214,7 @@ class LegacySession:
         params = dumps({"level": level})
         own = Call(method=SET_LEVEL, params=params, principal=call.principal, headers=call.headers)
         try:
-            reply = await self._request(link, own, min(deadline, asyncio.get_running_loop().time() + OWN_TIMEOUT))
+            reply = await self._request(link, own, min(deadline, loop_time() + OWN_TIMEOUT))
             reason = "" if reply.error is None else f"error {reply.error.code}"
         except BackendError as err:
             reason = err.reason
@@ -227,20 +224,13 @@ class LegacySession:
 
     def _cancel(self, link: Link, id_: int) -> None:
         params = dumps({"requestId": id_, "reason": "the client is no longer waiting"})
-        self._spawn(self._tell(link, jsonrpc.notification(CANCELLED, params)))
+        self._background.spawn(self._tell(link, jsonrpc.notification(CANCELLED, params)), "cancellation")
 
     async def _tell(self, link: Link, body: bytes) -> None:
         try:
             await link.channel.post(body)
         except BackendError as err:
             log.debug("a notification did not reach the backend", backend=self._wire.name, category=err.category)
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        self._keep(asyncio.ensure_future(work))
-
-    def _keep(self, task: asyncio.Future[None]) -> None:
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send a notification of the client; nobody to tell = nothing to do.
@@ -267,31 +257,23 @@ class LegacySession:
 
     async def _ensure(self, deadline: float) -> Link:
         """Return the session; one handshake at a time, and no caller's departure ends it for the others."""
-        if self._verifying is not None and self._verifying is not asyncio.current_task():
-            await asyncio.wait((self._verifying,), timeout=OWN_TIMEOUT)
+        verifying = self._verifying.get(None)
+        if verifying is not None and verifying is not asyncio.current_task():
+            await asyncio.wait((verifying,), timeout=OWN_TIMEOUT)
         link = self._link
         if link is not None and not link.lost:
             return link
         if self._closed:
             raise BackendUnavailable(self._wire.name, "the session is closed", sent=False)
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         refused_for = self._lives.refuses(now)
         if refused_for > 0:
             reason = f"forgets every session at once; the next is tried in {refused_for:.1f} s"
             raise BackendProtocolError(self._wire.name, reason, sent=False)
-        if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open())
-            self._opening.add_done_callback(self._opened)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(self._opening)
+            return await self._opening.wait(None, self._open, deadline=deadline)
         except TimeoutError:
             raise BackendTimeout(self._wire.name, "the session could not be opened in time", sent=False) from None
-
-    def _opened(self, task: asyncio.Task[Link]) -> None:
-        self._opening = None
-        if not task.cancelled():
-            task.exception()  # waiters have it; without any it is nobody's concern
 
     async def _open(self) -> Link:
         link = await self._shake_hands()
@@ -301,7 +283,7 @@ class LegacySession:
     async def _shake_hands(self) -> Link:
         channel = self._channel()
         handshake = await shake_hands(self._wire.name, channel, self._spec, self._id)
-        return Link(channel, handshake, asyncio.get_running_loop().time())
+        return Link(channel, handshake, loop_time())
 
     def _install(self, link: Link) -> None:
         """Go on in a new session."""
@@ -309,7 +291,7 @@ class LegacySession:
         if self._options.listen:
             self._listen(link)
         if self._subscribed:
-            self._spawn(self._subscribe_again(link))
+            self._background.spawn(self._subscribe_again(link), "subscriptions")
         if self._options.on_handshake is not None:
             self._options.on_handshake(link.handshake)
 
@@ -317,7 +299,7 @@ class LegacySession:
         """Tell a new session what the old one was subscribed to."""
         for uri, call in list(self._subscribed.items()):
             try:
-                reply = await self._request(link, call, asyncio.get_running_loop().time() + self._spec.timeout)
+                reply = await self._request(link, call, loop_time() + self._spec.timeout)
             except (BackendError, SessionLost) as err:
                 log.info("a subscription was not renewed", backend=self._wire.name, uri=uri, reason=str(err))
             else:
@@ -355,41 +337,29 @@ class LegacySession:
             max_event=self._options.max_event,
             is_alive=lambda: self._is_alive(link),
             on_push=self._options.on_push,
-            backoff=self._options.backoff(),
-            sleep=self._options.sleep,
         )
-        link.stream = asyncio.get_running_loop().create_task(stream.run())
+        link.stream = self._background.spawn(stream.run(), "stream")
 
     # --- doubt ---
 
     def _doubt(self, link: Link) -> None:
         """Look, in the background and not all the time, whether the server still knows the session."""
-        if link.lost or not link.has_id or self._closed or self._verifying is not None:
+        if link.lost or not link.has_id or self._closed or self._verifying.get(None) is not None:
             return
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         if now >= self._trusted_until:
             self._trusted_until = now + self._trust.next()
-            self._start_verifying(link)
-
-    def _start_verifying(self, link: Link) -> asyncio.Task[bool | None]:
-        self._verifying = task = asyncio.get_running_loop().create_task(self._verify(link))
-        task.add_done_callback(self._verified)
-        return task
-
-    def _verified(self, task: asyncio.Task[bool | None]) -> None:
-        self._verifying = None
-        if not task.cancelled():
-            task.exception()
+            self._verifying.start(None, lambda: self._verify(link))
 
     async def _is_alive(self, link: Link) -> bool | None:
         """Return whether the server knows the session; None when that cannot be said now."""
         if link.lost or not link.has_id:
             return not link.lost
-        return await asyncio.shield(self._verifying or self._start_verifying(link))
+        return await self._verifying.wait(None, lambda: self._verify(link))
 
     async def _verify(self, link: Link) -> bool | None:
         """Ask for a sign of life, and replace a session that gives none although a new one can be had."""
-        deadline = asyncio.get_running_loop().time() + VERIFY_TIMEOUT
+        deadline = loop_time() + VERIFY_TIMEOUT
         principal = self._principal or ANONYMOUS
         try:
             reply = await self._request(link, Call(method=PING, principal=principal), deadline)
@@ -415,7 +385,7 @@ class LegacySession:
         self._lose(link)
         self._install(fresh)
         if not self._inbox.active:
-            self._spawn(link.channel.close())
+            self._background.spawn(link.channel.close(), "end of a session")
         return False
 
     # --- loss ---
@@ -427,16 +397,16 @@ class LegacySession:
     def _forget(self, link: Link) -> None:
         """The backend dropped the session by itself: come back without waiting for a call, if somebody listens."""
         self._lose(link)
-        if self._options.listen and not self._closed and (self._reviving is None or self._reviving.done()):
-            self._reviving = asyncio.get_running_loop().create_task(self._revive())
+        if self._options.listen and not self._closed:
+            self._reviving.start(None, self._revive)
 
     def _lose(self, link: Link) -> None:
         if link.lost:
             return
         link.lost = True
         if isinstance(link.channel, SseChannel) and (reader := link.channel.drop()) is not None:
-            self._keep(reader)
-        self._lives.ended(link, asyncio.get_running_loop().time())
+            self._background.adopt(reader)
+        self._lives.ended(link, loop_time())
         self._trust.reset()
         if self._link is link:
             self._link = None
@@ -444,13 +414,12 @@ class LegacySession:
             link.stream.cancel()
 
     async def _revive(self) -> None:
-        backoff = self._options.backoff()
-        loop = asyncio.get_running_loop()
-        if (wait := self._lives.wait(loop.time())) > 0:
-            await self._options.sleep(wait)
+        backoff = Backoff()
+        if (wait := self._lives.wait(loop_time())) > 0:
+            await asyncio.sleep(wait)
         while not self._closed:
             try:
-                await self._ensure(loop.time() + self._spec.timeout)
+                await self._ensure(loop_time() + self._spec.timeout)
             except WrongEra:
                 return
             except BackendProtocolError as err:
@@ -459,19 +428,14 @@ class LegacySession:
                 log.debug("no new session yet", backend=self._wire.name, category=err.category)
             else:
                 return
-            await self._options.sleep(backoff.next())
+            await asyncio.sleep(backoff.next())
 
     async def close(self) -> None:
         """End streams and questions, tell the backend. Bounded to a few seconds."""
         self._closed = True
-        tasks = [self._opening, self._verifying, self._reviving, *self._background]
         link, self._link = self._link, None
-        if link is not None:
-            tasks.append(link.stream)
-        live = [task for task in tasks if task is not None and not task.done()]
-        for task in live:
-            task.cancel()
-        await asyncio.gather(*live, return_exceptions=True)
+        tasks = (self._reviving, self._verifying, self._opening, self._background)
+        await asyncio.gather(*(some.close() for some in tasks))
         await self._inbox.close()
         if link is not None:
             await link.channel.close()

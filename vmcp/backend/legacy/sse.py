@@ -15,6 +15,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
 from vmcp.http.client import Response
+from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError
 
 POST_TIMEOUT = 10.0
@@ -65,6 +66,7 @@ class SseChannel:
         self._on_lost = on_lost
         self._target = ""
         self._cookies = Cookies(secure=wire.url.startswith("https:"))
+        self._tasks = Background(wire.name)
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, _Waiter] = {}
         self._lost = False
@@ -167,7 +169,7 @@ class SseChannel:
             stream.close()
             raise
         stream.deadline = None
-        self._reader = asyncio.get_running_loop().create_task(self._read(stream))
+        self._reader = self._tasks.spawn(self._read(stream), "event stream")
 
     def _endpoint(self, data: bytes) -> str:
         """Return the path that the server wants posts at. Another origin would get our credentials: refused."""
@@ -243,9 +245,8 @@ class SseChannel:
 
     async def close(self) -> None:
         """Drop the stream, and wait until it is gone."""
-        reader = self.drop()
-        if reader is not None:
-            await asyncio.gather(reader, return_exceptions=True)
+        self.drop()
+        await self._tasks.close()
 
 
 def _nothing() -> None:

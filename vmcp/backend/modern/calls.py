@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from time import monotonic
 from typing import Final
 
 import msgspec
@@ -24,6 +23,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import Response
+from vmcp.tasks import loop_time
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
 from vmcp.wire.protocol import (
@@ -99,13 +99,13 @@ class ModernCaller:
             asked = reply.input_required
             if asked is None or call.bridge is None or call.relay_input:
                 return reply
-            began = monotonic()
+            began = loop_time()
             try:
                 call.input_responses = await _answers(self._wire.name, call, asked)
             except RpcFault as fault:
                 return Reply(error=fault.error, era=Era.MODERN, status=reply.status)
             call.request_state = asked.state
-            deadline += monotonic() - began
+            deadline += loop_time() - began
         raise BackendProtocolError(self._wire.name, f"asked more than {MAX_ROUNDS} times for one call")
 
     async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:

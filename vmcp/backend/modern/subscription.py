@@ -6,7 +6,7 @@ Nothing is replayed, so after every gap the owner is told to look again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import Response
+from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, dumps, fields
 from vmcp.wire.protocol import ACKNOWLEDGED, H_METHOD, H_VERSION, LISTEN, META_SUBSCRIPTION, MODERN
@@ -53,8 +54,6 @@ class Listener:
         principal: Principal | None,
         passthrough: HeaderList = (),
         max_event: int,
-        backoff: Backoff | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._wire = wire
         self._caller = caller
@@ -64,16 +63,15 @@ class Listener:
         self._principal = principal
         self._passthrough = passthrough
         self._max_event = max_event
-        self._backoff = backoff or Backoff()
-        self._sleep = sleep
+        self._backoff = Backoff()
         self._answered = asyncio.Event()
         self._since: float | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Background(wire.name)
         self.honoured: dict[str, Raw] = {}
 
     def start(self) -> None:
         """Begin, in the background."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._tasks.spawn(self._run(), "subscription")
 
     async def acknowledged(self, deadline: float) -> dict[str, Raw]:
         """Wait for the backend's word on what it honours; {} when it gives none in time."""
@@ -94,9 +92,9 @@ class Listener:
                 except BackendError as err:
                     log.debug("a subscription broke", backend=self._wire.name, category=err.category)
                 first = False
-                if self._since is not None and asyncio.get_running_loop().time() - self._since >= STEADY:
+                if self._since is not None and loop_time() - self._since >= STEADY:
                     self._backoff.reset()
-                await self._sleep(self._backoff.next())
+                await asyncio.sleep(self._backoff.next())
         finally:
             self._answered.set()
 
@@ -108,7 +106,7 @@ class Listener:
             jsonrpc.request("listen", LISTEN, modern_params(call)),
             _HEADERS,
             call=call,
-            deadline=asyncio.get_running_loop().time() + OPEN_TIMEOUT,
+            deadline=loop_time() + OPEN_TIMEOUT,
             principal=self._principal,
             long_lived=True,
         )
@@ -133,7 +131,7 @@ class Listener:
             return
         params = fields(None if message.params is UNSET else bytes(message.params))
         if message.method == ACKNOWLEDGED:
-            self._since = asyncio.get_running_loop().time()
+            self._since = loop_time()
             self.honoured = fields(params.get("notifications"))
             self._answered.set()
             if gap and self._on_gap is not None:
@@ -147,6 +145,4 @@ class Listener:
 
     async def close(self) -> None:
         """End the subscription: closing the stream tells the backend."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()

@@ -1,13 +1,12 @@
 """The HTTP client of one backend: one method, same-host redirects, a repeat only where nothing can have happened.
 
-Deadlines are `time.monotonic()`, which is the clock of both event loops: asking the loop costs more than asking the
-system, because `get_running_loop` looks for a fork each time.
+Deadlines are the event loop's time. They are handed down, not made again from seconds on each floor: asking for the
+running loop costs more than asking the system for the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
@@ -33,7 +32,7 @@ class HttpClient(Protocol):
         headers: Headers,
         body: bytes | None = None,
         *,
-        timeout: float,
+        deadline: float,
         idempotent: bool = False,
         long_lived: bool = False,
     ) -> Response:
@@ -92,7 +91,7 @@ class Client:
         headers: Headers,
         body: bytes | None = None,
         *,
-        timeout: float,
+        deadline: float,
         idempotent: bool = False,
         long_lived: bool = False,
     ) -> Response:
@@ -104,7 +103,7 @@ class Client:
             headers: Everything but Host, Content-Length and Connection. A tuple is taken for one that comes again:
                 its encoded form is kept, so it must hold nothing secret and nothing that differs per call.
             body: None = no body.
-            timeout: Seconds for everything: a connection, the request, the whole answer (a stream: its head).
+            deadline: Loop time for everything: a connection, the request, the whole answer (a stream: its head).
             idempotent: Once more on a new connection when a kept one died without a byte of an answer. Without it,
                 only what certainly was not sent is repeated.
             long_lived: The answer is a stream that stays open.
@@ -112,7 +111,6 @@ class Client:
         Raises:
             HttpError: See its subclasses.
         """
-        deadline = monotonic() + timeout
         origin = self._origin
         for _ in range(self._limits.max_redirects + 1):
             data = self._heads.encode(origin, method, target, headers, body)

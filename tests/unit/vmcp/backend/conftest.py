@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.support.hurried_time import HurriedTime
 from vmcp.backend.backend import McpBackend
-from vmcp.backend.backoff import Backoff
 from vmcp.backend.interface import BackendSettings
 
 MODERN = "2026-07-28"
@@ -293,38 +292,25 @@ def tool_of(name: Any, **members: Any) -> dict[str, Any]:
     return {"name": name, "inputSchema": {"type": "object"}, **members}
 
 
-class Sleeps:
-    """Stands in for asyncio.sleep: remembers what was asked for, waits a moment, and up to `hold` for longer ones."""
-
-    def __init__(self) -> None:
-        self.asked: list[float] = []
-        self.long = asyncio.Event()
-
-    async def __call__(self, seconds: float) -> None:
-        self.asked.append(seconds)
-        await asyncio.sleep(0.005)
-
-
 class Harness:
-    """Makes backends and closes them."""
+    """Makes backends and closes them.
+
+    Attributes:
+        time: The clock, once a backend was made with `fast` (it skips idle time) or with `stepped` (the test moves it).
+    """
 
     def __init__(self) -> None:
         self.made: list[McpBackend] = []
-        self.sleeps = Sleeps()
+        self.time: HurriedTime
 
-    def __call__(self, url: str, *, auth: Auth | None = None, fast: bool = False, **settings: Any) -> McpBackend:
-        clock = settings.pop("clock", time.monotonic)
+    def __call__(
+        self, url: str, *, auth: Auth | None = None, fast: bool = False, stepped: bool = False, **settings: Any
+    ) -> McpBackend:
+        if fast or stepped:
+            self.time = HurriedTime(jumps=fast)
         resolve = settings.pop("resolve", None)
         defaults: dict[str, Any] = {"name": "remote", "health_interval": None, "timeout": 5.0, "health_timeout": 2.0}
-        extra: dict[str, Any] = {"sleep": self.sleeps} if fast else {}
-        backend = McpBackend(
-            BackendSettings(url=url, **(defaults | settings)),
-            auth or Auth(),
-            resolve=resolve,
-            clock=clock,
-            backoff=lambda: Backoff(seed=1),
-            **extra,
-        )
+        backend = McpBackend(BackendSettings(url=url, **(defaults | settings)), auth or Auth(), resolve=resolve)
         self.made.append(backend)
         return backend
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.hurried_time import HOUR
 from vmcp.backend.interface import Circuit, Health
 
 
@@ -43,14 +44,14 @@ async def test_a_stream_that_cannot_be_established_is_degraded_and_lists_are_fet
     server.capabilities = {"tools": {"listChanged": announced}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await eventually(lambda: backend.state.health is Health.DEGRADED and names(backend) == ["echo"])
+    await eventually(lambda: backend.state.health is Health.DEGRADED and names(backend) == ["echo"], within=HOUR)
     assert backend.state.failures == 0
     assert backend.state.circuit is Circuit.CLOSED
     server.tools = [tool("silently")]
-    await eventually(lambda: names(backend) == ["silently"])
+    await eventually(lambda: names(backend) == ["silently"], within=HOUR)
     assert backend.state.health is Health.DEGRADED
     stream.status = 200
-    await eventually(lambda: backend.state.health is Health.HEALTHY)
+    await eventually(lambda: backend.state.health is Health.HEALTHY, within=HOUR)
 
 
 @pytest.mark.parametrize("status", [405, 501, 404])
@@ -59,8 +60,8 @@ async def test_a_server_that_offers_no_stream_is_healthy(server, backend_of, sta
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await eventually(lambda: server.verbs("GET") and backend.state.health is Health.HEALTHY)
-    await eventually(lambda: len(server.posts("ping")) >= 3)
+    await eventually(lambda: server.verbs("GET") and backend.state.health is Health.HEALTHY, within=HOUR)
+    await eventually(lambda: len(server.posts("ping")) >= 3, within=HOUR)
     assert backend.state.health is Health.HEALTHY
 
 
@@ -70,7 +71,7 @@ async def test_what_changed_while_the_stream_was_away_is_fetched_when_it_is_back
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=None)
     await backend.start()
-    await eventually(lambda: server.verbs("GET") and names(backend) == ["echo"])
+    await eventually(lambda: server.verbs("GET") and names(backend) == ["echo"], within=HOUR)
     server.tools = [tool("changed")]
     stream.hang_up.set()
-    await eventually(lambda: names(backend) == ["changed"])
+    await eventually(lambda: names(backend) == ["changed"], within=HOUR)

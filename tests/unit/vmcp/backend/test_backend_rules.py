@@ -10,6 +10,7 @@ import structlog
 import trustme
 
 from tests.support.eventually import eventually
+from tests.support.hurried_time import HOUR
 from tests.unit.vmcp.backend.conftest import tool_of
 from vmcp.backend.interface import (
     BackendUnavailable,
@@ -163,13 +164,13 @@ async def test_rule_4_a_dropped_stream_resumes_with_the_last_event_id_and_backs_
     backend = backend_of(server.url, fast=True)
     session = backend.open(SessionSpec(events=Events()))
     await session.call(call())
-    await eventually(lambda: len(server.verbs("GET")) == 12)
+    await eventually(lambda: len(server.verbs("GET")) == 12, within=HOUR)
     ids = [request.headers.get("last-event-id") for request in server.verbs("GET")]
     assert ids == [None, "e-7", *["e-8"] * 10]
-    waits = backend_of.sleeps.asked
-    assert 1.0 <= waits[0] <= 2.0
-    assert waits[1] == 2.5, "retry: overrides one wait"
-    assert all(1.0 <= wait <= 30.0 for wait in [waits[0], *waits[2:]])
+    waits = backend_of.time.waits
+    assert 0.9 <= waits[0] <= 2.2
+    assert waits[1] == pytest.approx(2.5, abs=0.2), "retry: overrides one wait"
+    assert all(0.9 <= wait <= 31 for wait in [waits[0], *waits[2:]])
     assert max(waits) >= 15.0, "the waits grow to the limit"
     assert len({round(wait, 3) for wait in waits}) > 8, "the waits are jittered"
     assert server.sessions == 1
@@ -188,17 +189,17 @@ async def test_rule_4_a_lost_session_means_a_new_handshake_new_lists_and_a_new_s
     server.capabilities = {"tools": {"listChanged": True}}
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await eventually(lambda: len(server.verbs("GET")) == 1 and backend.catalogue.known)
+    await eventually(lambda: len(server.verbs("GET")) == 1 and backend.catalogue.known, within=HOUR)
     await server.stop()  # killed: sessions are gone, and the port with it
     server.live.clear()
-    await eventually(lambda: backend.state.failures > 0)
+    await eventually(lambda: backend.state.failures > 0, within=HOUR)
     assert [item.key for item in backend.catalogue.tools] == ["echo"], "merely unreachable: the last good lists stay"
     assert backend.catalogue.age > 0
     server.tools = [tool_of("after")]
     await server.start(port=server.port)
-    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["after"])
+    await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["after"], within=HOUR)
     assert server.sessions == 2
-    await eventually(lambda: server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2")
+    await eventually(lambda: server.verbs("GET")[-1].headers["mcp-session-id"] == "session-2", within=HOUR)
     assert backend.state.health in {Health.HEALTHY, Health.DEGRADED}
 
 
@@ -221,16 +222,16 @@ async def test_rule_4_a_call_into_a_lost_session_is_repeated_once_in_a_new_one(s
 async def test_rule_4_lists_that_a_new_session_cannot_give_are_dropped(server, backend_of) -> None:
     backend = backend_of(server.url, fast=True, health_interval=30.0)
     await backend.start()
-    await eventually(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known, within=HOUR)
 
     async def broken(request) -> None:
         await request.peer.error(request, -32603)
 
     server.on["tools/list"] = broken
     server.live.clear()
-    await eventually(lambda: backend.catalogue.tools == ())
+    await eventually(lambda: backend.catalogue.tools == (), within=HOUR)
     del server.on["tools/list"]
-    await eventually(lambda: len(backend.catalogue.tools) == 1)
+    await eventually(lambda: len(backend.catalogue.tools) == 1, within=HOUR)
 
 
 # --- 5 ---
@@ -239,8 +240,7 @@ async def test_rule_4_lists_that_a_new_session_cannot_give_are_dropped(server, b
 async def test_rule_5_after_five_failures_the_circuit_opens_for_calls_and_one_probe_a_minute_may_try(
     server, backend_of
 ) -> None:
-    now = [1000.0]
-    backend = backend_of(server.url, breaker=BreakerSettings(), clock=lambda: now[0])
+    backend = backend_of(server.url, breaker=BreakerSettings(), stepped=True)
     session = backend.open(SessionSpec())
     await session.call(call())
     port = server.port
@@ -261,7 +261,7 @@ async def test_rule_5_after_five_failures_the_circuit_opens_for_calls_and_one_pr
         with pytest.raises(CircuitOpen):
             await session.call(call())
     assert len(server.seen) == before, "an open circuit sends nothing"
-    now[0] += 61
+    backend_of.time.advance(61)
     server.on["tools/call"] = held = Held(server)
     trying = asyncio.create_task(session.call(call()))
     await held.arrived.wait()
@@ -292,18 +292,16 @@ class Held:
 
 
 async def test_rule_5_the_monitor_closes_the_circuit_again_by_itself(server, backend_of) -> None:
-    now = [1000.0]
     port = server.port
     await server.stop()
-    backend = backend_of(server.url, fast=True, health_interval=30.0, breaker=BreakerSettings(), clock=lambda: now[0])
+    backend = backend_of(server.url, fast=True, health_interval=30.0, breaker=BreakerSettings())
     await backend.start()
-    await eventually(lambda: backend.state.circuit is Circuit.OPEN)
-    await eventually(lambda: 60.0 in backend_of.sleeps.asked)
+    await eventually(lambda: backend.state.circuit is Circuit.OPEN, within=HOUR)
     await server.start(port=port)
-    now[0] += 60
-    await eventually(lambda: backend.state.circuit is Circuit.CLOSED)
+    await eventually(lambda: backend.state.circuit is Circuit.CLOSED, within=HOUR)
+    assert max(backend_of.time.waits) == pytest.approx(60, abs=1), "a minute, and nothing before it"
     assert backend.state.era is Era.LEGACY
-    await eventually(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known, within=HOUR)
 
 
 async def test_without_a_breaker_calls_go_on_failing_but_are_counted(server, backend_of) -> None:
@@ -324,9 +322,9 @@ async def test_the_log_says_why_a_backend_is_not_there_and_when_it_is_back(serve
     with structlog.testing.capture_logs() as lines:
         backend = backend_of(server.url, fast=True, health_interval=30.0)
         await backend.start()
-        await eventually(lambda: backend.state.health is Health.UNHEALTHY)
+        await eventually(lambda: backend.state.health is Health.UNHEALTHY, within=HOUR)
         await server.start(port=port)
-        await eventually(lambda: backend.state.health is Health.HEALTHY)
+        await eventually(lambda: backend.state.health is Health.HEALTHY, within=HOUR)
     told = [(line["event"], line.get("now"), "no connection" in line.get("reason", "")) for line in lines]
     assert told.count(("a backend failed", None, True)) == 1, "each further failure says nothing new"
     assert ("a backend's health changed", "unhealthy", True) in told

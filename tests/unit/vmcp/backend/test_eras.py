@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.hurried_time import HOUR
 from vmcp.backend.interface import BackendError, Call, Era, Health, SessionSpec
 from vmcp.backend.modern.discover import Verdict
 
@@ -117,15 +118,15 @@ async def test_a_passing_failure_of_the_probe_does_not_cost_a_backend_its_modern
     server.be_dual()
     backend = backend_of(server.url, fast=True, health_interval=0.02)
     await backend.start()
-    await eventually(lambda: backend.state.era is Era.MODERN)
+    await eventually(lambda: backend.state.era is Era.MODERN, within=HOUR)
 
     async def busy(request) -> None:
         await request.peer.text("busy", 503)
 
     server.on["server/discover"] = busy
-    await eventually(lambda: backend.state.failures >= 2)
+    await eventually(lambda: backend.state.failures >= 2, within=HOUR)
     del server.on["server/discover"]
-    await eventually(lambda: backend.state.health is Health.HEALTHY)
+    await eventually(lambda: backend.state.health is Health.HEALTHY, within=HOUR)
     assert backend.state.era is Era.MODERN
     assert server.sessions == 0
 
@@ -133,11 +134,11 @@ async def test_a_passing_failure_of_the_probe_does_not_cost_a_backend_its_modern
 async def test_a_legacy_backend_that_comes_back_with_both_eras_is_found_out(server, backend_of) -> None:
     backend = backend_of(server.url, fast=True, health_interval=0.05)
     await backend.start()
-    await eventually(lambda: backend.catalogue.known)
+    await eventually(lambda: backend.catalogue.known, within=HOUR)
     assert backend.state.eras == {Era.LEGACY}
     server.be_dual()
     server.live.clear()
-    await eventually(lambda: backend.state.eras == {Era.LEGACY, Era.MODERN})
+    await eventually(lambda: backend.state.eras == {Era.LEGACY, Era.MODERN}, within=HOUR)
     new = backend.open(MODERN)
     assert (await new.call(call())).era is Era.MODERN
     await new.close()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Limits, Origin, Reach, ResponseTooLarge
 from vmcp.http.client.coding import PIECE, Decoder
 from vmcp.http.client.heads import LONGEST, Budget, Heads
+from vmcp.tasks import loop_time
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
 
@@ -75,7 +76,7 @@ async def test_an_answer_that_is_compressed_unasked_is_decoded(scripted, client_
         await peer.send(frames[framing])
 
     client = client_of(await scripted.start(handler))
-    response = await client.send("POST", "/", [], b"x", timeout=5)
+    response = await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert response.body == text
     assert "content-encoding" not in response.headers, "what is handed on is not compressed any more"
 
@@ -89,8 +90,8 @@ async def test_servers_are_asked_not_to_compress(scripted, client_of) -> None:
             await peer.ok()
 
     client = client_of(await scripted.start(handler))
-    await client.send("POST", "/", (("accept", "*/*"),), b"x", timeout=5)
-    await client.send("POST", "/", (("Accept-Encoding", "gzip"),), b"x", timeout=5)
+    await client.send("POST", "/", (("accept", "*/*"),), b"x", deadline=loop_time() + 5)
+    await client.send("POST", "/", (("Accept-Encoding", "gzip"),), b"x", deadline=loop_time() + 5)
     assert b"\r\naccept-encoding: identity\r\n" in heads[0]
     assert heads[1].count(b"accept-encoding") == 1, "who asks for a coding gets it"
 
@@ -109,7 +110,7 @@ async def test_a_compressed_event_stream_is_decoded_as_it_arrives(scripted, clie
         await peer.closed()
 
     client = client_of(await scripted.start(handler))
-    stream = (await client.send("GET", "/", [], timeout=5)).stream
+    stream = (await client.send("GET", "/", [], deadline=loop_time() + 5)).stream
     assert stream is not None
     assert await stream.chunk(idle=5) == b"data: one\n\n"
     go_on.set()
@@ -145,13 +146,13 @@ async def test_a_coding_that_hides_something_ends_in_a_clean_error(
     limit = 200_000 if reason.startswith("longer") else 100_000_000
     client = client_of(await scripted.start(handler), max_body=limit)
     with pytest.raises(error, match=reason):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert client.pool.open == 0
     if limit == 200_000:
         return  # a stream has no length of its own
 
     async def read_stream() -> None:
-        stream = (await client.send("GET", "/stream", [], timeout=5)).stream
+        stream = (await client.send("GET", "/stream", [], deadline=loop_time() + 5)).stream
         assert stream is not None
         while await stream.chunk(idle=5) is not None:
             pass
@@ -187,7 +188,7 @@ async def test_a_long_answer_as_a_stream_leaves_its_connection_ready_for_the_nex
     # The end arrives together with what fills the buffer: nobody takes anything in between.
     client = client_of(await scripted.start(handler), stream_buffer=1000)
     for _ in range(3):
-        stream = (await client.send("POST", "/", [], b"x", timeout=5)).stream
+        stream = (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).stream
         assert stream is not None
         got = 0
         while (chunk := await stream.chunk(idle=5)) is not None:
@@ -206,7 +207,7 @@ async def test_a_status_that_http_does_not_know_is_no_answer(scripted, client_of
 
     client = client_of(await scripted.start(handler))
     with pytest.raises(BadResponse, match="status"):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ async def test_bytes_behind_a_complete_answer_cost_the_connection(scripted, clie
         await peer.closed()
 
     client = client_of(await scripted.start(handler))
-    assert (await client.send("POST", "/", [], b"x", timeout=5)).body == b"good"
+    assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).body == b"good"
     assert (client.pool.idle, client.pool.open) == (0, 0), "it is not kept for the next call"
 
 
@@ -232,7 +233,7 @@ async def test_a_spelling_of_loopback_that_only_resolvers_know_is_not_connected_
     port = await scripted.start(handler)
     client = Client(Origin(False, host, port))
     with pytest.raises(ConnectError, match=r"leads to .*blocked") as caught:
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
     assert scripted.connections == 0
     client.close()
@@ -252,7 +253,7 @@ async def test_an_administrator_can_let_names_lead_to_loopback(scripted) -> None
         Client(Origin(False, "127.0.0.1", port)),
     ]
     for client in ways:
-        assert (await client.send("POST", "/", [], b"x", timeout=5)).status == 200
+        assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200
         client.close()
 
 
@@ -284,7 +285,7 @@ def test_kept_heads_are_bounded_for_one_backend_and_for_all() -> None:
 async def test_a_closed_client_gives_its_heads_back(client_of) -> None:
     client = client_of(1)
     with pytest.raises(HttpError):
-        await client.send("POST", "/", (("a", "b"),), b"x", timeout=5)
+        await client.send("POST", "/", (("a", "b"),), b"x", deadline=loop_time() + 5)
     assert client._heads.kept > 0
     client.close()
     assert client._heads.kept == 0

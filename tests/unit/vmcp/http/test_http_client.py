@@ -24,6 +24,7 @@ from vmcp.http.client import (
     ResponseTooLarge,
     parse_origin,
 )
+from vmcp.tasks import loop_time
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -73,7 +74,7 @@ async def test_every_way_to_frame_a_body_gives_the_same_body(scripted, client_of
             await asyncio.sleep(0)
 
     client = client_of(await scripted.start(handler))
-    response = await client.send("POST", "/", [], b"x", timeout=5)
+    response = await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert response.body == body
 
 
@@ -83,7 +84,7 @@ async def test_headers_are_stripped_joined_and_lower_case(scripted, client_of) -
         await peer.send(b"HTTP/1.1 200 OK\r\nX-A: \t one \t\r\nx-a: two\r\ncontent-length: 0\r\n\r\n")
 
     client = client_of(await scripted.start(handler))
-    response = await client.send("GET", "/", [], timeout=5)
+    response = await client.send("GET", "/", [], deadline=loop_time() + 5)
     assert response.headers["x-a"] == "one, two"
 
 
@@ -95,9 +96,9 @@ async def test_connections_are_used_again(scripted, client_of) -> None:
 
     client = client_of(await scripted.start(handler))
     for _ in range(20):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert scripted.connections == 1
-    await asyncio.gather(*(client.send("POST", "/", [], b"x", timeout=5) for _ in range(10)))
+    await asyncio.gather(*(client.send("POST", "/", [], b"x", deadline=loop_time() + 5) for _ in range(10)))
     assert scripted.connections <= 10
     assert client.pool.idle == client.pool.open == scripted.connections
 
@@ -109,7 +110,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
 
     client = client_of(await scripted.start(handler))
     for _ in range(3):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
         await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
@@ -136,9 +137,9 @@ async def test_a_connection_that_its_server_may_be_closing_is_not_used(
     now = [1000.0]
     monkeypatch.setattr("vmcp.http.client.pool.monotonic", lambda: now[0])
     client = client_of(await scripted.start(handler))
-    await client.send("POST", "/", [], b"x", timeout=5)
+    await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     now[0] += idle
-    await client.send("POST", "/", [], b"x", timeout=5)
+    await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert scripted.connections == connections
 
 
@@ -151,9 +152,9 @@ async def test_a_call_that_may_have_been_executed_is_never_sent_twice(scripted, 
         seen.append(await peer.request())
 
     client = client_of(await scripted.start(handler))
-    await client.send("POST", "/", [], b"1", timeout=5)
+    await client.send("POST", "/", [], b"1", deadline=loop_time() + 5)
     with pytest.raises(ConnectionLost) as caught:
-        await client.send("POST", "/", [], b"2", timeout=5)
+        await client.send("POST", "/", [], b"2", deadline=loop_time() + 5)
     assert caught.value.sent
     assert [body for _, body in seen] == [b"1", b"2"]
 
@@ -167,8 +168,8 @@ async def test_an_idempotent_request_is_sent_again_when_a_kept_connection_died_u
         seen.append((await peer.request())[1])
 
     client = client_of(await scripted.start(handler))
-    await client.send("POST", "/", [], b"1", timeout=5)
-    assert (await client.send("POST", "/", [], b"2", timeout=5, idempotent=True)).status == 200
+    await client.send("POST", "/", [], b"1", deadline=loop_time() + 5)
+    assert (await client.send("POST", "/", [], b"2", deadline=loop_time() + 5, idempotent=True)).status == 200
     assert seen == [b"1", b"2", b"2"]
 
 
@@ -178,7 +179,7 @@ async def test_a_new_connection_that_dies_is_not_tried_again(scripted, client_of
 
     client = client_of(await scripted.start(handler))
     with pytest.raises(ConnectionLost):
-        await client.send("POST", "/", [], b"x", timeout=5, idempotent=True)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5, idempotent=True)
     assert scripted.connections == 1
 
 
@@ -216,7 +217,7 @@ async def test_a_bad_answer_ends_in_a_clean_error_and_leaves_no_connection(
 
     client = client_of(await scripted.start(handler), max_body=50_000)
     with pytest.raises(error, match=reason):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert client.pool.open == 0
 
 
@@ -228,7 +229,7 @@ async def test_bytes_after_an_answer_poison_the_connection_and_no_other_call(scr
 
     client = client_of(await scripted.start(handler))
     for _ in range(3):
-        assert (await client.send("POST", "/", [], b"x", timeout=5)).body == b"{}"
+        assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).body == b"{}"
         await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
@@ -246,7 +247,7 @@ async def test_the_deadline_ends_a_call_wherever_the_answer_stops(scripted, clie
     client = client_of(await scripted.start(handler))
     began = time.monotonic()
     with pytest.raises(HttpTimeout) as caught:
-        await client.send("POST", "/", [], b"x", timeout=0.2)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 0.2)
     assert 0.15 < time.monotonic() - began < 2
     assert caught.value.sent
     await asyncio.wait_for(closed.wait(), 5)
@@ -263,7 +264,7 @@ async def test_a_body_that_trickles_cannot_stretch_the_deadline(scripted, client
     client = client_of(await scripted.start(handler))
     began = time.monotonic()
     with pytest.raises(HttpTimeout):
-        await client.send("POST", "/", [], b"x", timeout=0.3)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 0.3)
     assert time.monotonic() - began < 2
 
 
@@ -279,7 +280,7 @@ async def test_connecting_has_its_own_limit(client_of) -> None:
         client = client_of(port, connect_timeout=0.3)
         began = time.monotonic()
         with pytest.raises(HttpTimeout) as caught:
-            await client.send("POST", "/", [], b"x", timeout=30)
+            await client.send("POST", "/", [], b"x", deadline=loop_time() + 30)
         assert not caught.value.sent
         assert time.monotonic() - began < 3
         for filler in fillers:
@@ -291,11 +292,11 @@ async def test_a_refused_connection_and_an_unknown_host_were_not_sent(client_of)
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     with pytest.raises(ConnectError) as caught:
-        await client_of(port).send("POST", "/", [], b"x", timeout=5)
+        await client_of(port).send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
     client = Client(Origin(False, "host.invalid", 80))
     with pytest.raises(HttpError) as unknown:
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not unknown.value.sent
 
 
@@ -310,12 +311,12 @@ async def test_calls_beyond_the_limit_wait_their_turn_and_no_longer_than_their_d
             await peer.ok(body)
 
     client = client_of(await scripted.start(handler), max_connections=1)
-    slow = asyncio.create_task(client.send("POST", "/", [], b"slow", timeout=5))
+    slow = asyncio.create_task(client.send("POST", "/", [], b"slow", deadline=loop_time() + 5))
     await eventually(lambda: client.pool.open == 1)
     with pytest.raises(HttpTimeout) as caught:
-        await client.send("POST", "/", [], b"late", timeout=0.1)
+        await client.send("POST", "/", [], b"late", deadline=loop_time() + 0.1)
     assert not caught.value.sent
-    waiting = asyncio.create_task(client.send("POST", "/", [], b"next", timeout=5))
+    waiting = asyncio.create_task(client.send("POST", "/", [], b"next", deadline=loop_time() + 5))
     release.set()
     assert ((await slow).body, (await waiting).body) == (b"slow", b"next")
     assert scripted.connections == 1
@@ -334,13 +335,13 @@ async def test_cancelling_a_call_closes_its_connection_and_spoils_no_other(scrip
             await peer.ok(body)
 
     client = client_of(await scripted.start(handler))
-    task = asyncio.create_task(client.send("POST", "/", [], b"cancelled", timeout=5))
+    task = asyncio.create_task(client.send("POST", "/", [], b"cancelled", deadline=loop_time() + 5))
     await eventually(lambda: scripted.connections == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(gone.wait(), 5)
-    assert (await client.send("POST", "/", [], b"other", timeout=5)).body == b"other"
+    assert (await client.send("POST", "/", [], b"other", deadline=loop_time() + 5)).body == b"other"
 
 
 async def test_answers_never_cross_while_calls_are_cancelled_at_random(scripted, client_of) -> None:
@@ -353,7 +354,7 @@ async def test_answers_never_cross_while_calls_are_cancelled_at_random(scripted,
     client = client_of(await scripted.start(handler), max_connections=8)
 
     async def one(number: int) -> None:
-        call = asyncio.create_task(client.send("POST", "/", [], b"%d" % number, timeout=5))
+        call = asyncio.create_task(client.send("POST", "/", [], b"%d" % number, deadline=loop_time() + 5))
         if number % 3 == 0:
             await asyncio.sleep(number % 7 / 1000)
             call.cancel()
@@ -379,7 +380,7 @@ async def test_a_redirect_on_the_same_host_keeps_method_and_body(scripted, clien
         await peer.ok()
 
     client = client_of(await scripted.start(handler))
-    assert (await client.send("POST", "/mcp", [], b"x", timeout=5)).status == 200
+    assert (await client.send("POST", "/mcp", [], b"x", deadline=loop_time() + 5)).status == 200
     assert seen == [(b"POST /mcp HTTP/1.1", b"x"), (b"POST /mcp/?a=b HTTP/1.1", b"x")]
 
 
@@ -406,7 +407,7 @@ async def test_a_redirect_that_would_leak_or_change_the_call_is_refused(
 
     client = client_of(await scripted.start(handler))
     with pytest.raises(BadResponse, match=reason) as caught:
-        await client.send("POST", "/mcp", [("authorization", "Bearer secret")], b"x", timeout=5)
+        await client.send("POST", "/mcp", [("authorization", "Bearer secret")], b"x", deadline=loop_time() + 5)
     assert caught.value.status == status
 
 
@@ -435,7 +436,7 @@ async def test_what_could_smuggle_a_request_is_refused_before_a_connection_is_ma
 
     client = client_of(await scripted.start(handler))
     with pytest.raises(BadRequest) as caught:
-        await client.send("POST", target, headers, b"x", timeout=5)
+        await client.send("POST", target, headers, b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
     assert scripted.connections == 0
 
@@ -452,7 +453,7 @@ async def test_a_stream_nobody_reads_makes_its_sender_wait(scripted, client_of) 
             sent += 65536
 
     client = client_of(await scripted.start(handler), stream_buffer=100_000)
-    response = await client.send("GET", "/", [], timeout=5)
+    response = await client.send("GET", "/", [], deadline=loop_time() + 5)
     assert response.stream is not None
     last = -1
     while last != sent:
@@ -477,17 +478,17 @@ async def test_a_stream_ends_by_silence_by_deadline_or_by_its_end(scripted, clie
 
     client = client_of(await scripted.start(handler))
     loop = asyncio.get_running_loop()
-    ended = (await client.send("GET", "/ends", [], timeout=5)).stream
+    ended = (await client.send("GET", "/ends", [], deadline=loop_time() + 5)).stream
     assert ended is not None
     assert await ended.chunk() == b"hello"
     assert await ended.chunk() is None
     assert client.pool.idle == 1, "a stream that ended leaves its connection usable"
-    silent = (await client.send("GET", "/", [], timeout=5)).stream
+    silent = (await client.send("GET", "/", [], deadline=loop_time() + 5)).stream
     assert silent is not None
     assert await silent.chunk(idle=1) == b"hello"
     with pytest.raises(HttpTimeout):
         await silent.chunk(idle=0.05)
-    late = (await client.send("GET", "/", [], timeout=5)).stream
+    late = (await client.send("GET", "/", [], deadline=loop_time() + 5)).stream
     assert late is not None
     await late.chunk()
     late.deadline = loop.time() + 60
@@ -507,8 +508,8 @@ async def test_streams_that_stay_do_not_use_up_the_connections_of_calls(scripted
             await peer.ok()
 
     client = client_of(await scripted.start(handler), max_connections=1)
-    streams = [await client.send("GET", "/", [], timeout=5, long_lived=True) for _ in range(5)]
-    assert (await client.send("POST", "/", [], b"x", timeout=5)).status == 200
+    streams = [await client.send("GET", "/", [], deadline=loop_time() + 5, long_lived=True) for _ in range(5)]
+    assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200
     for stream in streams:
         assert stream.stream is not None
         stream.stream.close()
@@ -523,7 +524,7 @@ async def test_proxies_of_the_environment_are_not_used(scripted, client_of, monk
         await peer.ok()
 
     client = client_of(await scripted.start(handler))
-    assert (await client.send("POST", "/", [], b"x", timeout=5)).status == 200
+    assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200
 
 
 async def test_a_host_is_reached_at_the_address_that_resolve_names(scripted) -> None:
@@ -536,7 +537,7 @@ async def test_a_host_is_reached_at_the_address_that_resolve_names(scripted) -> 
     port = await scripted.start(handler)
     origin, target = parse_origin(f"http://Remote.Example:{port}/mcp?x=1")
     client = Client(origin, resolve={("remote.example", port): "127.0.0.1"})
-    assert (await client.send("POST", target, [], b"x", timeout=5)).status == 200
+    assert (await client.send("POST", target, [], b"x", deadline=loop_time() + 5)).status == 200
     assert heads[0].startswith(f"POST /mcp?x=1 HTTP/1.1\r\nhost: remote.example:{port}\r\n".encode())
     client.close()
 
@@ -583,9 +584,9 @@ async def test_deadlines_of_later_requests_hold_on_a_connection_that_is_used_aga
 
     client = client_of(await scripted.start(handler))
     for first, second in ((30.0, 0.1), (0.15, 0.4), (0.1, 0.1)):
-        await client.send("POST", "/", [], b"x", timeout=first)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + first)
         began = time.monotonic()
         with pytest.raises(HttpTimeout):
-            await client.send("POST", "/", [], b"never", timeout=second)
+            await client.send("POST", "/", [], b"never", deadline=loop_time() + second)
         assert second - 0.01 <= time.monotonic() - began < second + 2
     assert scripted.connections == 3

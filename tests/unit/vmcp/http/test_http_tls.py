@@ -11,6 +11,7 @@ import trustme
 
 from vmcp.http.client import BundlePathError, Client, ConnectError, Origin, Trust
 from vmcp.http.client.tls import check_bundle_path, system_context
+from vmcp.tasks import loop_time
 
 
 def server_context(ca: trustme.CA, host: str = "remote.example") -> ssl.SSLContext:
@@ -39,9 +40,9 @@ async def test_a_private_authority_is_trusted_only_with_its_bundle(scripted, tmp
     ca.cert_pem.write_to_path(str(bundle))
     port = await serve(scripted, server_context(ca))
     with pytest.raises(ConnectError, match="not trusted") as caught:
-        await client_for(port, None).send("POST", "/", [], b"x", timeout=5)
+        await client_for(port, None).send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
-    assert (await client_for(port, bundle).send("POST", "/", [], b"x", timeout=5)).status == 200
+    assert (await client_for(port, bundle).send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200
 
 
 async def test_the_certificate_must_be_the_hosts_even_when_resolve_names_the_address(scripted, tmp_path) -> None:
@@ -50,7 +51,7 @@ async def test_the_certificate_must_be_the_hosts_even_when_resolve_names_the_add
     ca.cert_pem.write_to_path(str(bundle))
     port = await serve(scripted, server_context(ca, "other.example"))
     with pytest.raises(ConnectError, match="not trusted"):
-        await client_for(port, bundle).send("POST", "/", [], b"x", timeout=5)
+        await client_for(port, bundle).send("POST", "/", [], b"x", deadline=loop_time() + 5)
 
 
 def test_a_bundle_adds_to_the_system_trust_and_wants_tls_1_2(tmp_path) -> None:
@@ -75,15 +76,15 @@ async def test_a_changed_bundle_counts_for_the_next_request_and_ends_older_conne
     port = await serve(scripted, server_context(old))
     client = client_for(port, bundle)
     with pytest.raises(ConnectError):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     old.cert_pem.write_to_path(str(bundle))
     os.utime(bundle, ns=(1, 1))
-    assert (await client.send("POST", "/", [], b"x", timeout=5)).status == 200
+    assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200
     new.cert_pem.write_to_path(str(bundle))
     os.utime(bundle, ns=(2, 2))
     client._trust._looked = 0.0  # a second passed
     with pytest.raises(ConnectError, match="not trusted"):
-        await client.send("POST", "/", [], b"x", timeout=5)
+        await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
 
 
 async def test_a_bundle_that_became_unreadable_keeps_the_last_good_one_and_says_so(scripted, tmp_path) -> None:
