@@ -144,32 +144,22 @@ test-setup: binaries node mcp1 $(DEMO)
 
 ##@ Develop
 
-$(STAMP): locks/dev.txt
+# pip installs uv as it is locked, and uv everything else: see hack/uv_sync.sh.
+$(STAMP): locks/dev.txt hack/uv_sync.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=")'
-	@echo "==> making $(VENV) from locks/dev.txt (usually about a minute)"
+	@echo "==> making $(VENV) from $< (usually 20 s)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@sed -n '/^uv==/,/[^\]$$/p' $< > $(VENV)/uv.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@hack/uv_sync.sh $(BIN)/uv $(VENV) $<
 	@touch $@
 
-# Beside the main environment, because the two lines of the SDK cannot be installed together.
-$(MCP1): locks/mcp1.txt | $(STAMP)
-	@echo "==> making $(VENV)/mcp1 from $< (usually 20 s)"
-	@$(PYTHON) -m venv $(VENV)/mcp1
-	@$(VENV)/mcp1/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-# Beside it, too: the bridge of the demo needs the older line of the SDK.
-$(DEMO): locks/demo.txt | $(STAMP)
-	@echo "==> making $(VENV)/demo from $< (usually 20 s)"
-	@$(PYTHON) -m venv $(VENV)/demo
-	@$(VENV)/demo/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-# By uv: pip 23 takes the newest version of a package that one asks for with an extra and another without, whatever is locked.
-$(BENCH): locks/bench.txt | $(STAMP)
-	@echo "==> making $(VENV)/bench from $< (usually about a minute)"
-	@$(PYTHON) -m venv $(VENV)/bench
-	@$(BIN)/uv pip sync --quiet --python $(VENV)/bench/bin/python --require-hashes $<
+# Beside the main environment: the two lines of the SDK cannot be installed together, the bridge of the demo needs the older
+# one, and the peers of the benchmarks are nobody else's business.
+$(VENV)/%/.locked: locks/%.txt hack/uv_sync.sh | $(STAMP)
+	@echo "==> making $(VENV)/$* from $< (usually 10 s)"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
+	@hack/uv_sync.sh $(BIN)/uv $(VENV)/$* $<
 	@touch $@
 
 %/node_modules/.locked: %/package-lock.json hack/npm_ci.sh | $(STAMP)

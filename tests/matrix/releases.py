@@ -96,10 +96,10 @@ def python(name: str) -> Path:
         if not stamp.exists() or stamp.stat().st_mtime < locked.stat().st_mtime:
             uv = str(Path(sys.executable).with_name("uv"))
             for step in (
-                ["venv", "--clear", "-p", sys.executable, str(place)],
-                ["pip", "sync", "-p", str(place / "bin" / "python"), "--require-hashes", str(locked)],
+                [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
+                ["hack/uv_sync.sh", uv, str(place), str(locked)],
             ):
-                subprocess.run([uv, *step, "-q"], check=True, timeout=280)
+                subprocess.run(step, cwd=ROOT, check=True, timeout=280)
             stamp.touch()
     return place / "bin" / "python"
 
