@@ -21,7 +21,13 @@ def read(paths: Iterable[Path]) -> list[Object]:
 def _documents(path: Path) -> Iterator[Object]:
     files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml", ".json")) if path.is_dir() else [path]
     for file in files:
-        yield from (found for found in yaml.safe_load_all(file.read_text(encoding="utf-8")) if isinstance(found, dict))
+        yield from documents(file.read_text(encoding="utf-8"))
+
+
+def documents(text: str) -> Iterator[Object]:
+    """The objects of a text in YAML or JSON; with libyaml where PyYAML has it, which is eight times as fast."""
+    found = yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return (document for document in found if isinstance(document, dict))
 
 
 async def install(kube: Kube, definitions: Iterable[Object], *, wait: float = 30.0) -> list[str]:

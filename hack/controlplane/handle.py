@@ -21,6 +21,8 @@ from hack.controlplane.rest import Kube
 
 T = TypeVar("T")
 STATE = "state.json"
+_unheard_of: dict[tuple[Path, str | None], int] = {}
+"""Audit log, namespace -> how many bytes there were before anything was about that namespace."""
 
 
 class KubectlError(RuntimeError):
@@ -125,16 +127,34 @@ class Handle:
         """The environment for a client program: KUBECONFIG set, the user's own kubectl preferences off."""
         return {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig), "KUBERC": "off"}
 
-    def audit_events(self, *, user: str | None = None) -> Iterator[Mapping[str, Any]]:
-        """The audit events (audit.k8s.io/v1 Event) written so far, oldest first; of one user if given."""
+    def audit_events(self, *, user: str | None = None, namespace: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """The audit events (audit.k8s.io/v1 Event) written so far, oldest first.
+
+        Args:
+            user: only those of this user.
+            namespace: only those about objects of this namespace.
+        """
         if self.audit_log is None:
             raise ValueError("this control plane keeps no audit log")
+        # A shared log grows to 200 MB of others' events: most of them are not worth reading, and fewer worth parsing.
+        marks = [b":" + orjson.dumps(name) for name in (user, namespace) if name is not None]
         with self.audit_log.open("rb") as file:
+            file.seek(_unheard_of.get((self.audit_log, namespace), 0))
             for line in file:
-                if line.endswith(b"\n"):  # the last one may be half written
-                    event = orjson.loads(line)
-                    if user is None or event["user"]["username"] == user:
-                        yield event
+                if not line.endswith(b"\n"):  # the last one may be half written
+                    return
+                if not all(mark in line for mark in marks):
+                    continue
+                event = orjson.loads(line)
+                if user is not None and event["user"]["username"] != user:
+                    continue
+                if namespace is None or event.get("objectRef", {}).get("namespace") == namespace:
+                    yield event
+
+    def audit_from_now(self, namespace: str) -> None:
+        """Say that a namespace is new, so that `audit_events` about it need not look for older ones."""
+        if self.audit_log is not None:
+            _unheard_of[self.audit_log, namespace] = self.audit_log.stat().st_size
 
     def _kubeconfig_path(self, name: str) -> Path:
         return self.directory / "users" / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.kubeconfig"

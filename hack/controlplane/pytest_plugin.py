@@ -126,10 +126,11 @@ async def admin(control_plane: Handle) -> AsyncIterator[Kube]:
 
 
 @pytest.fixture
-async def namespace(admin: Kube, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+async def namespace(control_plane: Handle, admin: Kube, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A namespace of this test's own. Its deletion is started, not awaited."""
     slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")[:40].strip("-")
     name = f"t-{slug or 'x'}-{uuid.uuid4().hex[:8]}"
+    control_plane.audit_from_now(name)
     await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     await admin.delete("v1", "Namespace", name)

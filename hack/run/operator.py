@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hack.controlplane import Handle, Kube, ManagedProcess, Object, free_port
+from hack.controlplane.crds import documents
 from hack.controlplane.handle import run
 from hack.controlplane.process import LOOPBACK
 from hack.demo.pod import configuration
@@ -23,7 +22,7 @@ TOKEN_SECONDS = 30 * 24 * 3600
 def rendered(handle: Handle, directory: str) -> list[Object]:
     """The objects of a kustomization below config/."""
     text = handle.kubectl("kustomize", str(ROOT / "config" / directory)).stdout
-    return [document for document in yaml.safe_load_all(text) if document]
+    return list(documents(text))
 
 
 async def install(kube: Kube, objects: list[Object]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
+from hack.controlplane import crds
 
 CRDS = Path(__file__).parents[2] / "config" / "crd" / "bases"
 
@@ -88,7 +88,7 @@ class ObjectGenerator:
     """
 
     def __init__(self, plural: str, seed: int, *, version: str = "v1beta1") -> None:
-        definition = yaml.safe_load((CRDS / f"toolhive.stacklok.dev_{plural}.yaml").read_text())
+        (definition,) = crds.read([CRDS / f"toolhive.stacklok.dev_{plural}.yaml"])
         served = next(v for v in definition["spec"]["versions"] if v["name"] == version)
         self.kind: str = definition["spec"]["names"]["kind"]
         self.api_version = f"{definition['spec']['group']}/{version}"

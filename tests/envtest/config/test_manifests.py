@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from api.conditions import VOCABULARIES
 from hack.controlplane import Options
+from hack.controlplane.crds import documents
 from hack.run.expect import expectations, read_table
 from manager import parser
 
@@ -26,13 +28,15 @@ CLUSTER_WIDE = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def render(control_plane):
-    def call(name: str) -> list[dict]:
-        text = control_plane.kubectl("kustomize", str(CONFIG / name)).stdout
-        return [document for document in yaml.safe_load_all(text) if document]
+    """The objects of a kustomization below config/, for the caller to change; built once for this file."""
 
-    return call
+    @functools.cache
+    def text(name: str) -> str:
+        return control_plane.kubectl("kustomize", str(CONFIG / name)).stdout
+
+    return lambda name: list(documents(text(name)))
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def test_deploy_sets_both_images_and_leaves_no_overlay_behind(control_plane):
         text=True,
         check=True,
     ).stdout
-    (deployment,) = (d for d in yaml.safe_load_all(text) if d["kind"] == "Deployment")
+    (deployment,) = (d for d in documents(text) if d["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "example.com/operator:1"
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}

@@ -92,9 +92,8 @@ class Cluster:
 
     def requests(self) -> Iterator[Mapping[str, Any]]:
         """Requests of the operator in this namespace that are no watches, from the audit log."""
-        for event in self.control_plane.audit_events(user=OPERATOR_USER):
-            target = event.get("objectRef", {})
-            if target.get("namespace") == self.namespace and event["verb"] != "watch":
+        for event in self.control_plane.audit_events(user=OPERATOR_USER, namespace=self.namespace):
+            if event["verb"] != "watch":
                 yield event
 
     def status_writes(self, resource: str) -> list[str]:

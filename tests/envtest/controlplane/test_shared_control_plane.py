@@ -68,8 +68,8 @@ async def test_nobody_writes_the_status_of_a_deployment_behind_the_tests_back(ad
     await admin.patch("apps/v1", "Deployment", "a", ready, namespace=namespace, subresource="status")
     writers = {
         event["user"]["username"]
-        for event in control_plane.audit_events()
-        if event.get("objectRef", {}).get("namespace") == namespace and event["objectRef"]["resource"] == "deployments"
+        for event in control_plane.audit_events(namespace=namespace)
+        if event["objectRef"]["resource"] == "deployments"
     }
     assert writers == {"admin"}
 

@@ -44,9 +44,9 @@ async def handed_on(admin: Kube, namespace: str) -> set[Permission]:
 
 def asked(control_plane: Handle, namespace: str) -> Iterator[tuple[Permission, bool]]:
     """Every request of the operator in a namespace, and whether it was forbidden; other tests run at the same time."""
-    for event in control_plane.audit_events(user=OPERATOR_USER):
-        reference = event.get("objectRef")
-        if reference is None or reference.get("namespace") != namespace or reference["resource"] == "leases":
+    for event in control_plane.audit_events(user=OPERATOR_USER, namespace=namespace):
+        reference = event["objectRef"]
+        if reference["resource"] == "leases":
             continue
         subresource = f"/{reference['subresource']}" if "subresource" in reference else ""
         group, resource = reference.get("apiGroup", ""), reference["resource"] + subresource

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from controllers.shared import skew
+from hack.controlplane.crds import documents
 from hack.controlplane.handle import Handle
 from hack.controlplane.plane import ControlPlane, Options
 from hack.controlplane.rest import Kube
@@ -57,7 +58,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
     """A control plane of this module's own, with the older definitions."""
     crds = tmp_path_factory.mktemp("older-crds")
     for path in BASES.glob("*.yaml"):
-        (crds / path.name).write_text(yaml.safe_dump(older(yaml.safe_load(path.read_text()))))
+        (definition,) = documents(path.read_text())
+        (crds / path.with_suffix(".json").name).write_text(json.dumps(older(definition)))
     with ControlPlane(Options(crds=(crds,))) as plane:
         answer_all(plane.handle)
         yield plane.handle
