@@ -31,9 +31,9 @@ KUBERNETES ?=
 ASSETS = $(if $(KUBERNETES),export KUBEBUILDER_ASSETS; KUBEBUILDER_ASSETS=$$($(BIN)/python -m hack.controlplane binaries --kubernetes $(KUBERNETES));)
 
 PYTEST := $(BIN)/pytest -q
-# A file's tests stay on one worker: what a module-scoped fixture started is used by all of them.
-# In the order of the folders: the long files first, so that no worker ends with one of them alone.
-PARALLEL := -n 2 --dist=loadfile --no-loadscope-reorder
+# Half of what tests do is wait: two workers for each core, at most 8. tests/support/schedule.py says what runs where and when.
+WORKERS ?= $(shell n=$$(( 2 * $$(nproc) )); echo $$(( n < 8 ? n : 8 )))
+PARALLEL := -n $(WORKERS) --dist=loadfile
 ARGS ?=
 
 .PHONY: help
@@ -95,13 +95,13 @@ lint: venv verify-generated ## style, strict types, import contracts, generated 
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: test-setup ## every suite with fixed seeds (budget: 10 minutes on 2 cores)
-	$(PYTEST) $(PARALLEL) tests $(ARGS)
+test: test-setup ## every suite with fixed seeds (budget: 7 minutes on 2 cores)
+	$(PYTEST) $(PARALLEL) --durations=10 tests $(ARGS)
 
 .PHONY: test-long
 test-long: test-setup ## every suite with full counts; prints seed and duration
 	@export TEST_LONG=1 TEST_SEED=$${TEST_SEED:-$$RANDOM}; echo "==> seed $$TEST_SEED (repeat with TEST_SEED=$$TEST_SEED make test-long)"; start=$$SECONDS; status=0; \
-	$(PYTEST) $(PARALLEL) --timeout=2400 --hypothesis-seed=$$TEST_SEED tests $(ARGS) || status=$$?; \
+	$(PYTEST) $(PARALLEL) --durations=10 --timeout=2400 --hypothesis-seed=$$TEST_SEED tests $(ARGS) || status=$$?; \
 	echo "==> seed $$TEST_SEED, $$(( SECONDS - start )) s, exit status $$status"; exit $$status
 
 .PHONY: matrix

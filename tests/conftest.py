@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["hack.controlplane.pytest_plugin", "tests.support.operator"]
+pytest_plugins = ["hack.controlplane.pytest_plugin", "tests.support.operator", "tests.support.schedule"]
 
 LONG = os.environ.get("TEST_LONG", "") not in ("", "0")
 SEED = int(os.environ.get("TEST_SEED", "20260728"))

@@ -1,6 +1,6 @@
 """A coverage-guided search for inputs that any reader of outside bytes fails on, from a corpus that is kept.
 
-Fixed seed and counts in `make test` (about a minute), 3 minutes per target in `make test-long`. A finding's input is
+Fixed seed and counts in `make test` (half a minute), 3 minutes per target in `make test-long`. A finding's input is
 printed; once mended, it goes into the corpus of its target (`python -m tests.fuzz` says how to run one).
 """
 
