@@ -21,6 +21,7 @@ from membership.auth import (
     is_judged,
     judge_auth_config,
     references_of,
+    strategies_for,
     strategy_for,
 )
 from membership.backend import (
@@ -71,6 +72,7 @@ __all__ = [
     "member_sources",
     "read_member",
     "references_of",
+    "strategies_for",
     "strategy_for",
     "unique_names",
     "with_tool_config",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from api.conditions import VirtualMCPServerReason
 from api.contract import Dialect, Strategy
@@ -67,12 +68,15 @@ class Resolution:
 
     def sources(self, names: Iterable[str]) -> list[SecretSource]:
         """Return the variables that these auth configs read."""
-        return [
-            source
-            for name in sorted(set(names))
-            if name in self.specs
-            for source in secret_sources(name, self.specs[name])
-        ]
+        return [source for name in sorted(set(names)) for source in self._sources.get(name, ())]
+
+    def all_sources(self) -> list[SecretSource]:
+        """Return the variables that all usable auth configs read."""
+        return [source for sources in self._sources.values() for source in sources]
+
+    @cached_property
+    def _sources(self) -> Mapping[str, tuple[SecretSource, ...]]:
+        return {name: secret_sources(name, spec) for name, spec in self.specs.items()}
 
     def strategy(self, name: str, env_name: Callable[[EnvInput], str]) -> Strategy | None:
         """Return the strategy of an auth config; None when it has none."""
@@ -134,9 +138,22 @@ def strategy_for(
     member: Member, references: References, resolution: Resolution, env_name: Callable[[EnvInput], str]
 ) -> Strategy | None:
     """Return a member's own strategy; None when the default applies, whatever that is."""
-    reference = references.of(member)
-    if reference is None:
-        return UNAUTHENTICATED
-    if not reference or (reference == references.default and not member.auth_config):
-        return None
-    return resolution.strategy(reference, env_name)
+    return strategies_for((member,), references, resolution, env_name).get(member.name)
+
+
+def strategies_for(
+    members: Iterable[Member], references: References, resolution: Resolution, env_name: Callable[[EnvInput], str]
+) -> dict[str, Strategy]:
+    """Return the strategies of members that have one of their own, by name; each auth config is converted once."""
+    found: dict[str, Strategy] = {}
+    converted: dict[str, Strategy | None] = {}
+    for member in members:
+        reference = references.of(member)
+        if reference is None:
+            found[member.name] = UNAUTHENTICATED
+        elif reference and (reference != references.default or member.auth_config):
+            if reference not in converted:
+                converted[reference] = resolution.strategy(reference, env_name)
+            if (strategy := converted[reference]) is not None:
+                found[member.name] = strategy
+    return found

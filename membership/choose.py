@@ -15,6 +15,9 @@ from membership.backend import has_ca, header_input, manifest_input
 from membership.judge import Skipped, judge_member, unique_names
 from membership.member import Member
 
+Refusal = tuple[MemberSkipReason, str]
+"""Why an auth config cannot be used: reason and detail of whoever names it."""
+
 
 class Material(Protocol):
     """What is known of Secrets and ConfigMaps. What could not be read for a passing reason counts as good."""
@@ -78,11 +81,12 @@ def choose(members: Iterable[Member], gateway: Gateway) -> Chosen:
     members = tuple(members)
     usable: list[Member] = []
     skipped: list[Skipped] = []
+    refused: dict[str, Refusal | None] = {}
     for member in members:
         problem = (
             judge_member(member, gateway.dialect, discovered=not gateway.inline)
             or _judge_material(member, gateway.material)
-            or _judge_auth(member, gateway)
+            or _judge_auth(member, gateway, refused)
         )
         if problem is not None:
             skipped.append(problem)
@@ -90,8 +94,8 @@ def choose(members: Iterable[Member], gateway: Gateway) -> Chosen:
             usable.append(member)
     kept, namesakes = unique_names(members, usable)
     collisions = _judge_collisions(kept, gateway)
-    refused = {item.name for item in collisions}
-    backends = tuple(member for member in kept if member.name not in refused)
+    colliding = {item.name for item in collisions}
+    backends = tuple(member for member in kept if member.name not in colliding)
     return Chosen(backends, (*skipped, *namesakes, *collisions))
 
 
@@ -118,22 +122,29 @@ def _judge_material(member: Member, material: Material) -> Skipped | None:
     return None
 
 
-def _judge_auth(member: Member, gateway: Gateway) -> Skipped | None:
-    """Say why a member has no usable authentication."""
+def _judge_auth(member: Member, gateway: Gateway, known: dict[str, Refusal | None]) -> Skipped | None:
+    """Say why a member has no usable authentication; an auth config that many members name is judged once."""
     reference = gateway.references.of(member)
     if not reference:
         return None
+    if reference not in known:
+        known[reference] = _judge_reference(reference, gateway)
+    refusal = known[reference]
+    return Skipped(member.name, *refusal) if refusal is not None else None
+
+
+def _judge_reference(reference: str, gateway: Gateway) -> Refusal | None:
     failure = gateway.resolution.failures.get(reference)
     if failure is not None:
-        return Skipped(member.name, MemberSkipReason.AUTH_CONFIG_FAILED, failure.message)
+        return MemberSkipReason.AUTH_CONFIG_FAILED, failure.message
     for source in gateway.resolution.sources([reference]):
         if not gateway.material.has_key(source.secret, source.key):
             detail = f'Secret "{source.secret}" has no key "{source.key}" or does not exist'
-            return Skipped(member.name, MemberSkipReason.SECRET_NOT_FOUND, detail)
+            return MemberSkipReason.SECRET_NOT_FOUND, detail
         problem = gateway.material.unfit(source.secret, source.key, header=_is_header(source))
         if problem:
             detail = f'the value of key "{source.key}" in Secret "{source.secret}" {problem}'
-            return Skipped(member.name, MemberSkipReason.AUTH_CONFIG_FAILED, detail)
+            return MemberSkipReason.AUTH_CONFIG_FAILED, detail
     return None
 
 

@@ -43,6 +43,16 @@ class Verdict:
         return Condition(str(self.type), status, str(self.reason), self.message, generation, now)
 
 
+def one_per_type(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Keep one verdict per condition type: the first that is not ok, else the first."""
+    found: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        before = found.get(str(verdict.type))
+        if before is None or (before.ok and not verdict.ok):
+            found[str(verdict.type)] = verdict
+    return tuple(found.values())
+
+
 def fold(
     previous: Conditions, verdicts: Iterable[Verdict], *, drop: Iterable[str] = (), generation: int, now: datetime
 ) -> Conditions:

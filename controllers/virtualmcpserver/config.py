@@ -1,20 +1,17 @@
-"""The gateway's configuration: spec.config, completed by what the references and the members say."""
+"""The gateway's configuration: spec.config, completed by what the references and the members come to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from api.contract import (
     Aggregation,
     CompositeToolRef,
-    ConfigError,
     ConflictResolutionConfig,
     Dialect,
     IncomingAuth,
     OutgoingAuth,
-    SessionStorage,
     Strategy,
     VmcpConfig,
     WorkloadTools,
@@ -22,145 +19,92 @@ from api.contract import (
     with_defaults,
 )
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
-from api.contract.errors import join
 from api.v1beta1 import MCPToolConfigSpec
-from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.references import Referenced
-from controllers.virtualmcpserver.snapshot import Snapshot
-from membership import (
-    EnvName,
-    Member,
-    Resolution,
-    backend_of,
-    strategy_for,
-    with_tool_config,
-    with_tools_of_members,
-)
+from controllers.virtualmcpserver.parts import Parts
+from membership import EnvName, Member, backend_of, strategies_for, with_tool_config, with_tools_of_members
 
 
-def base_config(snapshot: Snapshot) -> tuple[VmcpConfig, list[ConfigError]]:
-    """Read spec.config; keys that the configuration does not have are dropped, as the API's schema says."""
-    if snapshot.spec.config is None:
-        return VmcpConfig(), []
-    wire = snapshot.spec.config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    try:
-        return VmcpConfig.model_validate(wire, extra="ignore", by_alias=True, by_name=False), []
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        return VmcpConfig(), [ConfigError(join("spec.config", *item["loc"]), item["msg"]) for item in found]
-
-
-def build_config(
-    snapshot: Snapshot,
-    base: VmcpConfig,
-    referenced: Referenced,
-    resolution: Resolution,
-    backends: tuple[Member, ...],
-    env_name: EnvName,
-) -> VmcpConfig:
+def build_config(parts: Parts, backends: tuple[Member, ...], env_name: EnvName) -> VmcpConfig:
     """Complete the configuration for the members that are backends.
 
     Args:
-        snapshot: the world.
-        base: from `base_config`.
-        referenced: resolved references.
-        resolution: resolved auth configs.
+        parts: what the references come to.
         backends: usable members, sorted by name.
         env_name: the variable of each secret in this Deployment.
     """
-    spec, place = snapshot.spec, snapshot.place
+    subject, base = parts.subject, parts.config.section
     config = with_defaults(
         base.model_copy(
             update={
-                "name": snapshot.name,
-                "group_ref": spec.group_ref.name,
-                "backends": tuple(backend_of(member, place, env_name) for member in backends)
-                if snapshot.inline
+                "name": subject.name,
+                "group_ref": subject.group,
+                "backends": tuple(backend_of(member, subject.place, env_name) for member in backends)
+                if subject.inline
                 else (),
                 "incoming_auth": IncomingAuth(
-                    type=spec.incoming_auth.type, oidc=referenced.oidc, authz=referenced.authz
+                    type=subject.incoming, oidc=parts.oidc.section, authz=parts.authz.section
                 ),
-                "outgoing_auth": _outgoing(snapshot, resolution, backends, env_name),
-                "aggregation": _aggregation(snapshot, base.aggregation, backends),
-                "composite_tools": (*base.composite_tools, *referenced.composite_tools),
+                "outgoing_auth": _outgoing(parts, backends, env_name),
+                "aggregation": _aggregation(parts, backends),
+                "composite_tools": (*base.composite_tools, *parts.composite_tools.section),
                 "composite_tool_refs": tuple(CompositeToolRef(name=ref.name) for ref in base.composite_tool_refs),
-                "telemetry": referenced.telemetry if referenced.telemetry is not None else base.telemetry,
-                "session_storage": session_storage(snapshot, base),
-                "passthrough_headers": spec.passthrough_headers or base.passthrough_headers,
+                "telemetry": parts.telemetry.section if parts.telemetry.section is not None else base.telemetry,
+                "session_storage": parts.sessions.section,
+                "passthrough_headers": subject.passthrough_headers or base.passthrough_headers,
             }
-            | _audit(snapshot, base)
+            | _audit(base, subject.name)
         ),
-        snapshot.dialect,
+        subject.dialect,
     )
-    return to_dialect(config, snapshot.dialect)
+    return to_dialect(config, subject.dialect)
 
 
-def session_storage(snapshot: Snapshot, base: VmcpConfig) -> SessionStorage | None:
-    """Return where sessions are kept: the spec's word, else that in spec.config, else the operator's default Redis."""
-    own = snapshot.spec.session_storage
-    if own is not None:
-        if own.provider == "memory":
-            return None
-        return SessionStorage(provider="redis", address=own.address or "", db=own.db, key_prefix=own.key_prefix or "")
-    if base.session_storage is not None:
-        return base.session_storage if base.session_storage.provider != "memory" else None
-    # Nobody asked this gateway for the installation's store; one that cannot use it keeps its sessions in memory.
-    default = snapshot.options.redis if snapshot.dialect is Dialect.TOOLHIVE else None
-    return SessionStorage(provider="redis", address=default.address) if default is not None else None
-
-
-def _audit(snapshot: Snapshot, base: VmcpConfig) -> dict[str, Any]:
+def _audit(base: VmcpConfig, name: str) -> dict[str, Any]:
     if base.audit is None or base.audit.component:
         return {}
-    return {"audit": base.audit.model_copy(update={"component": snapshot.name})}
+    return {"audit": base.audit.model_copy(update={"component": name})}
 
 
-def _outgoing(
-    snapshot: Snapshot, resolution: Resolution, backends: tuple[Member, ...], env_name: EnvName
-) -> OutgoingAuth:
-    default = snapshot.references.default
-    auth = snapshot.spec.outgoing_auth
-    standing = resolution.strategy(default, env_name) if default else None
-    if auth is not None and auth.default is not None and not default:
+def _outgoing(parts: Parts, backends: tuple[Member, ...], env_name: EnvName) -> OutgoingAuth:
+    inline, given = parts.subject.inline, parts.outgoing.section
+    references, resolution = given.references, given.resolution
+    standing = resolution.strategy(references.default, env_name) if references.default else None
+    if given.open:
         standing = Strategy(type="unauthenticated")
-    strategies: dict[str, Strategy] = {}
-    for member in backends:
-        # A gateway that watches the group finds the members' own references itself; it only gets the overrides.
-        if snapshot.inline or (auth is not None and member.name in auth.backends):
-            strategy = strategy_for(member, snapshot.references, resolution, env_name)
-            if strategy is not None:
-                strategies[member.name] = strategy
-    return OutgoingAuth(source="inline" if snapshot.inline else "discovered", default=standing, backends=strategies)
+    # A gateway that watches the group finds the members' own references itself; it only gets the overrides.
+    listed = backends if inline else tuple(member for member in backends if member.name in references.overrides)
+    strategies = strategies_for(listed, references, resolution, env_name)
+    return OutgoingAuth(source="inline" if inline else "discovered", default=standing, backends=strategies)
 
 
-def _aggregation(snapshot: Snapshot, given: Aggregation | None, backends: tuple[Member, ...]) -> Aggregation:
-    aggregation = given or Aggregation()
+def _aggregation(parts: Parts, backends: tuple[Member, ...]) -> Aggregation:
+    aggregation = parts.config.section.aggregation or Aggregation()
     settings = aggregation.conflict_resolution_config or ConflictResolutionConfig()
     strategy = aggregation.conflict_resolution or "prefix"
     if strategy.startswith("prefix") and not settings.prefix_format:
         settings = settings.model_copy(update={"prefix_format": DEFAULT_PREFIX_FORMAT})
+    # Towards the stock gateway nothing is left to resolve; ours shows where the words come from.
+    keep = parts.subject.dialect is not Dialect.TOOLHIVE
     return aggregation.model_copy(
         update={
             "conflict_resolution": strategy,
             "conflict_resolution_config": settings,
-            "tools": _tools(snapshot, aggregation.tools, backends),
+            "tools": _tools(aggregation.tools, backends, parts.tools.section, keep=keep),
         }
     )
 
 
 def _tools(
-    snapshot: Snapshot, given: tuple[WorkloadTools, ...], backends: tuple[Member, ...]
+    given: Iterable[WorkloadTools],
+    backends: tuple[Member, ...],
+    specs: Mapping[str, MCPToolConfigSpec],
+    *,
+    keep: bool,
 ) -> tuple[WorkloadTools, ...]:
-    keep = snapshot.dialect is not Dialect.TOOLHIVE
-
-    def spec_of(name: str) -> MCPToolConfigSpec | None:
-        config = snapshot.tool_configs.get(name)
-        return None if config is None or isinstance(config, Unreadable) else config.spec
-
     named = (
         with_tool_config(
-            tools, tools.tool_config_ref.name if tools.tool_config_ref else "", spec_of, keep_reference=keep
+            tools, tools.tool_config_ref.name if tools.tool_config_ref else "", specs.get, keep_reference=keep
         )
         for tools in given
     )
-    return with_tools_of_members(named, backends, spec_of, keep_reference=keep)
+    return with_tools_of_members(named, backends, specs.get, keep_reference=keep)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +12,9 @@ from api.conditions import VirtualMCPServerCondition
 from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.content import Unknown, contents
+from controllers.shared.content import contents
 from controllers.shared.groups import group_changed_for_members
 from controllers.shared.hashkey import HashKey
-from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (
@@ -42,15 +40,15 @@ from controllers.shared.resources import (
 )
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Unreadable, read_model
-from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.shared.ownership import FIELD_MANAGER
+from controllers.shared.workload.rollout import Rollout, trimmed_deployment
+from controllers.virtualmcpserver.decide import Decision, Observed, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
-from controllers.virtualmcpserver.objects import STOCK_KINDS
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.publish import Published, Publisher
+from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
-from controllers.virtualmcpserver.rollout import Rollout, trimmed_deployment
-from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
 from runtime import Builder, Event, Key, Manager, Record, Result, Rule
 from runtime.util.rbac import READ, WATCH, Verb
 
@@ -142,7 +140,7 @@ class VirtualMCPServerReconciler:
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
         self._rest: dict[Key, float] = {}
-        self._settled: dict[Key, tuple[Snapshot, Rollout | None, int]] = {}
+        self._settled: dict[Key, tuple[Observed, Rollout | None, int]] = {}
         self._incomplete: dict[Key, float] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
@@ -159,47 +157,47 @@ class VirtualMCPServerReconciler:
         if isinstance(model, Unreadable):
             await self._reporter.unreadable(record, model, datetime.now(UTC))
             return None
-        snapshot, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
-        if error is not None and cannot_decide(snapshot):
+        observed, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
+        if error is not None and cannot_decide(observed):
             # What stands stays as it is until everything can be read.
-            await self._reporter.unread(snapshot, error)
+            await self._reporter.unread(observed.present, observed.parts.subject.dialect, error)
             raise error
-        if error is None and self._is_settled(request, snapshot):
+        if error is None and self._is_settled(request, observed):
             return None
         self._settled.pop(request, None)
-        patience = self._patience(request, snapshot)
+        patience = self._patience(request, observed)
         if error is None and patience > 0:
             return Result(requeue_after=patience)
         # Processor time: a server that answers slowly, or a busy machine, is no reason to rest.
         began = time.thread_time()
-        decision = decide(snapshot)
+        decision = decide(observed)
         took = time.thread_time() - began
-        published = await self._publisher.publish(snapshot, decision)
+        published = await self._publisher.publish(observed.present, decision)
         self._rest[request] = time.monotonic() + min(took * SHARE, LONGEST_REST)
         rollout = self._publisher.rollout(request)
-        await self._reporter.report(snapshot, decision, published.verdict, rollout)
+        await self._reporter.report(observed.present, decision, published.verdict, rollout)
         if error := error or published.error:
             raise error
         result = _next(decision, published)
         if result is None and self.repairs.due_in(request) is None:
-            self._settled[request] = snapshot, rollout, self.schema.version
+            self._settled[request] = observed, rollout, self.schema.version
         return result
 
-    def _is_settled(self, key: Key, snapshot: Snapshot) -> bool:
+    def _is_settled(self, key: Key, observed: Observed) -> bool:
         """Whether nothing differs from the last look, after which there was nothing left to do.
 
         Most wake-ups are the echo of own writes, one for each object that was written.
         """
         before, rollout, schema = self._settled.get(key, (None, None, 0))
-        if before is None or replace(snapshot, now=before.now) != before:
+        if before != observed:
             return False
         if self.schema.due or self.schema.version != schema:
             return False
         return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
 
-    def _patience(self, key: Key, snapshot: Snapshot) -> float:
+    def _patience(self, key: Key, observed: Observed) -> float:
         """Return the seconds for which the first writing of a gateway may wait; a verdict that comes ends it."""
-        if snapshot.config_exists or not any(awaits_verdict(member) for member in snapshot.members):
+        if observed.present.config_exists or not any(awaits_verdict(member) for member in observed.parts.members):
             self._incomplete.pop(key, None)
             return 0.0
         now = time.monotonic()
@@ -214,17 +212,17 @@ class VirtualMCPServerReconciler:
         self._incomplete.pop(key, None)
 
 
-def cannot_decide(snapshot: Snapshot) -> bool:
+def cannot_decide(observed: Observed) -> bool:
     """Whether what could not be read is needed.
 
     Without policies there is no configuration, and without the hash of a Secret's value no pod template but one that
     would roll the pods for nothing.
     """
-    judged = any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in snapshot.previous)
-    if snapshot.policy_text is PolicyText.UNREAD and judged:
+    present = observed.present
+    judged = any(condition.type == VirtualMCPServerCondition.AUTH_CONFIGURED for condition in present.previous)
+    if present.policies_unread and judged:
         return True
-    unread = any(content is Unknown.UNREAD for content in snapshot.secrets.values())
-    return snapshot.config_exists and snapshot.hashed and unread
+    return present.config_exists and observed.learned.hashed and observed.learned.unread
 
 
 def _next(decision: Decision, published: Published) -> Result | None:

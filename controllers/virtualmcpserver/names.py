@@ -1,4 +1,4 @@
-"""Names of the objects that a gateway needs: ToolHive's, because clients and roles know them."""
+"""Names of what a gateway needs and of what is in it: ToolHive's, because clients and roles know them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ CONFIG_KEY = "config.yaml"
 """Key of the configuration in the ConfigMap, and so its file name in the pod."""
 CONFIG_DIRECTORY = "/etc/vmcp-config"
 """Where the pod has it."""
+CONTAINER = "vmcp"
+"""The container that is the gateway."""
+HMAC_KEY = "hmac-secret"
+"""Key of the value in the session Secret."""
+SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
+"""The only writable place of a read-only root."""
 MAX_NAME = 58
 """Characters of a gateway's name: with its prefix the Service's name is a label of DNS, which has at most 63."""
 
@@ -56,3 +62,14 @@ def generated(name: str) -> tuple[tuple[Resource, str], ...]:
         (SERVICE, service_name(name)),
         *((kind, identity_name(name)) for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)),
     )
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Return the labels of a gateway's Deployment, Service and pods."""
+    return {
+        "app": "virtualmcpserver",
+        "app.kubernetes.io/name": "virtualmcpserver",
+        "app.kubernetes.io/instance": name,
+        "toolhive": "true",
+        "toolhive-name": name,
+    }

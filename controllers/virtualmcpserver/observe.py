@@ -1,4 +1,7 @@
-"""One look at the world for one VirtualMCPServer: four indexed look-ups, reads by name, and what was learned before."""
+"""One look at the world for one VirtualMCPServer: four indexed look-ups, reads by name, and what was learned before.
+
+Which Secrets and ConfigMaps matter is asked of the parts that the references come to: there is no second list of them.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from api import v1beta1
+from api.common.authz import AuthzConfigRef
 from api.contract import Dialect
-from api.contract.strategies import secret_sources
+from api.contract.secrets import decode_secret, session_secret
 from api.v1beta1 import MCPExternalAuthConfig, VirtualMCPServerSpec
 from controllers.options import OperatorOptions
 from controllers.shared.content import Content, Contents, contents
@@ -35,14 +38,16 @@ from controllers.shared.resources import (
     TOOL_CONFIG,
 )
 from controllers.shared.verdicts import Unreadable, read_model
+from controllers.shared.workload.rollout import count_pods
+from controllers.virtualmcpserver.decide import Observed
 from controllers.virtualmcpserver.dependencies import Dependencies
-from controllers.virtualmcpserver.environment import HMAC_KEY
 from controllers.virtualmcpserver.members import Member, read_member
-from controllers.virtualmcpserver.names import config_map_name, generated, hmac_secret_name
-from controllers.virtualmcpserver.objects import hmac_problem
-from controllers.virtualmcpserver.references import tool_config_names
-from controllers.virtualmcpserver.rollout import count_pods
-from controllers.virtualmcpserver.snapshot import PolicyText, Snapshot
+from controllers.virtualmcpserver.names import HMAC_KEY, config_map_name, generated, hmac_secret_name
+from controllers.virtualmcpserver.outgoing import auth_config_names
+from controllers.virtualmcpserver.parts import Parts
+from controllers.virtualmcpserver.resolve import resolve
+from controllers.virtualmcpserver.snapshot import Learned, PolicyText, Present, Snapshot
+from controllers.virtualmcpserver.tools import tool_config_names
 from membership import Standing, disowned, is_claimed, is_judged
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
 
@@ -51,8 +56,15 @@ DIALECT_ANNOTATION = "toolhive.stacklok.dev/vmcp-dialect"
 M = TypeVar("M", bound=BaseModel)
 
 
+class Named(Protocol):
+    """A reference to an object of the same namespace."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+
 class Observer:
-    """Builds snapshots, and notes what each of them depends on."""
+    """Looks, resolves what was seen, learns what that asks for, and notes what all of it depends on."""
 
     def __init__(self, manager: Manager, options: OperatorOptions, dependencies: Dependencies) -> None:
         self._reader, self._client = manager.reader, manager.client
@@ -63,43 +75,49 @@ class Observer:
         self._hmac: dict[Key, tuple[str, int, str]] = {}
         self._standing: dict[Key, Standing[tuple[Resource, Key], Record]] = {}
         self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
+        self._last: dict[Key, tuple[Snapshot, Parts]] = {}
 
     async def observe(
         self, record: Record, spec: VirtualMCPServerSpec, now: datetime
-    ) -> tuple[Snapshot, Exception | None]:
-        """Look at everything.
+    ) -> tuple[Observed, Exception | None]:
+        """Look at everything: the spec and its references, then the Secrets and ConfigMaps that these come to name.
 
         Returns:
-            The snapshot, and the passing error that kept something from being read: decide with what is known, then
+            What was seen, and the passing error that kept something from being read: decide with what is known, then
             try again.
         """
-        namespace = record.meta.namespace
-        self._dependencies.forget(record.key)
-        dialect, unknown = choose_dialect(record, self._options)
-        members = self._read_members(record.key, spec.group_ref.name)
-        snapshot = Snapshot(
+        key, place = record.key, record.meta.namespace
+        self._dependencies.forget(key)
+        for kind, name in generated(key.name):
+            self._note(key, kind, name)  # one that belongs to somebody else wakes the gateway when it goes
+        snapshot, policy_error = await self._look(record, spec)
+        parts = self._resolved(key, snapshot)
+        learned, learn_error = await self._learn(key, parts)
+        problem, hmac_error = await self._hmac_problem(Key(place, hmac_secret_name(key.name)))
+        present = Present(
             vmcp=record,
-            spec=spec,
-            options=self._options,
-            dialect=dialect,
-            unknown_dialect=unknown,
             now=now,
             previous=parse_conditions(record.path("status.conditions")),
-            group=group_state(self._reader, namespace, spec.group_ref.name),
-            members=members,
-            pods=count_pods(self._reader.by_index(POD, POD_INDEX, record.meta.name, namespace=namespace)),
-            config_exists=self._reader.get(CONFIG_MAP, Key(namespace, config_map_name(record.meta.name))) is not None,
+            pods=count_pods(self._reader.by_index(POD, POD_INDEX, key.name, namespace=place)),
+            config_exists=self._reader.get(CONFIG_MAP, Key(place, config_map_name(key.name))) is not None,
+            hmac_problem=problem,
+            policies_unread=snapshot.policy_text is PolicyText.UNREAD,
         )
-        for kind, name in generated(record.meta.name):
-            self._note(snapshot, kind, name)  # one that belongs to somebody else wakes the gateway when it goes
-        snapshot = self._with_references(snapshot)
-        return await self._with_content(snapshot)
+        return Observed(parts=parts, learned=learned, present=present), learn_error or policy_error or hmac_error
+
+    def _resolved(self, key: Key, snapshot: Snapshot) -> Parts:
+        """Resolve the references, unless they are what they were at the last look: most wake-ups are echoes."""
+        last = self._last.get(key)
+        if last is None or last[0] != snapshot:
+            last = self._last[key] = snapshot, resolve(snapshot)
+        return last[1]
 
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
         self._dependencies.forget(key)
         self._standing.pop(key, None)
         self._auth_configs.pop(key, None)
+        self._last.pop(key, None)
 
     def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
         """Read the members of the group; those that did not change since the last look are not read again."""
@@ -122,81 +140,77 @@ class Observer:
                 self._dependencies.note(gateway, rival, key)
                 yield rival.kind, rank(other)
 
-    def _with_references(self, snapshot: Snapshot) -> Snapshot:
-        spec = snapshot.spec
-        config, auth = spec.config, spec.incoming_auth
-        auth_names = {member.auth_config for member in snapshot.members} | {snapshot.references.default}
-        auth_names |= {name for name in snapshot.references.overrides.values() if name}
-        tool_names = {*tool_config_names(snapshot), *(member.tool_config for member in snapshot.members)}
-        definitions = [ref.name for ref in (config.composite_tool_refs if config is not None else ())]
+    async def _look(self, record: Record, spec: VirtualMCPServerSpec) -> tuple[Snapshot, Exception | None]:
+        """Look up the group, its members, and every object that these or the spec name."""
+        key, auth, config = record.key, spec.incoming_auth, spec.config
+        dialect, unknown = choose_dialect(record, self._options)
+        members = self._read_members(key, spec.group_ref.name)
         if spec.embedding_server_ref is not None:
-            self._note(snapshot, EMBEDDING_SERVER, spec.embedding_server_ref.name)
-        oidc = auth.oidc_config_ref.name if auth.oidc_config_ref is not None else ""
-        authz = auth.authz_config_ref.name if auth.authz_config_ref is not None else ""
-        telemetry = spec.telemetry_config_ref.name if spec.telemetry_config_ref is not None else ""
-        return replace(
-            snapshot,
-            auth_configs=self._judged_auth_configs(snapshot, auth_names),
-            tool_configs=self._by_name(snapshot, TOOL_CONFIG, v1beta1.MCPToolConfig, tool_names),
-            composite_tools=self._by_name(
-                snapshot, COMPOSITE_TOOL, v1beta1.VirtualMCPCompositeToolDefinition, definitions
-            ),
-            oidc_config=self._by_name(snapshot, OIDC_CONFIG, v1beta1.MCPOIDCConfig, [oidc]).get(oidc),
-            authz_config=self._by_name(snapshot, AUTHZ_CONFIG, v1beta1.MCPAuthzConfig, [authz]).get(authz),
-            telemetry_config=self._by_name(snapshot, TELEMETRY_CONFIG, v1beta1.MCPTelemetryConfig, [telemetry]).get(
-                telemetry
-            ),
+            self._note(key, EMBEDDING_SERVER, spec.embedding_server_ref.name)
+        tool_names = {*tool_config_names(config), *(member.tool_config for member in members)}
+        definitions = [ref.name for ref in (config.composite_tool_refs if config is not None else ())]
+        text, error = await self._policy_text(key, auth.authz_config)
+        snapshot = Snapshot(
+            members=members,
+            name=key.name,
+            namespace=key.namespace,
+            spec=spec,
+            options=self._options,
+            dialect=dialect,
+            unknown_dialect=unknown,
+            group=group_state(self._reader, key.namespace, spec.group_ref.name),
+            auth_configs=self._judged_auth_configs(key, auth_config_names(spec.outgoing_auth, members)),
+            tool_configs=self._by_name(key, TOOL_CONFIG, v1beta1.MCPToolConfig, tool_names),
+            composite_tools=self._by_name(key, COMPOSITE_TOOL, v1beta1.VirtualMCPCompositeToolDefinition, definitions),
+            oidc_config=self._named(key, OIDC_CONFIG, v1beta1.MCPOIDCConfig, auth.oidc_config_ref),
+            authz_config=self._named(key, AUTHZ_CONFIG, v1beta1.MCPAuthzConfig, auth.authz_config_ref),
+            telemetry_config=self._named(key, TELEMETRY_CONFIG, v1beta1.MCPTelemetryConfig, spec.telemetry_config_ref),
+            policy_text=text,
         )
+        return snapshot, error
 
-    async def _with_content(self, snapshot: Snapshot) -> tuple[Snapshot, Exception | None]:
-        namespace = snapshot.namespace
-        secrets, maps = secret_names(snapshot), config_map_names(snapshot)
-        for name in secrets:
-            self._note(snapshot, SECRET, name)
-        for name in maps:
-            self._note(snapshot, CONFIG_MAP, name)
+    async def _learn(self, gateway: Key, parts: Parts) -> tuple[Learned, Exception | None]:
+        """Learn what is in the Secrets and ConfigMaps that the parts name."""
+        for name in parts.secrets:
+            self._note(gateway, SECRET, name)
+        for name in parts.config_maps:
+            self._note(gateway, CONFIG_MAP, name)
         errors: list[Exception] = []
 
         async def look(source: Contents, names: Iterable[str]) -> dict[str, Content]:
             found = {}
             for name in names:
-                answer = await source.look(Key(namespace, name))
+                answer = await source.look(Key(gateway.namespace, name))
                 found[name] = answer.content
                 if answer.error is not None:
                     errors.append(answer.error)
             return found
 
-        secret_facts, map_facts = await asyncio.gather(look(self._secrets, secrets), look(self._config_maps, maps))
-        policy, policy_error = await self._policy_text(snapshot)
-        problem, hmac_error = await self._hmac_problem(snapshot)
-        errors += [error for error in (policy_error, hmac_error) if error is not None]
+        secrets, maps = await asyncio.gather(
+            look(self._secrets, parts.secrets), look(self._config_maps, parts.config_maps)
+        )
         hash_key = self._secrets.hash_key
         hashed = hash_key is not None and hash_key.expected
         if hash_key is not None and not hashed:
-            self._dependencies.note(snapshot.vmcp.key, SECRET, hash_key.place)
-        versions = {}
-        for name in secrets:
+            self._dependencies.note(gateway, SECRET, hash_key.place)
+        versions = {} if hashed else dict(self._versions(gateway.namespace, parts.secrets))
+        learned = Learned(secrets=secrets, config_maps=maps, secret_versions=versions, hashed=hashed)
+        return learned, errors[0] if errors else None
+
+    def _versions(self, namespace: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        for name in names:
             secret = self._reader.get(SECRET, Key(namespace, name))
             if secret is not None:
-                versions[name] = f"{secret.meta.uid}/{secret.meta.resource_version}"
-        snapshot = replace(
-            snapshot,
-            secrets=secret_facts,
-            config_maps=map_facts,
-            secret_versions={} if hashed else versions,
-            hashed=hashed,
-            policy_text=policy,
-            hmac_problem=problem,
-        )
-        return snapshot, errors[0] if errors else None
+                yield name, f"{secret.meta.uid}/{secret.meta.resource_version}"
 
-    async def _policy_text(self, snapshot: Snapshot) -> tuple[str | PolicyText | None, Exception | None]:
+    async def _policy_text(
+        self, gateway: Key, own: AuthzConfigRef | None
+    ) -> tuple[str | PolicyText | None, Exception | None]:
         """Read the ConfigMap with the policies, once per version."""
-        own = snapshot.spec.incoming_auth.authz_config
         if own is None or own.config_map is None or own.type != "configMap":
             return None, None
-        key = Key(snapshot.namespace, own.config_map.name)
-        self._note(snapshot, CONFIG_MAP, key.name)
+        key = Key(gateway.namespace, own.config_map.name)
+        self._note(gateway, CONFIG_MAP, key.name)
         record = self._reader.get(CONFIG_MAP, key)
         if record is None:
             self._policies.pop(key, None)
@@ -217,9 +231,8 @@ class Observer:
             return PolicyText.UNREAD, error
         return known[2].get(own.config_map.key, PolicyText.NO_KEY), error
 
-    async def _hmac_problem(self, snapshot: Snapshot) -> tuple[str, Exception | None]:
+    async def _hmac_problem(self, key: Key) -> tuple[str, Exception | None]:
         """Check an existing session Secret, once per version; its value is not kept."""
-        key = Key(snapshot.namespace, hmac_secret_name(snapshot.name))
         record = self._reader.get(SECRET, key)
         if record is None:
             self._hmac.pop(key, None)
@@ -237,23 +250,23 @@ class Observer:
         self._hmac[key] = (live.meta.uid, live.version, problem)
         return problem, None
 
-    def _by_name(
-        self, snapshot: Snapshot, kind: Resource, model: type[M], names: Iterable[str]
-    ) -> dict[str, M | Unreadable]:
+    def _named(self, gateway: Key, kind: Resource, model: type[M], reference: Named | None) -> M | Unreadable | None:
+        """Read the one object that a reference names; None when it is not there, or nothing is named."""
+        return self._by_name(gateway, kind, model, [reference.name]).get(reference.name) if reference else None
+
+    def _by_name(self, gateway: Key, kind: Resource, model: type[M], names: Iterable[str]) -> dict[str, M | Unreadable]:
         found: dict[str, M | Unreadable] = {}
         for name in sorted(set(names) - {""}):
-            self._note(snapshot, kind, name)
-            record = self._reader.get(kind, Key(snapshot.namespace, name))
+            self._note(gateway, kind, name)
+            record = self._reader.get(kind, Key(gateway.namespace, name))
             if record is not None:
                 found[name] = read_model(record, model)
         return found
 
-    def _judged_auth_configs(
-        self, snapshot: Snapshot, names: Iterable[str]
-    ) -> dict[str, MCPExternalAuthConfig | Unreadable]:
+    def _judged_auth_configs(self, gateway: Key, names: Iterable[str]) -> dict[str, MCPExternalAuthConfig | Unreadable]:
         """Read auth configs; one whose newest spec is not judged yet is taken as it stood when it last was."""
-        known = self._auth_configs.get(snapshot.vmcp.key, {})
-        found = self._by_name(snapshot, AUTH_CONFIG, MCPExternalAuthConfig, names)
+        known = self._auth_configs.get(gateway, {})
+        found = self._by_name(gateway, AUTH_CONFIG, MCPExternalAuthConfig, names)
         for name, config in found.items():
             before = known.get(name)
             if (
@@ -263,11 +276,11 @@ class Observer:
                 and not is_judged(config)
             ):
                 found[name] = before
-        self._auth_configs[snapshot.vmcp.key] = found
+        self._auth_configs[gateway] = found
         return found
 
-    def _note(self, snapshot: Snapshot, kind: Resource, name: str) -> None:
-        self._dependencies.note(snapshot.vmcp.key, kind, Key(snapshot.namespace, name))
+    def _note(self, gateway: Key, kind: Resource, name: str) -> None:
+        self._dependencies.note(gateway, kind, Key(gateway.namespace, name))
 
 
 def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, str]:
@@ -282,37 +295,12 @@ def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, s
         return default, wanted
 
 
-def secret_names(snapshot: Snapshot) -> list[str]:
-    """Return the Secrets of which keys and versions matter."""
-    names = {header.secret for member in snapshot.members for header in member.secret_headers}
-    for name, config in snapshot.auth_configs.items():
-        if not isinstance(config, Unreadable):
-            names |= {source.secret for source in secret_sources(name, config.spec)}
-    oidc, telemetry = snapshot.oidc_config, snapshot.telemetry_config
-    if oidc is not None and not isinstance(oidc, Unreadable) and oidc.spec.inline is not None:
-        ref = oidc.spec.inline.client_secret_ref
-        names |= {ref.name} if ref is not None else set()
-    if telemetry is not None and not isinstance(telemetry, Unreadable) and telemetry.spec.open_telemetry is not None:
-        names |= {header.secret_key_ref.name for header in telemetry.spec.open_telemetry.sensitive_headers}
-    storage, redis = snapshot.spec.session_storage, snapshot.options.redis
-    if storage is not None and storage.password_ref is not None:
-        names.add(storage.password_ref.name)
-    elif redis is not None:
-        names.add(redis.secret_name)
-    return sorted(names - {""})
-
-
-def config_map_names(snapshot: Snapshot) -> list[str]:
-    """Return the ConfigMaps with certificates."""
-    names = {member.ca_config_map for member in snapshot.members}
-    oidc, telemetry = snapshot.oidc_config, snapshot.telemetry_config
-    if oidc is not None and not isinstance(oidc, Unreadable) and oidc.spec.inline is not None:
-        source = oidc.spec.inline.ca_bundle_ref
-        names |= {source.config_map_ref.name} if source is not None and source.config_map_ref is not None else set()
-    if telemetry is not None and not isinstance(telemetry, Unreadable) and telemetry.spec.open_telemetry is not None:
-        source = telemetry.spec.open_telemetry.ca_bundle_ref
-        names |= {source.config_map_ref.name} if source is not None and source.config_map_ref is not None else set()
-    return sorted(names - {""})
+def hmac_problem(value: bytes | None) -> str:
+    """Say what is wrong with the value of an existing session Secret; "" when it is good."""
+    if value is None:
+        return f'it has no key "{HMAC_KEY}"'
+    _, problem = session_secret(decode_secret(value))
+    return f"its value {problem}" if problem else ""
 
 
 def _decoded(value: object) -> bytes | None:

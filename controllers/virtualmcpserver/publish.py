@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
-from controllers.shared.apply import Applied, Applier, intent_hash, is_refusal
 from controllers.shared.content import Facts, contents
-from controllers.shared.contests import Contest, Contests
-from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -25,13 +22,23 @@ from controllers.shared.resources import (
     SERVICE_ACCOUNT,
 )
 from controllers.shared.verdicts import Verdict
-from controllers.virtualmcpserver.decide import Decision, Intents
+from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
+from controllers.shared.contests import Contest, Contests
+from controllers.shared.workload.manifest import Json
+from controllers.shared.ownership import Claim, ForeignObjectError, claim
+from controllers.shared.workload.pacing import Change, Pacing
+from controllers.shared.workload.rollout import Rollout, read_rollout
+from controllers.virtualmcpserver.conclude import Decision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
-from controllers.virtualmcpserver.environment import HMAC_KEY, Json
-from controllers.virtualmcpserver.names import disruption_budget_name, generated, hmac_secret_name, identity_name
-from controllers.virtualmcpserver.objects import desired_hmac_secret
-from controllers.virtualmcpserver.rollout import Rollout, read_rollout
-from controllers.virtualmcpserver.snapshot import Snapshot
+from controllers.virtualmcpserver.names import (
+    HMAC_KEY,
+    disruption_budget_name,
+    generated,
+    hmac_secret_name,
+    identity_name,
+)
+from controllers.virtualmcpserver.render import desired_hmac_secret
+from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import sentence_of
 from runtime import (
     AlreadyExistsError,
@@ -47,13 +54,6 @@ from runtime import (
 )
 from runtime.util.owner import controller_reference, is_controlled_by, set_controller_reference
 
-QUIET = 2.0
-"""Seconds without a further change after which changed pods are rolled; a burst of changes is one rollout."""
-LONGEST_WAIT = 15.0
-"""Seconds after which pods are rolled even if changes keep coming."""
-SPACING = 2.0
-"""Seconds after a rollout in which a rotated Secret waits as other changes do; later it rolls the pods at once."""
-
 _BY_KIND = {
     "ServiceAccount": SERVICE_ACCOUNT,
     "Role": ROLE,
@@ -63,15 +63,6 @@ _BY_KIND = {
     "Deployment": DEPLOYMENT,
     "PodDisruptionBudget": POD_DISRUPTION_BUDGET,
 }
-
-
-@dataclass
-class _Waiting:
-    """A rollout that waits for the changes to calm down."""
-
-    since: float
-    changed: float
-    body: Json
 
 
 @dataclass(frozen=True)
@@ -129,10 +120,7 @@ class Publisher:
         self._contents = contents(manager, SECRET)
         self._applier = Applier(manager, contests=self._contests)
         self._recorder = recorder
-        self._clock = clock
-        self._waiting: dict[Key, _Waiting] = {}
-        self._generation: dict[Key, int] = {}
-        self._rolled: dict[Key, tuple[float, str]] = {}
+        self._pacing = Pacing(clock)
         self._templates: dict[Key, tuple[str, int]] = {}
         self._done: dict[Key, _Done] = {}
 
@@ -146,7 +134,7 @@ class Publisher:
             applied.append((POD_DISRUPTION_BUDGET, disruption_budget_name(key.name)))
         return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in applied)
 
-    async def publish(self, snapshot: Snapshot, decision: Decision) -> Published:
+    async def publish(self, present: Present, decision: Decision) -> Published:
         """Write the objects.
 
         What the server refuses, and what it cannot do at the moment, is part of the outcome and not raised: whoever
@@ -155,17 +143,17 @@ class Publisher:
         Raises:
             ConflictError, NotFoundError: something changed or went away in between; decide anew.
         """
-        intents, owner = decision.intents, snapshot.vmcp
+        intents, owner = decision.intents, present.vmcp
         self._done.pop(owner.key, None)
-        if snapshot.hmac_problem:
-            message = f"Secret {snapshot.name}-hmac-secret: {snapshot.hmac_problem}"
+        if present.hmac_problem:
+            message = f"Secret {present.name}-hmac-secret: {present.hmac_problem}"
             self._warn(owner, "HMACSecretValidationFailed", "ValidateSecret", message)
             return Published(Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message))
         if intents.deployment is None or intents.config_map is None or intents.service is None:
             return Published(None)
         writing = _Writing()
         try:
-            secret = await self._write(snapshot, intents, writing)
+            secret = await self._write(present, decision, writing)
         except _HeldError as held:
             writing.contests.append(held.contest)
             return _contested(writing)
@@ -188,23 +176,24 @@ class Publisher:
         message = "every generated object is as it should be"
         return Published(Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, message), writing.due)
 
-    async def _write(self, snapshot: Snapshot, intents: Intents, writing: _Writing) -> Record:
+    async def _write(self, present: Present, decision: Decision, writing: _Writing) -> Record:
         """Write everything in an order in which pods can start; return the session Secret."""
+        intents = decision.intents
         assert intents.deployment is not None
         assert intents.config_map is not None
         assert intents.service is not None
-        owner = snapshot.vmcp
-        await self._identity(snapshot, intents.identity, writing)
-        secret = await self._hmac_secret(snapshot)
+        owner = present.vmcp
+        await self._identity(present, intents.identity, writing)
+        secret = await self._hmac_secret(present)
         if (contest := self._contests.of((SECRET, secret.key))) is not None:
             writing.contests.append(contest)
         await self._apply(intents.config_map, owner, writing)
         deployment = intents.deployment
-        if snapshot.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
+        if decision.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
             deployment = with_session_secret(deployment, await self._mark_of(secret))
-        writing.due = await self._deployment(snapshot, deployment, writing)
+        writing.due = await self._deployment(present, deployment, writing)
         await self._apply(intents.service, owner, writing)
-        await self._disruption_budget(snapshot, intents.disruption_budget, writing)
+        await self._disruption_budget(present, intents.disruption_budget, writing)
         return secret
 
     def rollout(self, key: Key) -> Rollout | None:
@@ -212,36 +201,34 @@ class Publisher:
         record = self._reader.get(DEPLOYMENT, key)
         if record is None or key not in self._templates:
             return None
-        return read_rollout(record, self._templates[key][1], waiting=key in self._waiting)
+        return read_rollout(record, self._templates[key][1], waiting=self._pacing.waits(key))
 
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
         self._templates.pop(key, None)
-        self._waiting.pop(key, None)
-        self._generation.pop(key, None)
-        self._rolled.pop(key, None)
+        self._pacing.forget(key)
         self._done.pop(key, None)
         self._applier.forget(key)
 
-    async def _identity(self, snapshot: Snapshot, bodies: tuple[Json, ...], writing: _Writing) -> None:
+    async def _identity(self, present: Present, bodies: tuple[Json, ...], writing: _Writing) -> None:
         for body in bodies:
-            await self._apply(body, snapshot.vmcp, writing)
+            await self._apply(body, present.vmcp, writing)
         if bodies:
             return
         # The user names an account: what was made for the gateway before is not needed any more.
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
-            await self._drop(snapshot, resource, identity_name(snapshot.name))
+            await self._drop(present, resource, identity_name(present.name))
 
-    async def _disruption_budget(self, snapshot: Snapshot, body: Json | None, writing: _Writing) -> None:
+    async def _disruption_budget(self, present: Present, body: Json | None, writing: _Writing) -> None:
         if body is not None:
-            await self._apply(body, snapshot.vmcp, writing)
+            await self._apply(body, present.vmcp, writing)
         else:
-            await self._drop(snapshot, POD_DISRUPTION_BUDGET, disruption_budget_name(snapshot.name))
+            await self._drop(present, POD_DISRUPTION_BUDGET, disruption_budget_name(present.name))
 
-    async def _drop(self, snapshot: Snapshot, resource: Resource, name: str) -> None:
+    async def _drop(self, present: Present, resource: Resource, name: str) -> None:
         """Remove an object of ours that is not wanted any more."""
-        live = self._reader.get(resource, Key(snapshot.namespace, name))
-        if live is not None and is_controlled_by(live.meta, snapshot.vmcp):
+        live = self._reader.get(resource, Key(present.namespace, name))
+        if live is not None and is_controlled_by(live.meta, present.vmcp):
             await self._delete(resource, live)
 
     async def _delete(self, resource: Resource, live: Record) -> None:
@@ -250,34 +237,34 @@ class Publisher:
         except NotFoundError:
             return
 
-    async def _hmac_secret(self, snapshot: Snapshot) -> Record:
+    async def _hmac_secret(self, present: Present) -> Record:
         """Make the session Secret once and return it; its value is never changed."""
-        key = Key(snapshot.namespace, hmac_secret_name(snapshot.name))
-        body = desired_hmac_secret(snapshot, secrets.token_bytes(32))
+        key = Key(present.namespace, hmac_secret_name(present.name))
+        body = desired_hmac_secret(present.name, present.namespace, secrets.token_bytes(32))
         live = self._reader.get(SECRET, key)
         if live is None:
-            if snapshot.vmcp.key in self._templates:  # there was one already: somebody removed it
+            if present.vmcp.key in self._templates:  # there was one already: somebody removed it
                 contest = self._contests.of((SECRET, key))
                 if contest is not None and not contest.repair:
                     raise _HeldError(contest)
                 self._contests.repaired((SECRET, key))
-            set_controller_reference(snapshot.vmcp, body, SECRET)
+            set_controller_reference(present.vmcp, body, SECRET)
             try:
                 record = await self._client.create(SECRET, body)
             except AlreadyExistsError:
                 record = await self._client.get_live(SECRET, key)
             else:
-                self._say(snapshot.vmcp, "HMACSecretCreated", "Create", f"Secret {key.name} created")
+                self._say(present.vmcp, "HMACSecretCreated", "Create", f"Secret {key.name} created")
             live = record
-        if claim(live, snapshot.vmcp, body["metadata"]["labels"]) is Claim.ORPHANED:
-            adopted = [*_references(live), controller_reference(snapshot.vmcp)]
+        if claim(live, present.vmcp, body["metadata"]["labels"]) is Claim.ORPHANED:
+            adopted = [*_references(live), controller_reference(present.vmcp)]
             live = await self._client.merge_patch(
                 SECRET,
                 key,
                 {"metadata": {"ownerReferences": adopted}},
                 resource_version=live.meta.resource_version,
             )
-            self._say(snapshot.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and is kept")
+            self._say(present.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and is kept")
         return live
 
     async def _mark_of(self, secret: Record) -> str:
@@ -290,35 +277,22 @@ class Publisher:
             raise look.error
         return f"{secret.meta.uid}/{secret.meta.resource_version}"
 
-    async def _deployment(self, snapshot: Snapshot, body: Json, writing: _Writing) -> float | None:
+    async def _deployment(self, present: Present, body: Json, writing: _Writing) -> float | None:
         """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""
-        owner, key = snapshot.vmcp, snapshot.vmcp.key
-        asked = self._generation.get(key) != owner.meta.generation
-        if not asked and self._must_wait(key, body, owner):
-            waiting, now = self._waiting[key], self._clock()
-            return max(0.05, min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT) - now)
-        self._waiting.pop(key, None)
+        owner, key = present.vmcp, present.vmcp.key
+        change = Change(present.generation, intent_hash(body), intent_hash(without_rotation(body)))
+        live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
+        # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
+        repair = live is None or self._applier.intends(DEPLOYMENT, body, owner)
+        wait = self._pacing.wait(key, change, repair=repair)
+        if wait is not None:
+            return wait
+        self._pacing.starts(key)
         applied = await self._apply(body, owner, writing)
-        self._generation[key] = owner.meta.generation
-        self._rolled[key] = self._clock(), intent_hash(without_rotation(body))
+        self._pacing.rolled(key, change)
         if applied.record is not None:
             self._note_template(key, intent_hash(body["spec"]["template"]), applied.record.meta.generation)
         return None
-
-    def _must_wait(self, key: Key, body: Json, owner: Record) -> bool:
-        live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
-        # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
-        if live is None or self._applier.intends(DEPLOYMENT, body, owner):
-            return False
-        now = self._clock()
-        rolled, before = self._rolled.get(key, (now, ""))
-        if now - rolled >= SPACING and before == intent_hash(without_rotation(body)):
-            # A rotated Secret alone: whoever revokes a credential must not wait. A second one soon after does.
-            return False
-        waiting = self._waiting.setdefault(key, _Waiting(now, now, body))
-        if waiting.body != body:
-            waiting.body, waiting.changed = body, now
-        return now < min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT)
 
     def _note_template(self, key: Key, template: str, generation: int) -> None:
         """Remember since which generation of the Deployment its pods have this template: scaling changes none."""

@@ -17,9 +17,9 @@ from controllers.shared.resources import VMCP
 from controllers.shared.skew import ATTEMPTS, InstalledSchema
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
-from controllers.virtualmcpserver.decide import Decision
-from controllers.virtualmcpserver.rollout import Rollout
-from controllers.virtualmcpserver.snapshot import Snapshot
+from controllers.shared.workload.rollout import Rollout
+from controllers.virtualmcpserver.conclude import Decision
+from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     STANDING,
     Health,
@@ -83,24 +83,24 @@ class Reporter:
         self._repairs = repairs
 
     async def report(
-        self, snapshot: Snapshot, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
+        self, present: Present, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
     ) -> None:
         """Write the status of a decision.
 
         Args:
-            snapshot: what it was made from.
+            present: what stood when it was made.
             decision: what shall be.
             verdict: whether the objects could be written; None when there was nothing to write.
             rollout: how far the pods have what was written; None when there is no Deployment of ours.
         """
-        health, conditions, leave = conclude(snapshot, decision, verdict, rollout)
+        health, conditions, leave = sum_up(present, decision, verdict, rollout)
         fields = dict(decision.fields)
         if not leave:
             fields |= {"phase": str(health.phase), "message": health.message}
-        if await self._write(snapshot.vmcp, fields, conditions, snapshot.dialect, leave=leave):
-            self._tell(snapshot.vmcp, snapshot.previous, conditions)
+        if await self._write(present.vmcp, fields, conditions, decision.dialect, leave=leave):
+            self._tell(present.vmcp, present.previous, conditions)
 
-    async def unread(self, snapshot: Snapshot, error: Exception) -> None:
+    async def unread(self, present: Present, dialect: Dialect, error: Exception) -> None:
         """Say that something could not be read, so that nothing was decided; all else stays as it was said before.
 
         Its observedGeneration, too: nothing is known yet of a generation that came since.
@@ -108,15 +108,14 @@ class Reporter:
         verdict = Verdict(T.OBJECTS_APPLIED, False, R.READ_FAILED, sentence_of(error))
         made = compose_conditions(
             [verdict.condition(0)],
-            snapshot.previous,
-            generation=snapshot.vmcp.meta.generation,
-            now=snapshot.now,
+            present.previous,
+            generation=present.generation,
+            now=present.now,
         )
-        kept = tuple(c for c in snapshot.previous if is_own(c.type) and c.type != T.OBJECTS_APPLIED)
-        present = _status_of(snapshot.vmcp)
-        fields = {name: present.get(name) for name in _FIELDS}
-        if await self._write(snapshot.vmcp, fields, (*made, *kept), snapshot.dialect, leave=False):
-            self._tell(snapshot.vmcp, snapshot.previous, made)
+        kept = tuple(c for c in present.previous if is_own(c.type) and c.type != T.OBJECTS_APPLIED)
+        fields = {name: present.status.get(name) for name in _FIELDS}
+        if await self._write(present.vmcp, fields, (*made, *kept), dialect, leave=False):
+            self._tell(present.vmcp, present.previous, made)
 
     async def unreadable(self, record: Record, problem: Unreadable, now: datetime) -> None:
         """Write the status of an object that does not fit its model."""
@@ -209,8 +208,8 @@ class Reporter:
             )
 
 
-def conclude(
-    snapshot: Snapshot, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
+def sum_up(
+    present: Present, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
 ) -> tuple[Health, Conditions, bool]:
     """Sum up what was decided, what could be written, and what the pods make of it.
 
@@ -218,11 +217,11 @@ def conclude(
         The health, all conditions of the operator, and whether phase, message and Ready are left to a stock gateway.
     """
     health, leave = decision.health, decision.health_is_reported
-    generation = snapshot.vmcp.meta.generation
-    held_back = not was_ready(snapshot.previous, generation)
+    generation = present.generation
+    held_back = not was_ready(present.previous, generation)
     added: list[Condition] = []
     if rollout is not None:
-        rolled = judge_rollout(rollout, snapshot.pods)
+        rolled = judge_rollout(rollout, present.pods)
         added.append(rolled.condition(0))
         if verdict is not None:
             health = with_rollout(health, rollout, rolled, held_back=held_back)
@@ -233,7 +232,7 @@ def conclude(
         if not verdict.ok and verdict.reason not in standing:
             health, leave = blocked_health(verdict), False
     summed = [] if leave else health_conditions(health)
-    made = compose_conditions([*summed, *added], snapshot.previous, generation=generation, now=snapshot.now)
+    made = compose_conditions([*summed, *added], present.previous, generation=generation, now=present.now)
     replaced = {str(T.READY), str(T.STALLED), *(condition.type for condition in made)}
     return health, (*made, *(c for c in decision.conditions if c.type not in replaced)), leave
 

@@ -1,4 +1,4 @@
-"""Everything that one reconcile of a VirtualMCPServer looks at, in one immutable value."""
+"""What observing gives: one look at the cache, what was learned of Secrets and ConfigMaps, and what stands already."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
+from typing import Any
 
 from api.contract import Dialect
 from api.v1beta1 import (
@@ -22,8 +22,8 @@ from controllers.options import OperatorOptions
 from controllers.shared.content import Content, Facts, Unknown
 from controllers.shared.groups import GroupState
 from controllers.shared.verdicts import Unreadable
-from controllers.virtualmcpserver.rollout import PodCounts
-from membership import Member, Place, References, references_of
+from controllers.shared.workload.rollout import PodCounts
+from membership import Member
 from runtime import Condition, Record
 
 
@@ -37,22 +37,21 @@ class PolicyText(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One look at the world.
+    """What a gateway's spec says, and every object that it refers to. Only `resolve` takes it.
 
     Referenced objects are kept by name; one that does not exist is absent from its mapping, one that does not fit its
     model is `Unreadable`.
     """
 
-    vmcp: Record
+    members: tuple[Member, ...] = ()
+    name: str
+    namespace: str
     spec: VirtualMCPServerSpec
     options: OperatorOptions
     dialect: Dialect
     unknown_dialect: str = ""
     """What the annotation says, when that is no dialect."""
-    now: datetime
-    previous: tuple[Condition, ...] = ()
     group: GroupState = GroupState.MISSING
-    members: tuple[Member, ...] = ()
     auth_configs: Mapping[str, MCPExternalAuthConfig | Unreadable] = field(default_factory=dict)
     tool_configs: Mapping[str, MCPToolConfig | Unreadable] = field(default_factory=dict)
     composite_tools: Mapping[str, VirtualMCPCompositeToolDefinition | Unreadable] = field(default_factory=dict)
@@ -61,46 +60,28 @@ class Snapshot:
     authz_config: MCPAuthzConfig | Unreadable | None = None
     policy_text: str | PolicyText | None = None
     """Content of the ConfigMap of incomingAuth.authzConfig; None when it names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What is known of the Secrets and ConfigMaps that the parts name: `membership.Material`.
+
+    Attributes:
+        secrets: by name; what is absent does not exist.
+        config_maps: by name.
+        secret_versions: Secret -> uid and resourceVersion, never content; counts only where there are no hashes.
+        hashed: whether keyed hashes of the Secrets' values are known.
+    """
+
     secrets: Mapping[str, Content] = field(default_factory=dict)
     config_maps: Mapping[str, Content] = field(default_factory=dict)
     secret_versions: Mapping[str, str] = field(default_factory=dict)
-    """Secret -> uid and resourceVersion, never content; counts only where there are no hashes."""
     hashed: bool = False
-    """Whether keyed hashes of the Secrets' values are known."""
-    pods: PodCounts = field(default_factory=PodCounts)
-    config_exists: bool = False
-    """The gateway's ConfigMap is there."""
-    hmac_problem: str = ""
-    """What is wrong with an existing session Secret."""
-
-    @property
-    def name(self) -> str:
-        """Name of the VirtualMCPServer."""
-        return self.vmcp.meta.name
-
-    @property
-    def namespace(self) -> str:
-        """Its namespace."""
-        return self.vmcp.meta.namespace
-
-    @property
-    def inline(self) -> bool:
-        """Whether the configuration lists the backends; otherwise the gateway watches the group itself."""
-        return self.spec.outgoing_auth is not None and self.spec.outgoing_auth.source == "inline"
-
-    @cached_property
-    def references(self) -> References:
-        """What the spec says about the auth of backends."""
-        return references_of(self.spec.outgoing_auth)
-
-    @property
-    def place(self) -> Place:
-        """Where its backends are written."""
-        return Place(self.dialect, self.namespace, self.spec.group_ref.name)
 
     def has_key(self, secret: str, key: str) -> bool:
         """Whether a Secret has a key. What could not be read for a passing reason counts as there."""
-        return _has(self.secrets.get(secret, Unknown.MISSING), key)
+        content = self.secrets.get(secret, Unknown.MISSING)
+        return content is Unknown.UNREAD or (isinstance(content, Facts) and key in content.keys)
 
     def unfit(self, secret: str, key: str, *, header: bool) -> str:
         """Say why the gateway cannot use the value of a Secret's key, in a header or as a credential; "" = it can."""
@@ -114,6 +95,58 @@ class Snapshot:
         content = self.config_maps.get(config_map, Unknown.MISSING)
         return content is Unknown.UNREAD or (isinstance(content, Facts) and key in content.certificates)
 
+    def stamp(self, secret: str, key: str) -> str:
+        """Return what changes with the value of a Secret's key: its keyed hash, or else the Secret's version."""
+        content = self.secrets.get(secret, Unknown.MISSING)
+        if self.hashed and content is not Unknown.UNREAD:
+            return content.digests.get(key, "") if isinstance(content, Facts) else ""
+        return self.secret_versions.get(secret, "")
 
-def _has(content: Content, key: str) -> bool:
-    return content is Unknown.UNREAD or (isinstance(content, Facts) and key in content.keys)
+    @property
+    def unread(self) -> bool:
+        """Whether a Secret could not be read for a passing reason, and never was before."""
+        return any(content is Unknown.UNREAD for content in self.secrets.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """What stands already: the object as it was seen, its pods, its objects. For the status and for writing.
+
+    Attributes:
+        vmcp: the gateway's own object.
+        now: time of the look; no difference between two looks.
+        previous: conditions so far.
+        pods: the gateway's pods.
+        config_exists: the gateway's ConfigMap is there.
+        hmac_problem: what is wrong with an existing session Secret.
+        policies_unread: the policies could not be read for a passing reason.
+    """
+
+    vmcp: Record
+    now: datetime = field(compare=False)
+    previous: tuple[Condition, ...] = ()
+    pods: PodCounts = field(default_factory=PodCounts)
+    config_exists: bool = False
+    hmac_problem: str = ""
+    policies_unread: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the VirtualMCPServer."""
+        return self.vmcp.meta.name
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return self.vmcp.meta.namespace
+
+    @property
+    def generation(self) -> int:
+        """Of its spec."""
+        return self.vmcp.meta.generation
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """Its status."""
+        status = self.vmcp.path("status")
+        return status if isinstance(status, dict) else {}

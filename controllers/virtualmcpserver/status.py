@@ -14,8 +14,9 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerPhase as Phase
 from api.conditions import VirtualMCPServerReason as R
 from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
+from api.contract import ConfigError
 from controllers.shared.verdicts import Conditions, Verdict
-from controllers.virtualmcpserver.rollout import PodCounts, Rollout, cut
+from controllers.shared.workload.rollout import PodCounts, Rollout, cut
 from runtime import ApiError, Condition, set_condition
 
 MAX_STATUS = 256 * 1024
@@ -151,6 +152,12 @@ def sentence_of(error: Exception) -> str:
     """
     sentence = error.message if isinstance(error, ApiError) else f"the API server does not answer: {error}"
     return cut(_MARK_OF_A_REQUEST.sub("", _PORT_OF_A_CONNECTION.sub("->", sentence)))
+
+
+def sentences(errors: Iterable[ConfigError]) -> str:
+    """Return configuration errors as one message."""
+    items = tuple(errors)
+    return "; ".join(str(error) for error in items[:10]) + (f" and {len(items) - 10} more" if len(items) > 10 else "")
 
 
 def health_conditions(health: Health) -> list[Condition]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
+from controllers.shared.workload.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 from hack.controlplane import binaries
 
 sys.path.insert(0, str(Path(__file__).parent))

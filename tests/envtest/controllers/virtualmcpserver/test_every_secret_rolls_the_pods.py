@@ -80,7 +80,7 @@ async def test_every_secret_of_the_environment_rolls_the_pods_within_a_second(
     cluster: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rollouts follow each other here without the pause that the operator makes between them."""
-    monkeypatch.setattr("controllers.virtualmcpserver.publish.SPACING", 0.0)
+    monkeypatch.setattr("controllers.shared.workload.pacing.SPACING", 0.0)
     took = await _rolls(cluster, "every-edge", FIELDS)
     took |= await _rolls(cluster, "defaults", [secret_edges.DEFAULT_REDIS])
     assert {name: seconds for name, seconds in took.items() if seconds >= 1.0} == {}
@@ -97,7 +97,7 @@ async def test_a_server_that_answers_slowly_does_not_make_a_gateway_rest(
         return found
 
     monkeypatch.setattr(Observer, "observe", slowly)
-    monkeypatch.setattr("controllers.virtualmcpserver.publish.SPACING", 0.0)
+    monkeypatch.setattr("controllers.shared.workload.pacing.SPACING", 0.0)
     names = list(FIELDS)[:4]
     took = await _rolls(cluster, "every-edge", names)
     assert sorted(took.values())[1] < 1.0, took

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from controllers.shared.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
+from controllers.shared.workload.strategic_merge import POD_TEMPLATE_SPEC, StrategicMergeError, strategic_merge
 
 BASE = {
     "metadata": {"labels": {"app": "vmcp", "toolhive": "true"}},

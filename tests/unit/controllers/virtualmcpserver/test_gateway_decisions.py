@@ -14,43 +14,51 @@ from hypothesis import strategies as st
 
 from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
 from api.contract import Dialect, load_config
-from api.v1beta1 import MCPExternalAuthConfig, MCPToolConfig, VirtualMCPServer
+from api.v1beta1 import MCPExternalAuthConfig, MCPToolConfig, VirtualMCPServer, VirtualMCPServerSpec
 from controllers.options import DefaultRedis, OperatorOptions
 from controllers.shared.content import Facts
 from controllers.shared.groups import GroupState
 from controllers.shared.resources import VMCP
-from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.decide import Decision, Observed, decide
 from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader
-from controllers.virtualmcpserver.objects import role_rules
-from controllers.virtualmcpserver.snapshot import PodCounts, Snapshot
-from runtime import Condition
+from controllers.virtualmcpserver.render import role_rules
+from controllers.virtualmcpserver.resolve import resolve
+from controllers.virtualmcpserver.snapshot import Learned, PodCounts, Present, Snapshot
+from runtime import Condition, Record
 from runtime.wire.decode import record_from_body
 
 NOW = datetime(2026, 7, 28, 12, tzinfo=UTC)
 SPEC = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}, "outgoingAuth": {"source": "inline"}}
 
 
+PRESENT = ("previous", "pods", "config_exists", "hmac_problem")
+LEARNED = ("secrets", "config_maps", "secret_versions", "hashed")
+
+
 def make(
     spec: dict[str, Any] | None = None, *members: Member, dialect: Dialect = Dialect.NATIVE, **fields: Any
-) -> Snapshot:
-    status = fields.pop("status", {})
+) -> Observed:
+    """Observe a gateway: `fields` are those of the snapshot, of what was learned, and of what is present."""
     body = {
         "apiVersion": "toolhive.stacklok.dev/v1beta1",
         "kind": "VirtualMCPServer",
         "metadata": {"name": fields.pop("name", "v"), "namespace": "ns", "uid": "u", "generation": 3},
         "spec": SPEC | (spec or {}),
-        "status": status,
+        "status": fields.pop("status", {}),
     }
     record = record_from_body(VMCP, body)
-    return Snapshot(
-        vmcp=record,
-        spec=record.as_model(VirtualMCPServer).spec,
-        options=fields.pop("options", OperatorOptions()),
-        dialect=dialect,
-        now=NOW,
-        group=fields.pop("group", GroupState.READY),
-        members=members,
-        **fields,
+    model = record.as_model(VirtualMCPServer).spec
+    return observed(record, model, members=members, dialect=dialect, **fields)
+
+
+def observed(record: Record, spec: VirtualMCPServerSpec, **fields: Any) -> Observed:
+    """Give what an observer gives that sees this."""
+    present = {name: fields.pop(name) for name in PRESENT if name in fields}
+    learned = {name: fields.pop(name) for name in LEARNED if name in fields}
+    base = {"options": OperatorOptions(), "group": GroupState.READY}
+    snapshot = Snapshot(name=record.meta.name, namespace=record.meta.namespace, spec=spec, **(base | fields))
+    return Observed(
+        parts=resolve(snapshot), learned=Learned(**learned), present=Present(vmcp=record, now=NOW, **present)
     )
 
 
@@ -391,11 +399,10 @@ def test_what_is_remembered_of_a_member_changes_no_decision() -> None:
 
 
 def test_a_gateway_that_would_watch_its_group_may_read_only_the_objects_it_needs() -> None:
-    snapshot = make({"outgoingAuth": {"source": "discovered"}})
-    with_ca = entry("e", ca_config_map="pki", ca_key="ca.crt")
+    subject = make({"outgoingAuth": {"source": "discovered"}}).parts.subject
     rules = {
         resource: (rule["verbs"], rule.get("resourceNames"))
-        for rule in role_rules(snapshot, (with_ca,), ["keys", "v-hmac-secret"], [])
+        for rule in role_rules(subject, ["keys", "v-hmac-secret"], {"pki"})
         for resource in rule["resources"]
         if rule["verbs"] != ["create"]
     }
@@ -403,7 +410,7 @@ def test_a_gateway_that_would_watch_its_group_may_read_only_the_objects_it_needs
     assert rules["configmaps"] == (["get", "watch"], ["v-vmcp-config", "pki"])
     assert rules["mcpremoteendpoints"] == (["get", "list", "watch"], None)
     assert rules["virtualmcpservers/status"] == (["patch"], ["v"])
-    assert "secrets" not in str(role_rules(snapshot, (), [], [])), "a rule without names would grant all of them"
+    assert "secrets" not in str(role_rules(subject, [], ())), "a rule without names would grant all of them"
 
 
 def test_a_not_ready_of_ours_is_taken_back_when_the_pods_of_a_reporting_gateway_are_ready() -> None:

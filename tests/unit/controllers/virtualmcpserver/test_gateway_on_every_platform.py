@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from api.contract import Dialect, load_config
 from api.v1beta1 import MCPToolConfig
 from controllers.options import OperatorOptions, OptionsError, read_options
+from controllers.shared.workload.pod import merged_template, without_fixed_ids
 from controllers.virtualmcpserver.decide import decide
-from controllers.virtualmcpserver.deployment import merged_template, without_fixed_ids
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import entry, make, said
 
 IDS = {"runAsUser", "runAsGroup", "fsGroup"}
@@ -81,12 +81,12 @@ def test_an_empty_security_context_of_another_container_is_just_empty():
 )
 def test_reading_an_odd_patch_for_empty_contexts_never_fails(odd: Any):
     for patch in ({"spec": odd}, {"spec": {"containers": odd, "securityContext": odd}}):
-        without_fixed_ids(patch)
+        without_fixed_ids(patch, "vmcp")
 
 
 def test_a_patch_is_not_changed_by_being_read():
     patch = patched({}, {})
-    merged_template({"spec": {"containers": [{"name": "vmcp"}]}}, patch)
+    merged_template({"spec": {"containers": [{"name": "vmcp"}]}}, patch, "vmcp")
     assert patch == patched({}, {})
 
 

@@ -9,9 +9,9 @@ import pytest
 from api.conditions import VirtualMCPServerReason as R
 from controllers.shared.resources import DEPLOYMENT, POD
 from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.rollout import MAX_WORDS, Rollout, count_pods, read_rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import decide
-from controllers.virtualmcpserver.report import conclude
-from controllers.virtualmcpserver.rollout import MAX_WORDS, Rollout, count_pods, read_rollout, trimmed_deployment
+from controllers.virtualmcpserver.report import sum_up
 from controllers.virtualmcpserver.status import compute_health, sentence_of
 from runtime import ApiError, Record, TransportError, parse_conditions
 from runtime.wire.decode import record_from_body
@@ -196,8 +196,8 @@ def said(
 ) -> tuple[str, dict[str, str]]:
     counted = count_pods([pod("ready", conditions=[READY]), *pods])
     previous = parse_conditions((status or {}).get("conditions"))
-    snapshot = make(None, entry(), pods=counted, status=status or {}, previous=previous)
-    health, conditions, _ = conclude(snapshot, decide(snapshot), verdict, rollout)
+    seen = make(None, entry(), pods=counted, status=status or {}, previous=previous)
+    health, conditions, _ = sum_up(seen.present, decide(seen), verdict, rollout)
     assert len({c.type for c in conditions}) == len(conditions)
     return str(health.phase), {c.type: f"{c.status}/{c.reason}" for c in conditions}
 

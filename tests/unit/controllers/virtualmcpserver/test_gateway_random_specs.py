@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -11,16 +10,14 @@ import pytest
 from api import v1beta1
 from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
 from api.contract import Dialect, load_config
-from controllers.options import OperatorOptions
 from controllers.shared.content import Facts
-from controllers.shared.groups import GroupState
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER, VMCP
 from controllers.shared.verdicts import Unreadable, read_model
-from controllers.virtualmcpserver.decide import decide
+from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.members import read_member
-from controllers.virtualmcpserver.snapshot import Snapshot
 from runtime.wire.decode import record_from_body
 from tests.support.random_objects import ObjectGenerator
+from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import observed
 
 KINDS: dict[str, Any] = {
     "auth_configs": v1beta1.MCPExternalAuthConfig,
@@ -59,7 +56,7 @@ class World:
         if self.random.random() < 0.7:
             spec["incomingAuth"] = {"type": "anonymous"}
 
-    def snapshot(self, index: int) -> Snapshot | None:
+    def observed(self, index: int) -> Observed | None:
         meta = {"name": "v", "namespace": "ns", "uid": "u", "generation": 1}
         body = self.gateways.generate()
         if index % 3:
@@ -80,13 +77,10 @@ class World:
             several = field in ("auth_configs", "tool_configs", "composite_tools")
             found = {name: self.reference(field, name) for name in NAMES}
             fields[field] = found if several else found["present"]
-        return Snapshot(
-            vmcp=record,
-            spec=model.spec,
-            options=OperatorOptions(),
+        return observed(
+            record,
+            model.spec,
             dialect=(Dialect.NATIVE, Dialect.TOOLHIVE)[index % 2],
-            now=datetime(2026, 7, 28, tzinfo=UTC),
-            group=GroupState.READY,
             members=tuple(members),
             secrets=dict.fromkeys(NAMES, facts),
             config_maps=dict.fromkeys(NAMES, facts),
@@ -99,16 +93,16 @@ def test_random_specs_give_conditions_and_never_a_traceback(part: int, scale):
     world = World(scale.seed + part)
     published = 0
     for index in range(scale(25, 1000)):
-        snapshot = world.snapshot(index)
-        if snapshot is None:
+        seen = world.observed(index)
+        if seen is None:
             continue
-        decision = decide(snapshot)
-        assert decide(snapshot) == decision
+        decision = decide(seen)
+        assert decide(seen) == decision
         types = [condition.type for condition in decision.conditions]
         assert len(types) == len(set(types))
         assert all(VIRTUALMCPSERVER.rule(type_) for type_ in types)
         assert all(condition.message for condition in decision.conditions)
         if decision.intents.config_map is not None and "data" in decision.intents.config_map:
             published += 1
-            load_config(decision.intents.config_map["data"]["config.yaml"], dialect=snapshot.dialect)
+            load_config(decision.intents.config_map["data"]["config.yaml"], dialect=decision.dialect)
     assert published, "the generated specs never pass: the test shows nothing"

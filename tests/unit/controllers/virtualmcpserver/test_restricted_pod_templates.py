@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controllers.options import OperatorOptions
+from controllers.shared.workload.restrictions import template_problems
 from controllers.virtualmcpserver.decide import decide
-from controllers.virtualmcpserver.restrictions import template_problems
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import make
 
 RESTRICTED = OperatorOptions(restrict_pod_templates=True)

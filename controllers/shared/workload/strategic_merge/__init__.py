@@ -7,7 +7,7 @@ that key, other lists are replaced, null deletes, and the directives `$patch`, `
 `kubectl patch --local --type=strategic`.
 """
 
-from controllers.shared.strategic_merge.merge import StrategicMergeError, strategic_merge
-from controllers.shared.strategic_merge.schema import POD_TEMPLATE_SPEC, ListRule, PatchSchema
+from controllers.shared.workload.strategic_merge.merge import StrategicMergeError, strategic_merge
+from controllers.shared.workload.strategic_merge.schema import POD_TEMPLATE_SPEC, ListRule, PatchSchema
 
 __all__ = ["POD_TEMPLATE_SPEC", "ListRule", "PatchSchema", "StrategicMergeError", "strategic_merge"]

@@ -22,7 +22,7 @@ import orjson
 
 from controllers.shared.contests import Contest, Contests, contender
 from controllers.shared.ownership import APPLIED, FIELD_MANAGER, Claim, claim, key_of
-from controllers.shared.takeover import upgrade_managed_fields
+from controllers.shared.workload.takeover import upgrade_managed_fields
 from runtime import AlreadyExistsError, ApiError, Client, ConflictError, Key, Manager, NotFoundError, Record, Resource
 from runtime.util.owner import controller_reference
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controllers.shared.strategic_merge.schema import PLAIN, ListRule, PatchSchema
+from controllers.shared.workload.strategic_merge.schema import PLAIN, ListRule, PatchSchema
 
 PATCH = "$patch"
 RETAIN_KEYS = "$retainKeys"

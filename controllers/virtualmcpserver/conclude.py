@@ -1,0 +1,117 @@
+"""Choice and Objects -> Decision: conditions, phase and the other fields of the status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from api.contract import Dialect
+from api.contract.identifiers import GATEWAY_PORT
+from controllers.shared.verdicts import Conditions, Verdict, one_per_type
+from controllers.shared.workload.network import service_url
+from controllers.virtualmcpserver.choose import Choice
+from controllers.virtualmcpserver.members import describe_skipped
+from controllers.virtualmcpserver.names import service_name
+from controllers.virtualmcpserver.parts import Subject
+from controllers.virtualmcpserver.render import Intents, Objects
+from controllers.virtualmcpserver.snapshot import Present
+from controllers.virtualmcpserver.status import (
+    FRESH,
+    Health,
+    blocked_health,
+    compose_conditions,
+    compute_health,
+    health_conditions,
+    report_age,
+    reported_states,
+)
+from membership import Skipped
+from runtime import Condition
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What shall be.
+
+    Attributes:
+        dialect: of the gateway.
+        intents: the wanted objects.
+        conditions: the wanted conditions of the operator, without those about writing objects.
+        health: phase, message, Ready.
+        fields: the other fields of the status; None stands for absent.
+        health_is_reported: the stock gateway reports phase, message and Ready by itself; leave them alone.
+        look_again: seconds after which time alone changes the decision.
+        skipped: members that are no backend.
+    """
+
+    dialect: Dialect
+    intents: Intents
+    conditions: Conditions
+    health: Health
+    fields: dict[str, Any]
+    health_is_reported: bool = False
+    look_again: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+
+def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
+    """Say what the status must be, given what will be written and what stands already."""
+    refused = [objects.refusal] if objects.refusal is not None else []
+    verdicts = one_per_type([*choice.verdicts, *refused])
+    health = _health(verdicts, present)
+    wanted = [
+        *health_conditions(health),
+        *(verdict.condition(0) for verdict in verdicts),
+        *choice.advice,
+        _inclusion(choice.skipped),
+    ]
+    age = report_age(present.status, present.now)
+    reported = (
+        choice.subject.dialect is Dialect.TOOLHIVE
+        and all(verdict.ok for verdict in verdicts)
+        and _is_reported(present, age)
+    )
+    url = _url(choice.subject) if not objects.intents.empty else present.status.get("url")
+    return Decision(
+        dialect=choice.subject.dialect,
+        intents=objects.intents,
+        conditions=compose_conditions(wanted, present.previous, generation=present.generation, now=present.now),
+        health=health,
+        fields={"observedGeneration": present.generation, "url": url, **choice.hashes},
+        health_is_reported=reported,
+        look_again=(FRESH - age).total_seconds() + 1 if reported and age is not None else None,
+        skipped=choice.skipped,
+    )
+
+
+def _health(verdicts: tuple[Verdict, ...], present: Present) -> Health:
+    # A configuration that cannot be replaced leaves a running gateway running.
+    for verdict in verdicts:
+        standing = verdict.type is T.CONFIG_PUBLISHED and present.config_exists
+        if not verdict.ok and not standing:
+            return blocked_health(verdict)
+    return compute_health(present.pods, reported_states(present.status))
+
+
+def _inclusion(skipped: tuple[Skipped, ...]) -> Condition:
+    type_ = str(T.BACKENDS_INCLUDED)
+    if skipped:
+        return Condition(type_, "False", str(R.MEMBERS_SKIPPED), describe_skipped(skipped))
+    return Condition(type_, "True", str(R.ALL_MEMBERS_INCLUDED), "every member of the group is a backend")
+
+
+def _is_reported(present: Present, age: timedelta | None) -> bool:
+    return (
+        present.pods.ready > 0
+        # "Not ready" was ours, said while the gateway already reported: it is ours to take back.
+        and all(c.type != T.READY or c.reason != R.DEPLOYMENT_NOT_READY for c in present.previous)
+        and age is not None
+        and age < FRESH
+    )
+
+
+def _url(subject: Subject) -> str:
+    return service_url(service_name(subject.name), subject.namespace, subject.cluster_domain, GATEWAY_PORT)

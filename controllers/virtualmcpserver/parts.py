@@ -1,0 +1,201 @@
+"""What the references of a gateway come to: each gives one part, and says what it needs of Secrets and ConfigMaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from api.contract import OIDC, Authz, CompositeTool, Dialect, SessionStorage, Telemetry, VmcpConfig
+from api.contract.volumes import VolumeInput
+from api.v1beta1 import MCPToolConfigSpec
+from controllers.shared.resources import CONFIG_MAP, SECRET
+from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.pod import PodSettings, Variable
+from membership import Material, Member, Place, References, Resolution, has_ca
+from runtime import Condition, Resource
+
+Section_co = TypeVar("Section_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A key of a Secret, or a certificate in a ConfigMap, without which a check fails.
+
+    Attributes:
+        kind: Secret or ConfigMap.
+        name: of the object.
+        key: in it.
+        otherwise: the verdict while it is not there.
+    """
+
+    kind: Resource
+    name: str
+    key: str
+    otherwise: Verdict
+
+    def met(self, material: Material) -> bool:
+        """Whether it is there, or could not be looked at for a passing reason."""
+        if self.kind == SECRET:
+            return material.has_key(self.name, self.key)
+        return material.has_certificate(self.name, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class CaVolume:
+    """A certificate to mount."""
+
+    input: VolumeInput
+    config_map: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Generic[Section_co]):
+    """What one reference comes to.
+
+    Attributes:
+        section: its part of the configuration; the empty one where the reference cannot be used.
+        checks: verdicts, and needs that become one, in the order in which they count.
+        variables: for the gateway's pods.
+        volumes: for the gateway's pods.
+        advice: conditions that stop nothing.
+    """
+
+    section: Section_co
+    checks: tuple[Verdict | Need, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    volumes: tuple[CaVolume, ...] = ()
+    advice: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """How backends are authenticated to.
+
+    Attributes:
+        references: what the spec says: the default, and overrides by backend.
+        resolution: what the auth configs that it or a member names come to.
+        open: a default was given that is no auth config: unauthenticated.
+    """
+
+    references: References = field(default_factory=References)
+    resolution: Resolution = field(default_factory=Resolution)
+    open: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The gateway that is decided about, and what its spec and the installation ask of its pods and its Service.
+
+    Attributes:
+        name: of the VirtualMCPServer.
+        namespace: its namespace.
+        group: name of its group.
+        dialect: which gateway it is.
+        inline: its configuration lists the backends; otherwise it watches the group itself.
+        incoming: type of its incoming authentication.
+        passthrough_headers: of the spec.
+        cluster_domain: what names of Services end in.
+        service_type: of its Service.
+        session_affinity: of its Service.
+        pods: settings of its pods.
+    """
+
+    name: str
+    namespace: str
+    group: str
+    dialect: Dialect
+    inline: bool
+    incoming: str
+    passthrough_headers: tuple[str, ...]
+    cluster_domain: str
+    service_type: str
+    session_affinity: str
+    pods: PodSettings
+
+    @property
+    def place(self) -> Place:
+        """Where its backends are written."""
+        return Place(self.dialect, self.namespace, self.group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that the references of a gateway come to.
+
+    Attributes:
+        subject: the gateway.
+        members: of its group.
+        config: spec.config as it stands.
+        spec: what the spec says about pods and about what is not supported, and an annotation that names no dialect.
+        sessions: where sessions are kept.
+        group: the group itself.
+        composite_tools: VirtualMCPCompositeToolDefinitions.
+        oidc: MCPOIDCConfig.
+        authz: policies, and whether incoming authentication as a whole is configured.
+        telemetry: MCPTelemetryConfig.
+        tools: MCPToolConfigs, of the spec and of members, by name.
+        outgoing: MCPExternalAuthConfigs, of the spec and of members.
+        hashes: of referenced configurations, by the status field that repeats them.
+    """
+
+    subject: Subject
+    members: tuple[Member, ...]
+    config: Part[VmcpConfig]
+    spec: Part[None]
+    sessions: Part[SessionStorage | None]
+    group: Part[None]
+    composite_tools: Part[tuple[CompositeTool, ...]]
+    oidc: Part[OIDC | None]
+    authz: Part[Authz | None]
+    telemetry: Part[Telemetry | None]
+    tools: Part[Mapping[str, MCPToolConfigSpec]]
+    outgoing: Part[Outgoing]
+    hashes: Mapping[str, str | None]
+
+    @property
+    def in_order(self) -> tuple[Part[object], ...]:
+        """All parts; the first check that fails decides the phase."""
+        return (
+            self.config,
+            self.spec,
+            self.sessions,
+            self.group,
+            self.composite_tools,
+            self.oidc,
+            self.authz,
+            self.telemetry,
+            self.tools,
+            self.outgoing,
+        )
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """The Secrets of which keys and versions matter, sorted."""
+        names = {need.name for need in self._needs() if need.kind == SECRET}
+        names |= {variable.secret for part in self.in_order for variable in part.variables}
+        names |= {source.secret for source in self.outgoing.section.resolution.all_sources()}
+        names |= {header.secret for member in self.members for header in member.secret_headers}
+        return tuple(sorted(names - {""}))
+
+    @cached_property
+    def config_maps(self) -> tuple[str, ...]:
+        """The ConfigMaps of which certificates matter, sorted."""
+        names = {need.name for need in self._needs() if need.kind == CONFIG_MAP}
+        names |= {member.ca_config_map for member in self.members if has_ca(member)}
+        return tuple(sorted(names - {""}))
+
+    def _needs(self) -> Iterator[Need]:
+        return (check for part in self.in_order for check in part.checks if isinstance(check, Need))
+
+
+def judged(parts: Iterable[Part[object]], material: Material) -> Iterator[Verdict]:
+    """Yield the verdicts of parts, those of needs that are not met included."""
+    for part in parts:
+        for check in part.checks:
+            if isinstance(check, Verdict):
+                yield check
+            elif not check.met(material):
+                yield check.otherwise

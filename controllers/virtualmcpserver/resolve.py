@@ -1,0 +1,167 @@
+"""Snapshot -> Parts: lists the references of a gateway. Each is resolved in the module that is named after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.common.vmcp_config import VirtualMCPConfig
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from api.contract import Authz, ConfigError, Dialect, VmcpConfig
+from api.contract.errors import join
+from api.v1beta1 import VirtualMCPServerSpec
+from controllers.options import OperatorOptions
+from controllers.shared.configkind import hash_in_status
+from controllers.shared.groups import GroupState
+from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.pod import PodSettings, merged_template
+from controllers.shared.workload.restrictions import account_problem
+from controllers.shared.workload.strategic_merge import StrategicMergeError
+from controllers.virtualmcpserver.authz import resolve_authz
+from controllers.virtualmcpserver.names import CONTAINER, name_problem
+from controllers.virtualmcpserver.oidc import resolve_oidc
+from controllers.virtualmcpserver.outgoing import resolve_auth_configs
+from controllers.virtualmcpserver.parts import Part, Parts, Subject
+from controllers.virtualmcpserver.sessions import resolve_sessions
+from controllers.virtualmcpserver.snapshot import Snapshot
+from controllers.virtualmcpserver.status import sentences
+from controllers.virtualmcpserver.telemetry import resolve_telemetry
+from controllers.virtualmcpserver.tools import resolve_composite_tools, resolve_tool_configs
+from runtime import Condition
+
+
+def resolve(snapshot: Snapshot) -> Parts:
+    """Resolve every reference. Pure: what Secrets and ConfigMaps hold is not asked here, only which of them matter."""
+    spec = snapshot.spec
+    subject = _subject(snapshot.name, snapshot.namespace, spec, snapshot.options, snapshot.dialect)
+    config = _config(snapshot.name, spec.config)
+    group = _group(spec.group_ref.name, snapshot.group)
+    oidc = resolve_oidc(spec.incoming_auth, snapshot.oidc_config, subject)
+    authz = resolve_authz(spec.incoming_auth, snapshot.authz_config, snapshot.policy_text, oidc)
+    return Parts(
+        subject=subject,
+        members=snapshot.members,
+        config=config,
+        spec=_spec(spec, subject, authz.section, snapshot.unknown_dialect),
+        group=group,
+        oidc=oidc,
+        authz=authz,
+        sessions=resolve_sessions(
+            spec.session_storage,
+            config.section.session_storage,
+            snapshot.options.redis,
+            spec.replicas,
+            snapshot.dialect,
+        ),
+        tools=resolve_tool_configs(spec.config, snapshot.tool_configs),
+        composite_tools=resolve_composite_tools(spec.config, snapshot.composite_tools),
+        telemetry=resolve_telemetry(spec.telemetry_config_ref, snapshot.telemetry_config, subject),
+        outgoing=resolve_auth_configs(spec.outgoing_auth, snapshot.members, snapshot.auth_configs, snapshot.dialect),
+        hashes={
+            "oidcConfigHash": hash_in_status(snapshot.oidc_config),
+            "authzConfigHash": hash_in_status(snapshot.authz_config),
+            "telemetryConfigHash": hash_in_status(snapshot.telemetry_config),
+        },
+    )
+
+
+def _subject(
+    name: str, namespace: str, spec: VirtualMCPServerSpec, options: OperatorOptions, dialect: Dialect
+) -> Subject:
+    own = [ref.name for ref in spec.image_pull_secrets if ref.name]
+    return Subject(
+        name=name,
+        namespace=namespace,
+        group=spec.group_ref.name,
+        dialect=dialect,
+        inline=spec.outgoing_auth is not None and spec.outgoing_auth.source == "inline",
+        incoming=spec.incoming_auth.type,
+        passthrough_headers=spec.passthrough_headers,
+        cluster_domain=options.cluster_domain,
+        service_type=spec.service_type,
+        session_affinity=spec.session_affinity,
+        pods=PodSettings(
+            image=options.vmcp_image,
+            account=spec.service_account or "",
+            pull_secrets=tuple(dict.fromkeys((*own, *options.image_pull_secrets))),
+            fixed_ids=not options.openshift,
+            restricted=options.restrict_pod_templates,
+            template=spec.pod_template_spec,
+            replicas=spec.replicas,
+        ),
+    )
+
+
+def _config(name: str, spec: VirtualMCPConfig | None) -> Part[VmcpConfig]:
+    """Read spec.config; keys that the configuration does not have are dropped, as the API's schema says."""
+    errors = [ConfigError("metadata.name", problem)] if (problem := name_problem(name)) else []
+    config = VmcpConfig()
+    if spec is not None:
+        wire = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        try:
+            config = VmcpConfig.model_validate(wire, extra="ignore", by_alias=True, by_name=False)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            errors += [ConfigError(join("spec.config", *item["loc"]), item["msg"]) for item in found]
+    if errors:
+        return Part(section=config, checks=(Verdict(T.VALID, False, R.VALIDATION_FAILED, sentences(errors)),))
+    return Part(section=config, checks=(Verdict(T.VALID, True, R.VALIDATION_SUCCEEDED, "Spec validation passed"),))
+
+
+def _group(name: str, state: GroupState) -> Part[None]:
+    return Part(section=None, checks=(_judge_group(name, state),))
+
+
+def _judge_group(name: str, state: GroupState) -> Verdict:
+    match state:
+        case GroupState.READY:
+            return Verdict(T.GROUP_REF_VALIDATED, True, R.GROUP_REF_VALID, f"MCPGroup {name} is ready")
+        case GroupState.NOT_READY:
+            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_READY, f"MCPGroup {name} is not ready")
+        case GroupState.DELETING:
+            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_FOUND, f"MCPGroup {name} is being deleted")
+        case _:
+            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_FOUND, f"MCPGroup {name} not found")
+
+
+def _spec(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None, unknown_dialect: str) -> Part[None]:
+    advice = []
+    if unknown_dialect:
+        message = f'unknown dialect "{unknown_dialect}"; using {subject.dialect}. Known: native, toolhive'
+        advice.append(Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message))
+    checks = (*_pods(subject.pods), *_unsupported(spec, subject, authz))
+    return Part(section=None, checks=checks, advice=tuple(advice))
+
+
+def _pods(pods: PodSettings) -> Iterator[Verdict]:
+    if pods.restricted and (problem := account_problem(pods.account)):
+        yield Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.POD_TEMPLATE_RESTRICTED, problem)
+    elif pods.template is not None:
+        yield _judge_template(pods.template)
+
+
+def _judge_template(patch: Mapping[str, Any]) -> Verdict:
+    probe = {"metadata": {}, "spec": {"containers": [{"name": CONTAINER}], "volumes": []}}
+    try:
+        merged_template(probe, patch, CONTAINER)
+    except StrategicMergeError as error:
+        message = f"podTemplateSpec cannot be merged: {error}"
+        return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.INVALID_POD_TEMPLATE_SPEC, message)
+    return Verdict(T.POD_TEMPLATE_SPEC_VALID, True, R.POD_TEMPLATE_SPEC_VALID, "podTemplateSpec is valid")
+
+
+def _unsupported(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None) -> Iterator[Verdict]:
+    if spec.embedding_server_ref is not None:
+        message = "embeddingServerRef is not supported yet; set config.optimizer.embeddingService"
+        yield Verdict(T.EMBEDDING_SERVER_READY, False, R.NOT_SUPPORTED, message)
+    if spec.auth_server_config is not None:
+        yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.NOT_SUPPORTED, "authServerConfig is not supported yet")
+    elif authz is not None and authz.primary_upstream_provider:
+        message = "a primary upstream provider needs spec.authServerConfig"
+        yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER, message)
+    if subject.dialect is Dialect.NATIVE and not subject.inline:
+        message = "the gateway cannot find its members by itself yet; set outgoingAuth.source: inline"
+        yield Verdict(T.DISCOVERY_SUPPORTED, False, R.NOT_SUPPORTED, message)

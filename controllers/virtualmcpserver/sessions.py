@@ -1,0 +1,91 @@
+"""Where sessions are kept, and what that means for several replicas."""
+
+from __future__ import annotations
+
+from api.common.traffic import SessionStorageConfig
+from api.conditions import VirtualMCPServerCondition as T
+from api.conditions import VirtualMCPServerReason as R
+from api.contract import Dialect, SessionStorage
+from api.contract.identifiers import REDIS_PASSWORD_ENV
+from controllers.options import DefaultRedis
+from controllers.shared.resources import SECRET
+from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.pod import Variable
+from controllers.virtualmcpserver.parts import Need, Part
+from runtime import Condition
+
+
+def resolve_sessions(
+    own: SessionStorageConfig | None,
+    given: SessionStorage | None,
+    default: DefaultRedis | None,
+    replicas: int | None,
+    dialect: Dialect,
+) -> Part[SessionStorage | None]:
+    """Say where sessions are kept.
+
+    Args:
+        own: the spec's word, which counts first.
+        given: that of spec.config.
+        default: the operator's Redis, for gateways that say nothing.
+        replicas: of the gateway.
+        dialect: which gateway it is.
+    """
+    storage = _storage(own, given, default, dialect)
+    password = _password(own, storage, default)
+    needs = tuple(
+        Need(
+            SECRET,
+            variable.secret,
+            variable.key,
+            Verdict(
+                T.AUTH_CONFIGURED,
+                False,
+                R.AUTH_INVALID,
+                f'Secret "{variable.secret}" with key "{variable.key}" of the session store not found',
+            ),
+        )
+        for variable in password
+    )
+    return Part(section=storage, checks=needs, variables=password, advice=(_advice(storage, replicas, dialect),))
+
+
+def _storage(
+    own: SessionStorageConfig | None, given: SessionStorage | None, default: DefaultRedis | None, dialect: Dialect
+) -> SessionStorage | None:
+    if own is not None:
+        if own.provider == "memory":
+            return None
+        return SessionStorage(provider="redis", address=own.address or "", db=own.db, key_prefix=own.key_prefix or "")
+    if given is not None:
+        return given if given.provider != "memory" else None
+    # Nobody asked this gateway for the installation's store; one that cannot use it keeps its sessions in memory.
+    usable = default if dialect is Dialect.TOOLHIVE else None
+    return SessionStorage(provider="redis", address=usable.address) if usable is not None else None
+
+
+def _password(
+    own: SessionStorageConfig | None, storage: SessionStorage | None, default: DefaultRedis | None
+) -> tuple[Variable, ...]:
+    if storage is None or storage.provider != "redis":
+        return ()
+    if own is not None:
+        ref = own.password_ref
+        return (Variable(REDIS_PASSWORD_ENV, secret=ref.name, key=ref.key),) if ref is not None else ()
+    if default is not None and default.secret_name and storage.address == default.address:
+        return (Variable(REDIS_PASSWORD_ENV, secret=default.secret_name, key=default.secret_key),)
+    return ()
+
+
+def _advice(storage: SessionStorage | None, replicas: int | None, dialect: Dialect) -> Condition:
+    type_ = str(T.SESSION_STORAGE_WARNING)
+    if replicas is None or replicas <= 1:
+        reason = str(R.SESSION_STORAGE_NOT_APPLICABLE)
+        return Condition(type_, "False", reason, "a single replica needs no shared session store")
+    if dialect is Dialect.NATIVE and storage is not None:
+        message = f"{replicas} replicas: sessions in Redis are not supported by this gateway yet"
+        return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)
+    if storage is not None:
+        return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), "replicas share sessions through Redis")
+    message = f"{replicas} replicas without sessionStorage.provider redis: a session lives in one pod only"
+    return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)
