@@ -15,6 +15,7 @@ from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.groups import group_changed_for_members
 from controllers.shared.hashkey import HashKey
+from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (
@@ -40,7 +41,6 @@ from controllers.shared.resources import (
 )
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Unreadable, read_model
-from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import Decision, Observed, decide
 from controllers.virtualmcpserver.dependencies import Dependencies

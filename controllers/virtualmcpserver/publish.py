@@ -11,6 +11,8 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.content import Facts, contents
+from controllers.shared.contests import Contest, Contests
+from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -23,9 +25,7 @@ from controllers.shared.resources import (
 )
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
-from controllers.shared.contests import Contest, Contests
 from controllers.shared.workload.manifest import Json
-from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.workload.pacing import Change, Pacing
 from controllers.shared.workload.rollout import Rollout, read_rollout
 from controllers.virtualmcpserver.conclude import Decision

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from controllers.shared.resources import CONFIG_MAP, VMCP
 from controllers.shared import contests
-from controllers.shared.workload.apply import Applier
 from controllers.shared.ownership import ForeignObjectError
+from controllers.shared.resources import CONFIG_MAP, VMCP
+from controllers.shared.workload.apply import Applier
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from runtime import Key, Manager, ManagerOptions

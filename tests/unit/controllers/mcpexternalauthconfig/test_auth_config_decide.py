@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from api.conditions import MCPEXTERNALAUTHCONFIG
 from api.v1beta1 import MCPExternalAuthConfigSpec
 from controllers.mcpexternalauthconfig.auth_server import RESERVED_PARAMS
-from controllers.mcpexternalauthconfig.decide import Snapshot, decide
+from controllers.mcpexternalauthconfig.controller import KIND
+from controllers.shared import configkind
+from controllers.shared.configkind import Snapshot
 from controllers.shared.verdicts import Unreadable
 from runtime import parse_conditions
 from tests.envtest.api.samples import KINDS, Builder
@@ -38,6 +40,10 @@ def server(**config: object) -> dict:
 
 
 GOOD = Snapshot(name="a", spec=spec_of({"type": "unauthenticated"}), spec_hash="new", generation=2, now=NOW)
+
+
+def decide(snapshot: Snapshot) -> configkind.Decision:
+    return configkind.decide(snapshot, KIND.judge(snapshot.name, snapshot.spec), KIND.types)
 
 
 def valid(snapshot: Snapshot) -> tuple[str, str, str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from controllers.shared.resources import DEPLOYMENT
 from controllers.shared.contests import FREE, LONGEST_PAUSE, PEACE, Contests, contender
+from controllers.shared.resources import DEPLOYMENT
 from runtime import Key
 
 PLACE = (DEPLOYMENT, Key("ns", "v"))
