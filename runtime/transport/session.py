@@ -1,12 +1,17 @@
-"""Connections to one API server: one pool for calls, one without limit for watches."""
+"""Connections to one API server: one pool for calls, one without limit for watches.
+
+Calls go over connections of our own (`calls`); watches, and everything that goes through a proxy, over aiohttp.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +19,9 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
+from runtime.transport.calls import Calls, HandshakeError, keep_alive
 from runtime.transport.config import Endpoint
+from runtime.transport.connection import RawAnswer
 from runtime.transport.retry import MAX_ATTEMPTS, NotSentError, retrying, should_retry
 from runtime.transport.stream import MAX_LINE, read_lines
 from runtime.transport.tls import ReloadingContext
@@ -22,6 +29,8 @@ from runtime.wire.errors import ApiError, TransportError, UnauthorizedError, err
 
 READS = frozenset({"GET", "HEAD"})
 JSON = "application/json"
+MAX_REFUSAL = 256 * 1024
+"""Bytes that are read of a refusal's body."""
 
 
 class WriteFencedError(TransportError):
@@ -113,6 +122,7 @@ class Transport:
         self._secure = endpoint.url.startswith("https:")
         self._tls = ReloadingContext(endpoint.tls)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._direct_calls: Calls | None = None
 
     async def request(
         self,
@@ -146,12 +156,7 @@ class Transport:
         headers = {"Accept": accept, "Content-Type": content_type} if body is not None else {"Accept": accept}
         call = _Call(method, path, query, body, headers, timeout or self.settings.call_timeout)
 
-        async def once() -> Answer:
-            try:
-                async with self._open(call) as response:
-                    return Answer(response.status, await response.read(), _warnings(response))
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise _transport_error(error) from error
+        once = partial(self._direct if self.endpoint.proxy is None else self._proxied, call)
 
         if not retry:
             return await once()
@@ -173,6 +178,87 @@ class Transport:
 
         answer: Answer = await retrying(read=read, attempts=self.settings.attempts)(attempt)
         return answer
+
+    async def _direct(self, call: _Call) -> Answer:
+        """Try a call once, and once more with new credentials after a 401."""
+        try:
+            async with asyncio.timeout(call.limit):
+                for last in (False, True):
+                    authorization = await self.endpoint.credentials.header()
+                    answer = await self._exchange(call, authorization)
+                    if answer.status < 400:
+                        return Answer(answer.status, answer.body, _texts(answer.warnings))
+                    retry_after = _seconds(answer.headers.get(b"retry-after", ""))
+                    error = error_from_answer(answer.status, answer.body[:MAX_REFUSAL], retry_after)
+                    if last or not isinstance(error, UnauthorizedError):
+                        raise error
+                    if not await self.endpoint.credentials.rejected(authorization):
+                        raise error
+        except TimeoutError as error:
+            raise TransportError(f"no answer within {call.limit:g} s") from error
+        except (OSError, ssl.SSLError) as error:
+            raise _transport_error(error) from error
+        raise AssertionError(call)
+
+    async def _exchange(self, call: _Call, authorization: str | None) -> RawAnswer:
+        headers = call.headers if authorization is None else {**call.headers, "Authorization": authorization}
+        read = call.method in READS
+        if not read:
+            self._check_fence()
+        start = asyncio.get_running_loop().time()
+        seen: tuple[str, float] = ("<error>", 0.0)
+
+        def on_head(status: int, when: float) -> None:
+            nonlocal seen
+            seen = str(status), when - start
+
+        try:
+            return await self._calls().send(
+                call.method,
+                call.path,
+                call.query,
+                {**headers, "Accept-Encoding": "gzip"} if read else headers,
+                call.body,
+                context=self._tls.current(start) if self._secure else None,
+                before=_nothing if read else self._check_fence,
+                on_head=on_head,
+                repeat=read,
+            )
+        except HandshakeError:
+            self._tls.invalidate()
+            raise
+        finally:
+            if self._on_request is not None:
+                code, seconds = seen
+                seconds = seconds or asyncio.get_running_loop().time() - start
+                self._on_request(RequestDone(call.method, self._host, code, seconds, call.path, watch=False))
+
+    def _check_fence(self) -> None:
+        """Ask the fence: before a connection is waited for, and again right before the bytes go to the socket.
+
+        Between the two lies time enough for a process to be stopped, and to send a write when it wakes in somebody
+        else's reign.
+        """
+        if self.may_write is not None and not self.may_write():
+            raise WriteFencedError("this process does not hold the lease, so it does not write")
+
+    def _calls(self) -> Calls:
+        if self._direct_calls is None:
+            self._direct_calls = Calls(
+                self.endpoint.url,
+                size=self.settings.pool_size,
+                connect_timeout=self.settings.connect_timeout,
+                server_name=self.endpoint.tls.server_name,
+                user_agent=self._user_agent,
+            )
+        return self._direct_calls
+
+    async def _proxied(self, call: _Call) -> Answer:
+        try:
+            async with self._open(call) as response:
+                return Answer(response.status, await response.read(), _warnings(response))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _transport_error(error) from error
 
     @asynccontextmanager
     async def stream(
@@ -201,6 +287,9 @@ class Transport:
 
     async def close(self) -> None:
         """Close all connections, watches too."""
+        if self._direct_calls is not None:
+            self._direct_calls.close()
+            self._direct_calls = None
         sessions = list(self._sessions.values())
         self._sessions.clear()
         for session in sessions:
@@ -212,8 +301,8 @@ class Transport:
         for last in (False, True):
             authorization = await self.endpoint.credentials.header()
             headers = call.headers if authorization is None else {**call.headers, "Authorization": authorization}
-            if call.method not in READS and self.may_write is not None and not self.may_write():
-                raise WriteFencedError("this process does not hold the lease, so it does not write")
+            if call.method not in READS:
+                self._check_fence()
             async with self._send(call, headers) as response:
                 if response.status < 400:
                     yield response
@@ -297,6 +386,10 @@ class FencedBody(BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
+def _nothing() -> None:
+    """A read asks no fence."""
+
+
 def _transport_error(error: BaseException) -> TransportError:
     # Messages of aiohttp hold host and port, never headers or bodies.
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -308,37 +401,33 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
     body = b""
     with suppress(aiohttp.ClientError, OSError):
         async with asyncio.timeout(5):
-            body = await response.content.read(256 * 1024)
-    return error_from_answer(response.status, body, _retry_after(response.headers))
+            body = await response.content.read(MAX_REFUSAL)
+    return error_from_answer(response.status, body, _seconds(response.headers.get("Retry-After", "")))
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _seconds(value: str) -> float | None:
     # The API server sends seconds; only proxies use the date form, and no number is better than a wrong one.
-    value = headers.get("Retry-After", "")
     return float(value) if value.isascii() and value.isdigit() else None
 
 
 def _warnings(response: aiohttp.ClientResponse) -> tuple[str, ...]:
+    return _texts(response.headers.getall("Warning")) if "Warning" in response.headers else ()
+
+
+def _texts(warnings: Iterable[str]) -> tuple[str, ...]:
     """Texts of `299 - "text"` headers (RFC 7234, 5.5)."""
-    if "Warning" not in response.headers:
-        return ()
     texts = []
-    for value in response.headers.getall("Warning"):
+    for value in warnings:
         _, _, rest = value.partition('"')
         texts.append(rest.rpartition('"')[0].replace('\\"', '"') or value)
     return tuple(texts)
 
 
 def _keepalive_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    """Make a socket whose dead peer is noticed: aiohttp sets no keepalive on client sockets."""
+    """Make a socket whose dead peer is noticed."""
     family, kind, proto, _, _ = info
     sock = socket.socket(family=family, type=kind, proto=proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    keep_alive(sock)
     return sock
 
 
