@@ -42,8 +42,11 @@ class Running:
 
     def __init__(self, make_backend: Callable[..., Any]) -> None:
         self.backends: list[Any] = []
+        self.refused: dict[str, Exception] = {}
 
         def make(made: BackendSettings, auth: Any, resolve: Any) -> Any:
+            if made.name in self.refused:
+                raise self.refused[made.name]
             backend = make_backend(made.name, tools=[TOOL])
             backend.url = made.url
             self.backends.append(backend)
@@ -251,26 +254,15 @@ async def test_a_backend_whose_variable_is_not_there_yet_stays_as_it_stood_and_a
     assert len(running.backends) == 1
 
 
-async def test_a_backend_that_cannot_be_made_costs_itself_only(running, monkeypatch):
-    made = running.server._make_backend
-
-    def some(given: BackendSettings, *args: Any) -> Any:
-        if given.name == "b1":
-            raise ValueError("not an http(s) URL")
-        return made(given, *args)
-
-    monkeypatch.setattr(running.server, "_make_backend", some)
+async def test_a_backend_that_cannot_be_made_costs_itself_only(running):
+    running.refused["b1"] = ValueError("not an http(s) URL")
     await running.server.apply(settings("http://one.test/mcp", "http://two.test/mcp", "http://three.test/mcp"))
     assert list(running.server.gateway.plan.backends) == ["b0", "b2"]
 
 
-async def test_a_reload_that_fails_changes_nothing(running, monkeypatch):
+async def test_a_reload_that_fails_changes_nothing(running):
     before = running.server.gateway.plan
-
-    def fails(*args: Any) -> Any:
-        raise OSError("no such file")
-
-    monkeypatch.setattr(running.server, "_make_backend", fails)
+    running.refused["b0"] = OSError("no such file")
     with pytest.raises(OSError, match="no such file"):
         await running.server.apply(settings("http://other.test/mcp"))
     assert running.server.gateway.plan is before
