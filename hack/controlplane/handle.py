@@ -21,8 +21,8 @@ from hack.controlplane.rest import Kube
 
 T = TypeVar("T")
 STATE = "state.json"
-_unheard_of: dict[tuple[Path, str | None], int] = {}
-"""Audit log, namespace -> how many bytes there were before anything was about that namespace."""
+_unheard_of: dict[tuple[Path, str], int] = {}
+"""Audit log, user or namespace -> how many bytes there were before it was first heard of."""
 
 
 class KubectlError(RuntimeError):
@@ -137,9 +137,10 @@ class Handle:
         if self.audit_log is None:
             raise ValueError("this control plane keeps no audit log")
         # A shared log grows to 200 MB of others' events: most of them are not worth reading, and fewer worth parsing.
-        marks = [b":" + orjson.dumps(name) for name in (user, namespace) if name is not None]
+        names = [name for name in (user, namespace) if name is not None]
+        marks = [b":" + orjson.dumps(name) for name in names]
         with self.audit_log.open("rb") as file:
-            file.seek(_unheard_of.get((self.audit_log, namespace), 0))
+            file.seek(max((_unheard_of.get((self.audit_log, name), 0) for name in names), default=0))
             for line in file:
                 if not line.endswith(b"\n"):  # the last one may be half written
                     return
@@ -151,10 +152,10 @@ class Handle:
                 if namespace is None or event.get("objectRef", {}).get("namespace") == namespace:
                     yield event
 
-    def audit_from_now(self, namespace: str) -> None:
-        """Say that a namespace is new, so that `audit_events` about it need not look for older ones."""
+    def audit_from_now(self, name: str) -> None:
+        """Say that a user or a namespace is new, so that `audit_events` need not look for older ones."""
         if self.audit_log is not None:
-            _unheard_of[self.audit_log, namespace] = self.audit_log.stat().st_size
+            _unheard_of[self.audit_log, name] = self.audit_log.stat().st_size
 
     def _kubeconfig_path(self, name: str) -> Path:
         return self.directory / "users" / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.kubeconfig"

@@ -153,6 +153,7 @@ async def make_user(control_plane: Handle, admin: Kube) -> AsyncIterator[MakeUse
 
     async def make(name: str, *, rules: list[Object] | None = None, namespace: str | None = None) -> Path:
         user = f"{name}-{uuid.uuid4().hex[:8]}"
+        control_plane.audit_from_now(user)
         if rules:
             made.extend(await _grant(admin, user, rules, namespace))
         return control_plane.add_user(user)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from tests.support.eventually import eventually
 from tests.support.process import Program
@@ -32,8 +33,23 @@ WRITES = {"create", "update", "patch", "delete"}
 class Replica:
     """One operator and the user that it runs as."""
 
-    def __init__(self, program: Program, user: str) -> None:
+    def __init__(self, program: Program, user: str, control_plane: Handle) -> None:
         self.program, self.user = program, user
+        self._control_plane = control_plane
+
+    def requests(self) -> Iterator[Mapping[str, Any]]:
+        """What it asked of the server."""
+        return self._control_plane.audit_events(user=self.user)
+
+    def writes(self, after: float = 0.0) -> list[tuple[float, str, str]]:
+        """(time, verb, resource) of its writes that the server finished after a moment."""
+        return [
+            (seconds(event["stageTimestamp"]), event["verb"], event["objectRef"]["resource"])
+            for event in self.requests()
+            if event["verb"] in WRITES
+            and event["stage"] == "ResponseComplete"
+            and seconds(event["stageTimestamp"]) > after
+        ]
 
 
 @pytest.fixture
@@ -44,7 +60,7 @@ def replica(control_plane, make_user, namespace):
         arguments = ["--kubeconfig", str(kubeconfig), "--namespace", namespace]
         arguments += ["--lease", "election", "--times", f"{LEASE},{RENEW},{RETRY}"]
         async with Program("-m", "tests.support.widget_operator", *arguments) as program:
-            yield Replica(program, kubeconfig.stem)
+            yield Replica(program, kubeconfig.stem, control_plane)
 
     return start
 
@@ -57,22 +73,13 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).astimezone(UTC).timestamp()
 
 
-def writes(control_plane, user: str, after: float = 0.0) -> list[tuple[float, str, str]]:
-    """(time, verb, resource) of the writes of a user that the server finished after a moment."""
-    return [
-        (seconds(event["stageTimestamp"]), event["verb"], event["objectRef"]["resource"])
-        for event in control_plane.audit_events(user=user)
-        if event["verb"] in WRITES and event["stage"] == "ResponseComplete" and seconds(event["stageTimestamp"]) > after
-    ]
-
-
 def widget(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": WIDGET, "kind": "Widget", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
 @asynccontextmanager
 async def load(admin: Kube, namespace: str) -> AsyncIterator[list[int]]:
-    """Change widgets without pause; gives the number of changes so far."""
+    """Change widgets, 100 times a second and without end; gives the number of changes so far."""
     count = [0]
     for i in range(WIDGETS):
         await admin.create(widget(namespace, f"w{i}", round=0))
@@ -82,6 +89,7 @@ async def load(admin: Kube, namespace: str) -> AsyncIterator[list[int]]:
             count[0] += 1
             patch = {"spec": {"round": count[0]}}
             await admin.patch(WIDGET, "Widget", f"w{count[0] % WIDGETS}", patch, namespace=namespace)
+            await asyncio.sleep(0.02)  # a busy cluster, not a busy machine
 
     tasks = [asyncio.create_task(change()) for _ in range(2)]
     try:
@@ -137,7 +145,7 @@ async def test_a_leader_that_was_stopped_for_two_leases_writes_nothing_after_it_
 ):
     async with replica("a") as a, replica("b") as b, load(admin, namespace) as changes:
         leader, other = await leader_of(a, b)
-        await eventually(lambda: changes[0] > 200 and len(writes(control_plane, leader.user)) > 50)
+        await eventually(lambda: changes[0] > 200 and len(leader.writes()) > 50, every=0.2)
         leader.program.send(signal.SIGSTOP)
         stopped = time.time()
         await other.program.log("became leader", timeout=LEASE + 5)
@@ -145,8 +153,8 @@ async def test_a_leader_that_was_stopped_for_two_leases_writes_nothing_after_it_
         await asyncio.sleep(max(0.0, stopped + 2 * LEASE - time.time()))
         leader.program.send(signal.SIGCONT)
         assert await leader.program.end(10) == 1
-        await eventually(lambda: len(writes(control_plane, other.user, after=acquired)) > 50)
-        assert writes(control_plane, leader.user, after=acquired) == []
+        await eventually(lambda: len(other.writes(after=acquired)) > 50, every=0.2)
+        assert leader.writes(after=acquired) == []
 
 
 async def test_a_blocked_main_loop_ends_the_process_before_its_lease_expires(replica, admin, namespace):
@@ -174,7 +182,7 @@ async def test_a_graceful_stop_drains_then_releases_the_lease_and_the_next_start
         released = await leader.program.log("lease released")
         became = await other.program.log("became leader", timeout=2 * RETRY * 2.2 + 1)
         assert seconds(became["ts"]) - seconds(released["ts"]) <= RETRY * 2.2 + 0.5
-        mine = writes(control_plane, leader.user)
+        mine = leader.writes()
         assert mine[-1][1:] == ("update", "leases")
         work = [(verb, resource) for _, verb, resource in mine if resource != "leases"]
         assert sorted(work) == [("create", "configmaps"), ("create", "events"), ("patch", "widgets")]
@@ -194,7 +202,7 @@ async def test_an_idle_operator_asks_for_nothing_but_watches_and_its_lease(
         await asyncio.sleep(scale(8, 60))
         asked = {
             (event["verb"], event["objectRef"]["resource"])
-            for event in control_plane.audit_events(user=a.user)
+            for event in a.requests()
             if seconds(event["requestReceivedTimestamp"]) > start
         }
         assert asked <= {("update", "leases"), ("watch", "widgets"), ("watch", "configmaps")}

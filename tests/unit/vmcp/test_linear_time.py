@@ -92,8 +92,9 @@ def assert_linear(work: Callable[[Any], Any], make: Callable[[int], Any], size: 
     if taken < HARMLESS:
         return
     quarter = make(size // GROWTH)
-    for _ in range(3):
-        taken, before = seconds(work, value, runs=2), seconds(work, quarter, runs=4)
+    before = float("inf")
+    for _ in range(12):  # others share the machine and its caches: only the best run says what the work costs
+        taken, before = min(taken, seconds(work, value, runs=2)), min(before, seconds(work, quarter, runs=4))
         if taken < max(HARMLESS, MOST * before):
             return
     pytest.fail(f"{size} takes {taken:.4f} s, a quarter of it {before:.4f} s: {str(value)[:60]!r}")
