@@ -45,7 +45,7 @@ async def walk(client: Client, seconds: float) -> dict[str, Any]:
     facts["read"] = (await client.read_resource("note://greeting"))[0].text
     facts["prompt"] = (await client.get_prompt("review", {"code": "x"})).messages[0].content.text
     facts["long"] = text(await client.call_tool("work", {"seconds": seconds}, progress_handler=progress))
-    facts["progress"] = seen
+    facts["progress"] = await steps.told(seen)
     facts["asked"] = None
     if ASKS and "remove" in facts["tools"]:
         facts["asked"] = await steps.outcome(client.call_tool("remove", {"name": "file"}), text)

@@ -42,7 +42,7 @@ async def walk(session: ClientSession, seconds: float) -> dict[str, Any]:
     facts["prompt"] = (await session.get_prompt("review", {"code": "x"})).messages[0].content.text
     options: dict[str, Any] = {"progress_callback": progress} if TELLS else {}
     facts["long"] = (await session.call_tool("work", {"seconds": seconds}, **options)).content[0].text
-    facts["progress"] = seen if TELLS else None
+    facts["progress"] = await steps.told(seen) if TELLS else None
     facts["asked"] = None
     if ASKS and "remove" in facts["tools"]:
         facts["asked"] = await steps.outcome(

@@ -31,7 +31,7 @@ async def walk(client: Client, seconds: float) -> dict[str, Any]:
     facts["read"] = (await client.read_resource("note://greeting")).contents[0].text
     facts["prompt"] = (await client.get_prompt("review", {"code": "x"})).messages[0].content.text
     facts["long"] = (await client.call_tool("work", {"seconds": seconds}, progress_callback=progress)).content[0].text
-    facts["progress"] = seen
+    facts["progress"] = await steps.told(seen)
     facts["asked"] = None
     if "remove" in facts["tools"]:
         facts["asked"] = await steps.outcome(

@@ -10,6 +10,8 @@ from typing import Any
 Step = Callable[..., Awaitable[dict[str, Any]]]
 Open = Callable[[], AbstractAsyncContextManager[Any]]
 PATIENCE_SECONDS = 20.0
+STEPS = 5
+"""Of progress that the long call tells, on every server of `servers/`."""
 
 
 async def serve(opened: Open, walk: Step, process: Step) -> None:
@@ -56,6 +58,18 @@ class _Commands:
             except Exception as error:
                 facts = {"error": _reason(error)}
             _say(facts)
+
+
+async def told(progress: list[float]) -> list[float]:
+    """The steps of a long call, when all have come or none comes any more: the answer may overtake the last one.
+
+    The SDK's client hands notifications to tasks of their own, and answers past them.
+    """
+    for _ in range(100):
+        if len(progress) >= STEPS:
+            break
+        await asyncio.sleep(0.02)
+    return progress
 
 
 async def outcome(call: Awaitable[Any], text: Callable[[Any], str]) -> str:
