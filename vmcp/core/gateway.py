@@ -154,7 +154,10 @@ class Gateway:
         except ParamsError as err:
             return failed(INVALID_PARAMS, str(err))
         plan = self.plan
-        route = await self._look_up(caller, method, name)
+        views = self.offers.views_now()
+        route = None if views is None else self._route(caller, views.snapshot, method, name)
+        if route is None:
+            route = await self._look_up(caller, method, name)
         arguments = None if target.arguments is UNSET else bytes(target.arguments)
         refused = self._refuse(caller, method, name, arguments, route)
         if refused is not None:

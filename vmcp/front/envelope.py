@@ -22,7 +22,9 @@ from vmcp.wire.protocol import (
     H_PARAM_PREFIX,
     HEADER_MISMATCH,
     INVALID_PARAMS,
+    LEGACY_VERSIONS,
     LOG_LEVELS,
+    META_PREFIX,
     MODERN,
     NAME_OF,
     SUPPORTED_VERSIONS,
@@ -75,6 +77,8 @@ class _Peek(msgspec.Struct):
 
 _peek = msgspec.json.Decoder(_Peek)
 _MODERN: Final = MODERN.encode()
+_LEGACY: Final = frozenset(version.encode() for version in LEGACY_VERSIONS)
+_PREFIX: Final = META_PREFIX.encode()
 _MIRRORED: Final = H_PARAM_PREFIX.encode()
 _LONGEST: Final = 2048
 """Bytes of a `_meta` that is worth remembering; the usual ones have 100 to 400."""
@@ -99,13 +103,18 @@ def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
     """
     if names_modern(headers):
         return True
-    version = text(headers, b"mcp-protocol-version")
-    if version is None and b"mcp-session-id" in headers:
+    named = headers.get(b"mcp-protocol-version")
+    if named is None and b"mcp-session-id" in headers:
         return False
-    if message is None or message.params is UNSET or b"io.modelcontextprotocol/" not in bytes(message.params):
+    params = b"" if message is None or message.params is UNSET else bytes(message.params)
+    says = _PREFIX in params
+    if named in _LEGACY and not says:
+        return False
+    version = text(headers, b"mcp-protocol-version")
+    if not says:
         return version is not None and version not in SUPPORTED_VERSIONS
     try:
-        meta = _peek.decode(message.params).meta
+        meta = _peek.decode(params).meta
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return version is None
     if meta is UNSET:

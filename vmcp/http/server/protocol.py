@@ -55,6 +55,7 @@ _TOO_SLOW = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the r
 _TOO_MANY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"too many connections"}}'
 _NO_TUNNEL = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"this is no proxy"}}'
 _INVALID = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request is not valid HTTP"}}'
+_METHODS = {method.encode(): method for method in ("POST", "GET", "DELETE", "OPTIONS", "HEAD")}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 _paths: dict[bytes, tuple[str, bytes, bytes]] = {}
@@ -351,7 +352,7 @@ class GuardedProtocol(asyncio.Protocol):
             "server": self._server,
             "client": self._client,
             "scheme": "http",
-            "method": parser.get_method().decode("ascii"),
+            "method": _METHODS.get(method := parser.get_method()) or method.decode("ascii"),
             "root_path": "",
             "path": path,
             "raw_path": raw_path,
