@@ -23,7 +23,7 @@ from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service, ServiceApp
 from vmcp.front.session import LegacySession, SessionStore
 from vmcp.front.settings import FrontSettings
-from vmcp.http.server.protocol import sweep
+from vmcp.http.server.sweep import sweep
 from vmcp.observe.metrics import BackendSample, Metrics
 from vmcp.tasks import Background
 

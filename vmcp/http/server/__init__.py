@@ -1,4 +1,5 @@
 """The web server that clients talk to.
 
-`protocol` reads a connection, `cycle` is one request and its answer, `asgi` is what an application uses of both.
+`door` says who may connect, `protocol` reads a connection by a `parser`, `cycle` is one request and its answer, `sweep`
+ends what takes too long, and `asgi` is what an application uses of all that.
 """

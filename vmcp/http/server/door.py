@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -62,3 +62,11 @@ class Door:
         self._by_address[address] -= 1
         if self._by_address[address] <= 0:
             del self._by_address[address]
+
+
+def address_of(found: Any) -> tuple[str, int] | None:
+    """Return host and port of a socket's address; None where it has none."""
+    if not isinstance(found, tuple | list) or len(found) < 2:
+        return None
+    # A listener of both families shows IPv4 addresses in the form of IPv6.
+    return str(found[0]).removeprefix("::ffff:"), int(found[1])

@@ -1,32 +1,27 @@
 """The HTTP/1.1 side of a client's connection: httptools, one cycle per request, and bounds on size and time.
 
-httptools reads heads of any size and waits for ever. Here a head beyond its limit is answered with 431, and `sweep`,
-called now and then, closes connections that take too long to say what they want (slowloris) with 408, those that say
-nothing for long without a word, and those that do not take what they asked for. uvicorn makes these objects, one per
-connection, and ends them.
+httptools reads heads of any size and waits for ever. Here a head beyond its limit is answered with 431, and a sweep
+(`vmcp.http.server.sweep`) closes connections that take too long to say what they want (slowloris) with 408, those that
+say nothing for long without a word, and those that do not take what they asked for. uvicorn makes these objects, one
+per connection, and ends them.
 
-Nothing is upgraded to (RFC 9110, 7.8 lets a server ignore `Upgrade`): the request is answered as any other. Answers
-keep the order of their requests, refusals included.
+Answers keep the order of their requests, refusals included.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
 import httptools
-import structlog
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vmcp.http.server.cycle import Cycle
-from vmcp.http.server.door import Door
-
-log = structlog.get_logger(__name__)
+from vmcp.http.server.door import Door, address_of
+from vmcp.http.server.parser import parser_behind, parser_for, split_target
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all headers."""
@@ -40,15 +35,11 @@ WRITE_SECONDS: Final = 30.0
 """How long a client may leave an answer untouched that waits for it."""
 WRITE_RATE: Final = 1024
 """Bytes per second that it has to take of one."""
-WRITE_BUDGET: Final = 64 * 1024 * 1024
-"""Bytes that wait for all clients together; beyond, those go that let the most wait."""
 MAX_WAITING: Final = 16
 """Requests of one connection that wait for the answer to the one before (pipelining); more stay unread."""
 PIECE: Final = 4096
 """Bytes that are parsed at once where they can hold many requests: one read can bring thousands of them."""
 _BODY_PIECE: Final = 64 * 1024
-MAX_PATHS: Final = 256
-"""Targets that are kept in the form in which the application wants them."""
 
 _TOO_LARGE = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the headers are too large"}}'
 _TOO_SLOW = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request took too long to arrive"}}'
@@ -57,8 +48,6 @@ _NO_TUNNEL = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"this
 _INVALID = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the request is not valid HTTP"}}'
 _METHODS = {method.encode(): method for method in ("POST", "GET", "DELETE", "OPTIONS", "HEAD")}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-
-_paths: dict[bytes, tuple[str, bytes, bytes]] = {}
 
 
 class GuardedProtocol(asyncio.Protocol):
@@ -122,7 +111,7 @@ class GuardedProtocol(asyncio.Protocol):
         self._tasks = server_state.tasks
         self._door = door
         self._address: str | None = None
-        self._parser: httptools.HttpRequestParser | None = _parser(self)
+        self._parser: httptools.HttpRequestParser | None = parser_for(self)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until the connection is made
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
@@ -152,8 +141,8 @@ class GuardedProtocol(asyncio.Protocol):
         """Start the clock: a connection that never says anything is slow, too."""
         self.transport = cast("asyncio.Transport", transport)
         self._connections.add(self)  # type: ignore[arg-type]  # all that uvicorn asks of one is here
-        self._server = _address(transport.get_extra_info("sockname"))
-        self._client = _address(transport.get_extra_info("peername"))
+        self._server = address_of(transport.get_extra_info("sockname"))
+        self._client = address_of(transport.get_extra_info("peername"))
         self.due = monotonic() + HEAD_SECONDS
         if self._door is not None:
             address = self._client[0] if self._client is not None else ""
@@ -213,28 +202,17 @@ class GuardedProtocol(asyncio.Protocol):
         return parsed
 
     def _go_on(self) -> None:
-        """Replace the parser behind the head of a request that asks for an upgrade: its body is a body like any other.
-
-        The new one is told how long it is, which is all that it has to know of that head.
-        """
+        """Read on behind the head of a request that asks for an upgrade: its body is a body like any other."""
         old, self._upgrading = self._parser, False
         if self._refused or old is None:
             return
         if old.get_method() == b"CONNECT":
             self._refuse(b"405 Method Not Allowed", _NO_TUNNEL)
             return
-        framing = (b"content-length", b"transfer-encoding")
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in self._headers if pair[0] in framing)
-        if not old.should_keep_alive():
-            lines += b"connection: close\r\n"
-        muted = _Muted(self)
-        self._parser = _parser(muted)
         try:
-            self._parser.feed_data(b"POST / HTTP/%b\r\n%b\r\n" % (old.get_http_version().encode(), lines))
+            self._parser = parser_behind(old, self._headers, self)
         except httptools.HttpParserError:  # what frames the body is judged only where there is no upgrade
             self._refuse(b"400 Bad Request", _INVALID)
-            return
-        muted.speak()
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -344,7 +322,7 @@ class GuardedProtocol(asyncio.Protocol):
         if self._upgrading and parser.get_method() == b"CONNECT":
             return  # its target is no path; see `_go_on`
         version = parser.get_http_version()
-        path, raw_path, query = _paths.get(self._url) or _split(self._url)
+        path, raw_path, query = split_target(self._url)
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -482,108 +460,6 @@ class GuardedProtocol(asyncio.Protocol):
         return before - left < WRITE_RATE * WRITE_SECONDS
 
 
-class _Muted:
-    """Callbacks of a parser that is told about a head which was read already.
-
-    From `speak` on they are those of the connection.
-    """
-
-    def __init__(self, to: GuardedProtocol) -> None:
-        self._to = to
-        self._mute = True
-        self.on_body = to.on_body
-        self.on_message_complete = to.on_message_complete
-
-    def speak(self) -> None:
-        """The next head is a new one."""
-        self._mute = False
-
-    def on_message_begin(self) -> None:
-        """See `GuardedProtocol`."""
-        if not self._mute:
-            self._to.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """See `GuardedProtocol`."""
-        if not self._mute:
-            self._to.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """See `GuardedProtocol`."""
-        if not self._mute:
-            self._to.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """See `GuardedProtocol`."""
-        if not self._mute:
-            self._to.on_headers_complete()
-
-
 def _refusal(status: bytes, body: bytes) -> bytes:
     head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
     return head % (status, len(body)) + body
-
-
-def _parser(callbacks: Any) -> httptools.HttpRequestParser:
-    parser = httptools.HttpRequestParser(callbacks)
-    # A request that ends the connection is answered even when somebody sent more behind it.
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)
-    return parser
-
-
-def sweep(connections: Iterable[Any], budget: int = WRITE_BUDGET) -> int:
-    """Close the connections that are overdue, and those of clients that do not read; return how many.
-
-    Args:
-        connections: Of a listener; what is not ours is left alone.
-        budget: Bytes that may wait for all of them together.
-    """
-    now = monotonic()
-    ours = [c for c in connections if isinstance(c, GuardedProtocol)]
-    overdue = [c for c in ours if c.due is not None and c.due < now]
-    for connection in overdue:
-        connection.overdue()
-    stalled = [c for c in ours if c.stalled(now)]
-    for connection in stalled:
-        connection.transport.abort()
-    return len(overdue) + len(stalled) + _shed(ours, budget)
-
-
-def _shed(connections: Iterable[GuardedProtocol], budget: int) -> int:
-    """Abort those that let the most wait, until the rest is within the budget; return how many."""
-    waiting = [(size, c) for c in connections if (size := c.transport.get_write_buffer_size())]
-    left = sum(size for size, _ in waiting)
-    shed = 0
-    for size, connection in sorted(waiting, key=lambda pair: pair[0], reverse=True):
-        if left <= budget:
-            break
-        connection.transport.abort()
-        left -= size
-        shed += 1
-    if shed:
-        log.warning("clients that do not read their answers were dropped", count=shed, budget_bytes=budget)
-    return shed
-
-
-def _address(found: Any) -> tuple[str, int] | None:
-    if not isinstance(found, tuple | list) or len(found) < 2:
-        return None
-    # A listener of both families shows IPv4 addresses in the form of IPv6.
-    return str(found[0]).removeprefix("::ffff:"), int(found[1])
-
-
-def _split(url: bytes) -> tuple[str, bytes, bytes]:
-    """Return path, raw path and query of a target.
-
-    Raises:
-        HttpParserInvalidURLError: It is none.
-    """
-    parsed = httptools.parse_url(url)
-    raw = parsed.path or b"/"
-    path = raw.decode("ascii")
-    found = (unquote(path) if "%" in path else path, raw, parsed.query or b"")
-    if len(url) <= 256:
-        if len(_paths) >= MAX_PATHS:
-            _paths.clear()
-        _paths[url] = found
-    return found

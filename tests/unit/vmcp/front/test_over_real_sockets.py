@@ -19,6 +19,7 @@ from vmcp.config.settings import LeftOut, Settings
 from vmcp.core.rules import AggregationRules, Strategy
 from vmcp.ending import Ending
 from vmcp.front.settings import FrontSettings
+from vmcp.http.server.sweep import sweep
 from vmcp.server import Server
 from vmcp.serving import serve
 
@@ -170,7 +171,7 @@ async def test_an_idle_connection_between_requests_is_not_slow(running, monkeypa
     connection = await Connection.open(running.port)
     session = await initialize(connection)
     monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.0)
-    assert guarded.sweep(list(running.server._connections)) == 0
+    assert sweep(list(running.server._connections)) == 0
     connection.post(request("ping"), session)
     assert (await connection.answer())[0] == 200
 
@@ -180,7 +181,7 @@ async def test_a_connection_that_says_nothing_for_long_is_closed_without_a_word(
     await initialize(connection)
     (ours,) = running.server._connections
     ours.due = 0.0
-    assert guarded.sweep(list(running.server._connections)) == 1
+    assert sweep(list(running.server._connections)) == 1
     assert await connection.closed()
 
 

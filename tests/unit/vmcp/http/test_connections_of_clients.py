@@ -19,7 +19,8 @@ from tests.support.eventually import eventually
 from vmcp.http.server import asgi
 from vmcp.http.server.asgi import Disconnected, answer, read_body, read_headers
 from vmcp.http.server.door import Door
-from vmcp.http.server.protocol import GuardedProtocol, sweep
+from vmcp.http.server.protocol import GuardedProtocol
+from vmcp.http.server.sweep import sweep
 
 HOST = b"host: localhost\r\n"
 SETTINGS = b"http2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
@@ -223,7 +224,7 @@ def _silent_reader(port: int) -> socket.socket:
     return client
 
 
-async def test_a_client_that_does_not_read_loses_its_connection(listener, monkeypatch) -> None:
+async def test_a_client_that_does_not_read_loses_its_connection(listener) -> None:
     listener.size = 8 << 20
     await listener.start()
     silent = _silent_reader(listener.port)
@@ -231,34 +232,32 @@ async def test_a_client_that_does_not_read_loses_its_connection(listener, monkey
     slow = await Talk.open(listener.port)
     await eventually(lambda: len(listener.connections) == 2 and any(c.held_up for c in listener.connections))
     now = time.monotonic()
-    monkeypatch.setattr(guarded, "monotonic", lambda: now)
-    assert sweep(listener.connections) == 0
+    assert sweep(listener.connections, now=now) == 0
     now += guarded.WRITE_SECONDS + 1
     for connection in listener.connections:
         connection.due = None
-    assert sweep(listener.connections) == 1
+    assert sweep(listener.connections, now=now) == 1
     await eventually(lambda: len(listener.connections) == 1)
     await slow.say(get(b"/a"))
     assert await slow.answer() == (200, b"GET /a ")
     silent.close()
 
 
-async def test_an_end_that_nobody_takes_does_not_last(listener, monkeypatch) -> None:
+async def test_an_end_that_nobody_takes_does_not_last(listener) -> None:
     listener.size = 8 << 20
     await listener.start()
     silent = _silent_reader(listener.port)
     silent.send(get(b"/large", b"connection: close\r\n"))
     await eventually(lambda: any(c.transport.is_closing() for c in listener.connections))
     now = time.monotonic()
-    monkeypatch.setattr(guarded, "monotonic", lambda: now)
-    sweep(listener.connections)
+    sweep(listener.connections, now=now)
     now += guarded.WRITE_SECONDS + 1
-    sweep(listener.connections)
+    sweep(listener.connections, now=now)
     await eventually(lambda: not listener.connections)
     silent.close()
 
 
-async def test_a_client_that_reads_slowly_keeps_its_connection(listener, monkeypatch) -> None:
+async def test_a_client_that_reads_slowly_keeps_its_connection(listener) -> None:
     listener.size = 8 << 20
     await listener.start()
     talk = await Talk.open(listener.port)
@@ -266,15 +265,14 @@ async def test_a_client_that_reads_slowly_keeps_its_connection(listener, monkeyp
     await talk.say(get(b"/large"))
     await eventually(lambda: any(c.held_up for c in listener.connections))
     now = time.monotonic()
-    monkeypatch.setattr(guarded, "monotonic", lambda: now)
     connection = next(iter(listener.connections))
     connection.due = None
-    assert sweep(listener.connections) == 0
+    assert sweep(listener.connections, now=now) == 0
     before = connection.transport.get_write_buffer_size()
     talk.writer.transport.resume_reading()  # type: ignore[attr-defined]
     await eventually(lambda: connection.transport.get_write_buffer_size() < before - guarded.WRITE_RATE * 31)
     now += guarded.WRITE_SECONDS + 1
-    assert sweep(listener.connections) == 0
+    assert sweep(listener.connections, now=now) == 0
     assert len((await talk.answer())[1]) > 8 << 20
 
 
