@@ -60,6 +60,7 @@ __all__ = [
     "Item",
     "Kind",
     "NotificationSink",
+    "Provider",
     "Reply",
     "RpcFault",
     "ServerRequestBridge",
@@ -249,8 +250,51 @@ class BackendSession(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """One configured backend.
+class Provider(Protocol):
+    """Something that offers tools, resources and prompts: a remote backend, or something that the gateway makes itself.
+
+    This is all that the core knows of those whose lists it merges and whose items it calls.
+    """
+
+    @property
+    def name(self) -> str:
+        """The id everywhere; unique among the providers of a gateway."""
+        ...
+
+    @property
+    def state(self) -> BackendState:
+        """Health, era, circuit."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The last good lists, as everybody may see them; kept while the provider does not answer."""
+        ...
+
+    @property
+    def personal(self) -> bool:
+        """Whether each caller has lists of its own (no probe credentials exist): then use `catalogue_for`."""
+        ...
+
+    async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
+        """Return the lists as `principal` sees them, cached per (token, headers); single-flight.
+
+        Raises:
+            BackendError: There is none, not even an old one.
+        """
+        ...
+
+    def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
+        """Call `listener` after every change of catalogue, health or circuit; return the function that ends that."""
+        ...
+
+    def open(self, spec: SessionSpec) -> BackendSession:
+        """Return a session. Does no IO."""
+        ...
+
+
+class Backend(Provider, Protocol):
+    """A provider that is configured, runs in the background, and is reached over the network.
 
     Attributes:
         on_call: Set by whoever wants to know of calls; not told of the gateway's own requests, nor of what was not sent
@@ -258,11 +302,6 @@ class Backend(Protocol):
     """
 
     on_call: CallObserver | None
-
-    @property
-    def name(self) -> str:
-        """The name in the configuration; the id everywhere."""
-        ...
 
     @property
     def url(self) -> str:
@@ -279,29 +318,6 @@ class Backend(Protocol):
         """The outgoing strategy's name, for the audit line."""
         ...
 
-    @property
-    def state(self) -> BackendState:
-        """Health, era, circuit."""
-        ...
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The last good lists under the gateway's own credentials; kept while the backend is unreachable."""
-        ...
-
-    @property
-    def personal(self) -> bool:
-        """Whether lists need a caller's credentials (no probe credentials exist): then use `catalogue_for`."""
-        ...
-
-    async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
-        """Return the lists as `principal` sees them, cached per (token, headers); single-flight.
-
-        Raises:
-            BackendError: There is none, not even an old one.
-        """
-        ...
-
     async def start(self) -> None:
         """Start the monitor and the first fetch, in the background. Returns at once."""
         ...
@@ -312,14 +328,6 @@ class Backend(Protocol):
 
     async def wait_known(self, timeout: float) -> bool:
         """Wait until the first fetch ended, well or badly; return whether it ended in time."""
-        ...
-
-    def open(self, spec: SessionSpec) -> BackendSession:
-        """Return a session. Does no IO."""
-        ...
-
-    def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
-        """Call `listener` after every change of catalogue, health or circuit; return the function that ends that."""
         ...
 
     async def close(self) -> None:

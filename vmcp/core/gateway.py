@@ -1,7 +1,7 @@
 """The core: what a request of a known caller leads to. Authorize, limit, route, call, say what came of it.
 
 Era-free: callers differ in what they can be asked (`Caller.bridge`), not in how they are served. Which bytes go out on
-which wire is the fronts' business, which bytes go to which kind of backend the adapters' behind `Backend`.
+which wire is the fronts' business, which bytes go to which kind of backend the adapters' behind `Provider`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw
 from vmcp.audit.interface import Outcome as Verdict
 from vmcp.auth.interface import Principal
 from vmcp.authz.interface import DENIED_MESSAGE, Action
-from vmcp.backend.interface import Backend, BackendError, Call, Catalogue, Era, Kind
+from vmcp.backend.interface import BackendError, Call, Catalogue, Era, Kind, Provider
 from vmcp.core.bridging import Bridging
 from vmcp.core.carried import asks_for_tasks, without_task
 from vmcp.core.links import MARK
@@ -95,9 +95,9 @@ class Gateway:
         for sessions in self.shared.all():
             sessions.drop(self.has)
 
-    def has(self, backend: Backend) -> bool:
-        """Say whether the plan still holds exactly this backend."""
-        return self.plan.backends.get(backend.name) is backend
+    def has(self, backend: Provider) -> bool:
+        """Say whether the plan still holds exactly this provider."""
+        return self.plan.providers.get(backend.name) is backend
 
     async def close(self) -> None:
         """End parked calls and shared sessions. The backends are closed by who made them."""
@@ -137,7 +137,7 @@ class Gateway:
         """With `partialFailureMode: fail` a list that cannot be whole is an error and says whose fault it is."""
         if not self.plan.fail_partial:
             return None
-        missing = sorted(name for name, backend in self.plan.backends.items() if not _answers(backend, kind))
+        missing = sorted(name for name, backend in self.plan.providers.items() if not _answers(backend, kind))
         if not missing:
             return None
         outcome = failed(INTERNAL_ERROR, f"backends do not answer: {', '.join(missing)}", verdict=Verdict.ERROR)
@@ -163,7 +163,7 @@ class Gateway:
         if refused is not None:
             return refused
         assert route is not None
-        backend = plan.backends.get(route.backend)
+        backend = plan.providers.get(route.backend)
         if backend is None:
             return unknown(method, name)
         try:
@@ -210,9 +210,9 @@ class Gateway:
             return route
         backend = caller.sessions.links.backend(uri)
         if backend is None and route is None:
-            able = [name for name, known in self.plan.backends.items() if _has_resources(known.catalogue)]
+            able = [name for name, known in self.plan.providers.items() if _has_resources(known.catalogue)]
             backend = able[0] if len(able) == 1 else None
-        return route if backend not in self.plan.backends else Route(uri, str(backend), uri, b"{}")
+        return route if backend not in self.plan.providers else Route(uri, str(backend), uri, b"{}")
 
     def _refuse(
         self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None
@@ -276,7 +276,7 @@ class Gateway:
         )
 
     async def _send(
-        self, caller: Caller, backend: Backend, route: Route, call: Call, arguments: bytes | None
+        self, caller: Caller, backend: Provider, route: Route, call: Call, arguments: bytes | None
     ) -> Outcome:
         """Send one call; a modern caller's goes by way of `Bridging`."""
         session = caller.sessions.get(backend)
@@ -290,7 +290,7 @@ class Gateway:
     async def _again(
         self,
         caller: Caller,
-        backend: Backend,
+        backend: Provider,
         route: Route,
         method: str,
         params: bytes,
@@ -327,7 +327,7 @@ class Gateway:
             return Outcome(result=_NO_COMPLETION)
         if not self.plan.authorizer.allows(caller.principal, action, name):
             return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
-        backend = None if route is None else self.plan.backends.get(route.backend)
+        backend = None if route is None else self.plan.providers.get(route.backend)
         if route is None or backend is None:
             return Outcome(result=_NO_COMPLETION, name=name)
         if route.original != route.name:
@@ -345,7 +345,7 @@ class Gateway:
             return failed(DENIED_CODE, message, verdict=Verdict.DENIED, name=uri)
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         route = self._resource(caller, views.snapshot, uri)
-        backend = None if route is None else self.plan.backends.get(route.backend)
+        backend = None if route is None else self.plan.providers.get(route.backend)
         if route is None or backend is None:
             return unknown(RESOURCES_READ, uri)
         call = self._call(caller, route, method, dumps({"uri": uri}))
@@ -386,7 +386,7 @@ def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | No
     return outcome
 
 
-def _answers(backend: Backend, kind: Kind) -> bool:
+def _answers(backend: Provider, kind: Kind) -> bool:
     state = backend.state
     known = backend.personal or (backend.catalogue.known and kind not in state.failing)
     return state.usable and known and not state.failures

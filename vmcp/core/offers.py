@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import Backend, BackendError, Catalogue, CatalogueChange, HeaderList, Kind
+from vmcp.backend.interface import BackendError, Catalogue, CatalogueChange, HeaderList, Kind, Provider
 from vmcp.core.plan import Plan
 from vmcp.core.snapshot import EMPTY, Offer, Snapshot, aggregate
 from vmcp.core.views import Views
@@ -51,8 +51,8 @@ class Offers:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._views = Views(EMPTY)
-        self._unsubscribe: dict[Backend, Callable[[], None]] = {}
-        self._personal: list[Backend] = []
+        self._unsubscribe: dict[Provider, Callable[[], None]] = {}
+        self._personal: list[Provider] = []
         self._own: OrderedDict[tuple[object, ...], Views] = OrderedDict()
         self._watchers: set[Watcher] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -68,7 +68,7 @@ class Offers:
     def replace(self, plan: Plan) -> None:
         """Take a new plan: listen to its backends, no longer to others, and build its snapshot at once."""
         self._plan = plan
-        wanted = set(plan.backends.values())
+        wanted = set(plan.providers.values())
         for backend in list(self._unsubscribe):
             if backend not in wanted:
                 self._unsubscribe.pop(backend)()
@@ -92,7 +92,7 @@ class Offers:
             self._timer.cancel()
             self._timer = None
         began = time.monotonic()
-        catalogues = {name: backend.catalogue for name, backend in self._plan.backends.items()}
+        catalogues = {name: backend.catalogue for name, backend in self._plan.providers.items()}
         self._views = Views(self._aggregate(catalogues), self._plan.mark)
         self._own.clear()
         self._report(self.snapshot.problems)
@@ -117,7 +117,7 @@ class Offers:
         key = (id(self._views), *(id(catalogue) for catalogue in found))
         views = self._own.get(key)
         if views is None:
-            shared = {name: backend.catalogue for name, backend in self._plan.backends.items()}
+            shared = {name: backend.catalogue for name, backend in self._plan.providers.items()}
             views = self._own[key] = Views(self._aggregate({**shared, **own}), self._plan.mark)
             # The catalogues are part of the key by identity: keep them alive as long as the key.
             views.pinned = (self._views, *found)
@@ -129,7 +129,7 @@ class Offers:
 
     def views_with(self, own: Mapping[str, Catalogue]) -> Views:
         """Return views in which some backends' catalogues are a client's own."""
-        shared = {name: backend.catalogue for name, backend in self._plan.backends.items()}
+        shared = {name: backend.catalogue for name, backend in self._plan.providers.items()}
         present = {name: catalogue for name, catalogue in own.items() if name in shared}
         return Views(self._aggregate({**shared, **present}), self._plan.mark)
 
@@ -146,7 +146,7 @@ class Offers:
         """Return the names of backends that were never heard."""
         return sorted(
             name
-            for name, backend in self._plan.backends.items()
+            for name, backend in self._plan.providers.items()
             if not backend.catalogue.known and not backend.personal
         )
 
@@ -167,7 +167,7 @@ class Offers:
         ]
         return aggregate(offers, self._plan.rules)
 
-    async def _fetch(self, backend: Backend, principal: Principal, headers: HeaderList) -> Catalogue:
+    async def _fetch(self, backend: Provider, principal: Principal, headers: HeaderList) -> Catalogue:
         try:
             return await backend.catalogue_for(principal, headers=headers, timeout=PERSONAL_WAIT)
         except BackendError:

@@ -15,7 +15,7 @@ import structlog
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.handshake import Handshake
-from vmcp.backend.interface import Backend, BackendError, BackendSession, Call, Catalogue, Era, HeaderList, Kind, Reply
+from vmcp.backend.interface import BackendError, BackendSession, Call, Catalogue, Era, HeaderList, Kind, Provider, Reply
 from vmcp.backend.shelf import differences, fetch_catalogue
 from vmcp.core.offers import Offers
 from vmcp.core.views import Views
@@ -55,11 +55,11 @@ class Asker(Protocol):
 class AskersSessions(Protocol):
     """What is needed of a client's sessions (`BackendSessions`, which own these lists)."""
 
-    def live(self) -> list[tuple[Backend, BackendSession]]:
+    def live(self) -> list[tuple[Provider, BackendSession]]:
         """Return what is open now."""
         ...
 
-    def get(self, backend: Backend) -> BackendSession:
+    def get(self, backend: Provider) -> BackendSession:
         """Return the session with a backend."""
         ...
 
@@ -121,7 +121,7 @@ class OwnLists:
             del self._found[name]
         return bool(due)
 
-    async def _ask(self, caller: Asker, backend: Backend, mark: str) -> None:
+    async def _ask(self, caller: Asker, backend: Provider, mark: str) -> None:
         shared = backend.catalogue
         self._asked[backend.name] = time.monotonic()
         if not backend.state.has_sessions or not shared.known:

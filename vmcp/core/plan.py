@@ -9,7 +9,7 @@ from api.contract.defaults import DEFAULT_TIMEOUT
 from vmcp.audit.interface import AuditLog
 from vmcp.auth.interface import Authenticator
 from vmcp.authz.interface import Authorizer
-from vmcp.backend.interface import Backend
+from vmcp.backend.interface import Backend, Provider
 from vmcp.core.rules import AggregationRules
 from vmcp.limits.interface import RateLimiter
 
@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         name: The gateway's name towards clients.
         group: The group it serves; `group_ref` in `/status`.
-        backends: By name.
+        backends: By name: what runs in the background and is shown in `/status`.
         rules: How lists are merged.
         authenticator: Incoming authentication.
         authorizer: Policy.
@@ -31,7 +31,8 @@ class Plan:
         timeouts: Seconds for calls to single backends.
         fail_partial: A list is refused while a backend cannot answer; False = lists hold what is there.
         passthrough: Lower-case names of client headers that backends get.
-        monitoring: Backends are probed.
+        others: Providers that are no backends, by name; where a backend has that name, it counts.
+        providers: All whose lists are merged and whose items are called: backends and others.
         mark: By which gateways recognise this one (`vmcp.wire.lineage`); "" = lists bear none.
     """
 
@@ -47,8 +48,12 @@ class Plan:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     fail_partial: bool = False
     passthrough: frozenset[str] = frozenset()
-    monitoring: bool = True
     mark: str = ""
+    others: Mapping[str, Provider] = field(default_factory=dict)
+    providers: Mapping[str, Provider] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "providers", {**self.others, **self.backends})
 
     def timeout_for(self, backend: str) -> float:
         """Return the seconds for a call to this backend."""

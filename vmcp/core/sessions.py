@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import Backend, BackendSession, HeaderList, SessionSpec
+from vmcp.backend.interface import BackendSession, HeaderList, Provider, SessionSpec
 from vmcp.core.links import Links
 from vmcp.core.own_lists import OwnLists
 from vmcp.tasks import Background
@@ -44,10 +44,10 @@ class BackendSessions:
         self.links = Links()
         self.own = OwnLists()
         self.used_at = time.monotonic()
-        self._open: dict[str, tuple[Backend, BackendSession]] = {}
+        self._open: dict[str, tuple[Provider, BackendSession]] = {}
         self._closing = Background("sessions with backends")
 
-    def get(self, backend: Backend) -> BackendSession:
+    def get(self, backend: Provider) -> BackendSession:
         """Return the session with `backend`; opens it when there is none. No IO."""
         known = self._open.get(backend.name)
         if known is not None:
@@ -58,11 +58,11 @@ class BackendSessions:
         self._open[backend.name] = (backend, session)
         return session
 
-    def live(self) -> list[tuple[Backend, BackendSession]]:
+    def live(self) -> list[tuple[Provider, BackendSession]]:
         """Return what is open now."""
         return list(self._open.values())
 
-    def drop(self, keep: Callable[[Backend], bool]) -> None:
+    def drop(self, keep: Callable[[Provider], bool]) -> None:
         """End the sessions with backends that are no longer there."""
         for name, (backend, session) in list(self._open.items()):
             if not keep(backend):

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.backend.interface import Backend, Kind, RpcFault, SessionSpec
+from vmcp.backend.interface import Kind, Provider, RpcFault, SessionSpec
 from vmcp.core.gateway import Gateway
 from vmcp.core.offers import Watcher
 from vmcp.core.sessions import BackendSessions
@@ -121,7 +121,7 @@ class Listener:
         self._gateway.offers.unwatch(self._watcher)
         await self._sessions.close()
 
-    def kept(self, keep: Callable[[Backend], bool]) -> bool:
+    def kept(self, keep: Callable[[Provider], bool]) -> bool:
         """Say whether every backend of a subscription is still there."""
         return all(keep(backend) for backend, _ in self._sessions.live())
 

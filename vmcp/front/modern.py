@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.interface import Backend, Era, SessionSpec
+from vmcp.backend.interface import Era, Provider, SessionSpec
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.sessions import sharing_key
 from vmcp.core.types import Caller, Outcome, failed
@@ -53,7 +53,7 @@ class ModernFront:
         """Open listen streams."""
         return len(self._listeners)
 
-    def drop(self, keep: Callable[[Backend], bool]) -> None:
+    def drop(self, keep: Callable[[Provider], bool]) -> None:
         """End the listen streams that are subscribed at backends which are no longer there: clients listen anew."""
         for listener in self._listeners:
             if not listener.kept(keep):

@@ -141,7 +141,7 @@ class Service:
         summary = {"Total": len(plan.backends)}
         summary |= {health.value.capitalize(): count for health, count in counts.items()}
         return {
-            "monitoring_enabled": plan.monitoring,
+            "monitoring_enabled": True,
             "summary": summary,
             "backends": {name: _backend_health(backend) for name, backend in sorted(plan.backends.items())},
         }
