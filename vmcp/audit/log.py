@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -67,14 +68,22 @@ class ThreadedAuditLog:
 
     enabled = True
 
-    def __init__(self, settings: AuditSettings, *, dropped: Callable[[], None] | None = None) -> None:
-        """Open the file and start the thread; `dropped` is called for each event that is lost.
+    def __init__(
+        self, settings: AuditSettings, *, dropped: Callable[[], None] | None = None, max_queue: int = MAX_QUEUE
+    ) -> None:
+        """Open the file and start the thread.
+
+        Args:
+            settings: What is written, and where.
+            dropped: Called for each event that is lost.
+            max_queue: Events that may wait for the thread; more are lost.
 
         Raises:
             OSError: The file cannot be opened.
         """
         self._settings = settings
         self._dropped = dropped
+        self._max_queue = max_queue
         self._queue: deque[bytes | tuple[float, AuditEvent]] = deque()
         self._maker = LineMaker(settings.line, current_redactor())
         self._in_thread = settings.line.includes_data
@@ -92,7 +101,7 @@ class ThreadedAuditLog:
         wanted = self._settings.event_types
         if kind in self._settings.exclude_event_types or (wanted and kind not in wanted):
             return
-        if len(self._queue) >= MAX_QUEUE or self._closing:
+        if len(self._queue) >= self._max_queue or self._closing:
             self._lose(1)
             return
         if self._in_thread:
@@ -143,6 +152,7 @@ class ThreadedAuditLog:
         except (OSError, ValueError) as error:
             self._lose(len(lines))
             log.error("audit log cannot be written", error=str(error))  # noqa: TRY400
+            self._give_up_file()
 
     def _line(self, event: AuditEvent, at: float) -> bytes | None:
         """Make a line; always from the same thread."""
@@ -170,8 +180,19 @@ class ThreadedAuditLog:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return os.fdopen(descriptor, "ab")
 
+    def _give_up_file(self) -> None:
+        """Close a file that could not be written: what its buffer holds counts as lost, and must not come later."""
+        if self._path is not None:
+            with suppress(OSError, ValueError):
+                self._file.close()  # closes it even where it raises, because the buffer cannot be written
+
     def _reopen_if_moved(self) -> None:
         if self._path is None:
+            return
+        if self._file.closed:
+            self._file = self._open()
+            if _ends_within_a_line(self._path):
+                self._file.write(b"\n")
             return
         try:
             same = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
@@ -180,3 +201,13 @@ class ThreadedAuditLog:
         if not same:
             self._file.close()
             self._file = self._open()
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether the last write to a file was cut off, as by a full disk."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # empty, or no file to look into
+        return False

@@ -64,8 +64,12 @@ class CedarSettings:
 class CedarAuthorizer:
     """`Authorizer` by Cedar. Immutable but for its cache; a changed configuration makes a new one."""
 
-    def __init__(self, settings: CedarSettings) -> None:
+    def __init__(self, settings: CedarSettings, *, max_decisions: int = MAX_DECISIONS) -> None:
         """Parse everything once.
+
+        Args:
+            settings: The policies and what they know.
+            max_decisions: How many decisions are remembered.
 
         Raises:
             PolicyError: Policies or entities cannot be used.
@@ -74,6 +78,7 @@ class CedarAuthorizer:
         self._group_type = settings.group_entity_type or DEFAULT_GROUP_TYPE
         self._policies, self._profile = _parse_policies(settings.policies)
         self._base, self._known = _parse_entities(settings.entities_json)
+        self._max_decisions = max_decisions
         self._decisions: OrderedDict[Hashable, bool] = OrderedDict()
 
     @property
@@ -143,7 +148,7 @@ class CedarAuthorizer:
 
     def _remember(self, key: Hashable, *, allowed: bool) -> None:
         self._decisions[key] = allowed
-        if len(self._decisions) > MAX_DECISIONS:
+        if len(self._decisions) > self._max_decisions:
             self._decisions.popitem(last=False)
 
     def _decide(

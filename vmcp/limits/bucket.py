@@ -75,9 +75,18 @@ class Bucket:
 class MemoryRateLimiter:
     """`RateLimiter` of one process. Replicas count for themselves; a shared limit needs a shared store."""
 
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with full buckets; `clock` gives monotonic seconds."""
+    def __init__(
+        self, limits: Limits, *, clock: Callable[[], float] = time.monotonic, max_buckets: int = MAX_BUCKETS
+    ) -> None:
+        """Start with full buckets.
+
+        Args:
+            limits: What is allowed.
+            clock: Monotonic seconds.
+            max_buckets: How many are kept; the one that was not used for longest goes first.
+        """
         self._limits = limits
+        self._max_buckets = max_buckets
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
 
@@ -107,7 +116,7 @@ class MemoryRateLimiter:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = Bucket(rate, now)
-            if len(self._buckets) > MAX_BUCKETS:
+            if len(self._buckets) > self._max_buckets:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)

@@ -83,7 +83,9 @@ class _Request:
 class Metrics:
     """All metrics of one gateway, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_tools: int = MAX_TOOLS) -> None:
+        """Start at zero; calls of tools beyond `max_tools` are counted together."""
+        self._max_tools = max_tools
         registry = self.registry = CollectorRegistry()
         labels = ("mcp_method", "era", "outcome")
         self._requests = Counter("toolhive_mcp_requests", "MCP requests.", labels, registry=registry)
@@ -150,7 +152,7 @@ class Metrics:
         key = (tool, backend, outcome)
         bound = self._bound_tools.get(key)
         if bound is None:
-            if len(self._bound_tools) >= MAX_TOOLS:
+            if len(self._bound_tools) >= self._max_tools:
                 key = ("other", backend, outcome)
             bound = self._bound_tools[key] = self._tools.labels(*key)
         bound.inc()

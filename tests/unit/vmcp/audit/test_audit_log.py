@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
-import threading
 
 import pytest
 
@@ -201,32 +201,44 @@ def test_types_can_be_chosen_and_excluded(tmp_path):
     assert [one["type"] for one in lines_of(path)] == ["mcp_tool_call"]
 
 
-def test_a_full_queue_loses_events_but_never_makes_anybody_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr("vmcp.audit.log.MAX_QUEUE", 10)
-    lost = []
+def test_a_full_queue_loses_events_but_never_makes_anybody_wait(tmp_path):
+    """A pipe that nobody reads takes 64 KiB, then whoever writes to it waits."""
+    lost, written = [], 2_000
     path = tmp_path / "audit.log"
-    log = ThreadedAuditLog(AuditSettings(log_file=str(path)), dropped=lambda: lost.append(1))
-    gate = threading.Event()
-    monkeypatch.setattr(log, "_drain", lambda: gate.wait(5))
-    for _ in range(30):
-        log.write(event())
-    assert len(lost) == 20
-    gate.set()
-    monkeypatch.undo()
-    log.close()
+    os.mkfifo(path)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        log = ThreadedAuditLog(AuditSettings(log_file=str(path)), dropped=lambda: lost.append(1), max_queue=10)
+        for _ in range(written):
+            log.write(event())
+        assert lost
+        taken = bytearray()
+
+        def accounted_for() -> bool:
+            taken.extend(reader.read(1 << 20) or b"")
+            return taken.count(b"\n") + len(lost) == written
+
+        eventually_blocking(accounted_for, "each event is in the log, or counted as lost")
+        log.close()
 
 
-def test_a_disk_that_fails_is_counted_and_the_log_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("before", ["", '{"whole": "line"}\n', '{"line": "cut off by a full di'])
+def test_a_disk_that_fails_is_counted_and_the_log_goes_on_once_it_works(tmp_path, before):
     lost = []
-    path = tmp_path / "audit.log"
+    path, good = tmp_path / "audit.log", tmp_path / "good.log"
+    path.symlink_to("/dev/full")
+    good.write_text(before)
     log = ThreadedAuditLog(AuditSettings(log_file=str(path)), dropped=lambda: lost.append(1))
-    monkeypatch.setattr(log, "_reopen_if_moved", lambda: (_ for _ in ()).throw(OSError("disk full")))
     log.write(event())
     eventually_blocking(lambda: lost == [1])
-    monkeypatch.undo()
+    path.unlink()
+    path.symlink_to(good)
     log.write(event())
-    eventually_blocking(lambda: len(lines_of(path)) == 1)
+    eventually_blocking(lambda: good.read_text().endswith("}\n") and good.read_text() != before)
     log.close()
+    assert lost == [1]
+    *_, last = good.read_text().splitlines()
+    assert json.loads(last)["type"] == "mcp_tool_call"
+    assert good.read_text() == before + "\n" * (not before.endswith("\n") and before != "") + last + "\n"
 
 
 def test_nothing_is_done_where_no_audit_is_configured():

@@ -194,9 +194,9 @@ def test_callers_share_a_view_only_when_no_policy_can_tell_them_apart():
     assert authorizer.view(who(groups=("a",))) != authorizer.view(who(groups=("b",)))
 
 
-def test_decisions_are_bounded(monkeypatch):
-    monkeypatch.setattr("vmcp.authz.cedar.MAX_DECISIONS", 10)
-    authorizer = cedar("permit(principal, action, resource);")
+def test_decisions_are_bounded():
+    settings = CedarSettings("gw", ("permit(principal, action, resource);",), "[]")
+    authorizer = CedarAuthorizer(settings, max_decisions=10)
     assert authorizer.visible(who(), CALL, [Item(str(n)) for n in range(100)]) == [True] * 100
     assert len(authorizer._decisions) <= 10
 

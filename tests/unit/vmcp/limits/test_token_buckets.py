@@ -68,12 +68,12 @@ def test_a_refused_call_takes_from_no_bucket():
     assert limit.take(BOB, "t") is None
 
 
-def test_the_table_of_users_is_bounded(monkeypatch):
-    monkeypatch.setattr("vmcp.limits.bucket.MAX_BUCKETS", 10)
-    limit, _ = limiter(per_user=Rate(1, 60.0))
-    for number in range(50):
-        limit.take(Principal(str(number), "i"), "t")
-    assert len(limit._buckets) == 10
+def test_the_table_of_users_is_bounded_and_forgets_who_was_not_there_for_longest():
+    limit = MemoryRateLimiter(Limits(per_user=Rate(1, 60.0)), clock=Time(), max_buckets=10)
+    users = [Principal(str(number), "i") for number in range(50)]
+    assert [limit.take(user, "t") for user in users] == [None] * 50
+    assert all(limit.take(user, "t") for user in users[40:]), "those of the ten that are kept have nothing left"
+    assert limit.take(users[39], "t") is None, "a full bucket again"
 
 
 @given(

@@ -35,9 +35,8 @@ def test_invented_methods_make_one_series():
     assert series == ["toolhive_mcp_requests_total[era=legacy][mcp_method=other][outcome=failure]"]
 
 
-def test_tools_beyond_the_bound_are_counted_together(monkeypatch):
-    monkeypatch.setattr("vmcp.observe.metrics.MAX_TOOLS", 3)
-    metrics = Metrics()
+def test_tools_beyond_the_bound_are_counted_together():
+    metrics = Metrics(max_tools=3)
     for number in range(10):
         metrics.tool_call(f"t{number}", "gh", "success")
     found = {
