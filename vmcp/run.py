@@ -17,7 +17,7 @@ from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.load import Loaded
 from vmcp.config.options import ServeOptions, is_loopback
-from vmcp.config.reload import ConfigStatus, Reloader, report_left_out
+from vmcp.config.reload import ConfigStatus, FileSource, Reloader, report_left_out
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
 from vmcp.http.client import Reach
@@ -63,7 +63,9 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     )
     swap = _Swap(server, loaded.settings)
     status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
-    reloader = Reloader(options.config, environ, swap, metrics, status, debug=options.debug, root=options.root)
+    reloader = Reloader(
+        FileSource(options.config, environ, debug=options.debug, root=options.root), swap, metrics, status
+    )
     server.show_config(reloader.show)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,17 +1,19 @@
-"""A changed file is validated, then swapped in; a bad one is refused, said so, and the old one stays.
+"""A changed configuration is validated, then swapped in; a bad one is refused, said so, and the old one stays.
 
-The file is looked at once a second by `stat`, not by inotify: a mounted ConfigMap changes by a symlink swap of a
-directory above it, network file systems send no events, and one `stat` a second costs nothing. What decides is the
-content's digest, so a touched file is no reload.
+Where it comes from is a `Source`: a file, or what the API server says (`vmcp.kube`). A file is looked at once a second
+by `stat`, not by inotify: a mounted ConfigMap changes by a symlink swap of a directory above it, network file systems
+send no events, and one `stat` a second costs nothing. What decides is the content's digest, so a touched file is no
+reload.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -23,10 +25,14 @@ from vmcp.observe.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two looks at the source."""
+REST = 2.0
+"""How many times as long as a load took to wait before the next, so that a burst of changes leaves time for calls."""
+LONGEST_REST = 1.0
+"""Seconds."""
 MAX_ERRORS_SHOWN = 20
 
-_Stamp = tuple[int, int, int, int] | None
+Stamp = tuple[int, int, int, int] | None
 
 Apply = Callable[[Settings], Awaitable[None]]
 """Swaps settings in; raises when it cannot, and then leaves everything as it was."""
@@ -40,8 +46,8 @@ class ConfigStatus:
         digest: Of the configuration in use.
         loaded_at: Unix seconds of its acceptance.
         generation: Counts accepted configurations of this process, from 1.
-        refused: Messages about the file as it is now, when it was refused; empty = the file is what runs.
-        places: Where in the file the mistakes are.
+        refused: Messages about the newest configuration, when it was refused; empty = it is what runs.
+        places: Where in it the mistakes are.
         refused_at: Unix seconds of the refusal; None = none.
         left_out: Backends of the configuration in use that cannot be served.
     """
@@ -67,42 +73,90 @@ class ConfigStatus:
             "refused_at": self.refused_at,
             "left_out": [
                 {"backend": one.name, "places": list(dict.fromkeys(error.path for error in one.errors))}
+                | ({"reason": one.reason} if one.reason else {})
                 for one in self.left_out
             ],
         }
 
 
+class PendingError(Exception):
+    """A source cannot say anything yet; the text is one word for `/readyz`, such as `api_server_pending`."""
+
+
+class Source(Protocol):
+    """Where configurations come from."""
+
+    def stamp(self) -> Hashable | None:
+        """Return what changes when the configuration does; None while nothing can be said."""
+
+    async def load(self) -> Loaded:
+        """Return the newest configuration.
+
+        Raises:
+            ConfigErrors: It cannot be used.
+            PendingError: There is none yet.
+        """
+
+
+class FileSource:
+    """A file, with secrets from the environment, which does not change while the process lives."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> None:
+        """Take the file's path; the rest is as `load` takes it."""
+        self._path = path
+        self._environ = environ
+        self._debug = debug
+        self._root = root
+        self._awaited: tuple[Path, ...] = ()
+
+    def stamp(self) -> Hashable | None:
+        """Return what changes when the file does, or one that a backend waits for; None while there is no file."""
+        own = stamp(self._path)
+        return None if own is None else (own, *(stamp(path) for path in self._awaited))
+
+    async def load(self) -> Loaded:
+        """Read the file."""
+        data = await asyncio.to_thread(read_bounded, self._path)
+        # Reading and checking thousands of backends takes a second: not in the event loop.
+        loaded = await asyncio.to_thread(load, data, self._environ, debug=self._debug, root=self._root)
+        # Files that were not watched before may have come since they were looked for: the stamp is another one now.
+        self._awaited = loaded.awaited
+        return loaded
+
+
 @dataclass(slots=True)
 class Reloader:
-    """Watches one file; `run` in a task of its own.
+    """Follows one source; `run` in a task of its own.
 
     Attributes:
-        path: The file.
-        environ: Where secrets are looked up; the process's environment does not change, so neither does this.
+        source: Where configurations come from.
         apply: Swaps settings in.
         metrics: Told of every acceptance and refusal.
         status: For `/status`.
-        debug: See `load`.
-        root: See `load`.
+        current: What runs; None = not known, only the digest.
         interval: Seconds between two looks.
+        pending: Why the source has not said anything yet; "" once it has.
     """
 
-    path: Path
-    environ: Mapping[str, str] = field(repr=False)
+    source: Source
     apply: Apply
     metrics: Metrics
     status: ConfigStatus
-    debug: bool = False
-    root: str = ""
+    current: Settings | None = field(default=None, repr=False)
     interval: float = INTERVAL
-    _seen: tuple[_Stamp, ...] | None = None
-    _awaited: tuple[Path, ...] = ()
+    pending: str = ""
+    _seen: Hashable | None = None
+    _took: float = 0.0
     _nudge: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def nudge(self) -> None:
-        """Look at the file now (SIGHUP)."""
+        """Look at the source now, whether it has changed or not (SIGHUP)."""
         self._seen = None
+        self._nudge.set()
+
+    def changed(self) -> None:
+        """Look at the source soon: it has changed."""
         self._nudge.set()
 
     def show(self) -> dict[str, object]:
@@ -119,29 +173,37 @@ class Reloader:
                 pass
             self._nudge.clear()
             await self.check()
+            await asyncio.sleep(min(self._took * REST, LONGEST_REST))
 
     async def check(self) -> bool:
         """Look once; True = a new configuration runs."""
         async with self._lock:
-            signature = self._signature()
-            if signature is not None and signature == self._seen:
+            stamp = self.source.stamp()
+            self._took = 0.0
+            if stamp is not None and stamp == self._seen:
                 return False
+            before = time.monotonic()
             try:
-                data = await asyncio.to_thread(read_bounded, self.path)
-                # Reading and checking thousands of backends takes a second: not in the event loop.
-                loaded = await asyncio.to_thread(load, data, self.environ, debug=self.debug, root=self.root)
+                loaded = await self.source.load()
+            except PendingError as error:
+                self.pending = str(error) if self.pending else ""
+                return False
             except ConfigErrors as errors:
                 self._refuse([(error.path or "document", str(error)) for error in errors.errors])
-                self._seen = signature
+                self._seen = stamp
                 return False
-            # Files that were not watched before may have come since they were looked for: look once more.
-            self._seen = signature if loaded.awaited == self._awaited else None
-            self._awaited = loaded.awaited
-            return await self._swap(loaded)
+            finally:
+                self._took = time.monotonic() - before
+            self._seen = stamp
+            swapped = await self._swap(loaded)
+            self.pending = ""
+            return swapped
 
     async def _swap(self, loaded: Loaded) -> bool:
         left_out = loaded.settings.left_out
-        if loaded.digest == self.status.digest and left_out == self.status.left_out:
+        same = loaded.digest == self.status.digest and left_out == self.status.left_out
+        # The values of Secrets are in no digest.
+        if same and self.current in (None, loaded.settings):
             if self.status.refused:
                 self.status = replace(self.status, refused=(), places=(), refused_at=None)
                 self.metrics.reloaded(accepted=True)
@@ -152,6 +214,7 @@ class Reloader:
             log.exception("configuration cannot be swapped in", digest=loaded.digest)
             self._refuse([("document", f"cannot be swapped in: {type(error).__name__}: {error}")])
             return False
+        self.current = loaded.settings
         self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1, left_out=left_out)
         self.metrics.reloaded(accepted=True)
         report_left_out(loaded.settings, self.metrics)
@@ -171,11 +234,6 @@ class Reloader:
         old = self.status
         self.status = replace(old, refused=shown, places=places, refused_at=time.time())
 
-    def _signature(self) -> tuple[_Stamp, ...] | None:
-        """Return what changes when the file does, or one that a backend waits for; None while there is no file."""
-        own = _stamp(self.path)
-        return None if own is None else (own, *(_stamp(path) for path in self._awaited))
-
 
 def report_left_out(settings: Settings, metrics: Metrics) -> None:
     """Say which backends of an accepted configuration cannot be served, and why."""
@@ -184,7 +242,7 @@ def report_left_out(settings: Settings, metrics: Metrics) -> None:
         log.warning("backend left out", backend=one.name, reasons=[str(error) for error in one.errors])
 
 
-def _stamp(path: Path) -> _Stamp:
+def stamp(path: Path) -> Stamp:
     """Return what changes when a file does; through symlinks, so a swapped directory counts."""
     try:
         found = path.stat()

@@ -22,15 +22,17 @@ from vmcp.limits.bucket import Limits
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A backend of the file that cannot be used; the others are served without it.
+    """A backend of the configuration that cannot be used; the others are served without it.
 
     Attributes:
         name: Of the backend; its place in the file where it has none.
         errors: Why.
+        reason: In one word (`MemberSkipReason`), where a member of the group did not become a backend; else "".
     """
 
     name: str
     errors: tuple[ConfigError, ...]
+    reason: str = ""
 
     @property
     def missing(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.vmcp.config.configs import text
 from vmcp.config.load import load_file
-from vmcp.config.reload import ConfigStatus, Reloader
+from vmcp.config.reload import ConfigStatus, FileSource, Reloader
 from vmcp.config.settings import Settings
 from vmcp.observe.metrics import Metrics
 
@@ -24,7 +24,7 @@ class Bench:
         self.metrics = Metrics()
         first = load_file(path, {})
         status = ConfigStatus(first.digest, 1.0, left_out=first.settings.left_out)
-        self.reloader = Reloader(path, {}, self.apply, self.metrics, status, interval=0.005)
+        self.reloader = Reloader(FileSource(path, {}), self.apply, self.metrics, status, interval=0.005)
 
     async def apply(self, settings: Settings) -> None:
         if self.fail is not None:
