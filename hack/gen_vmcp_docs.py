@@ -35,7 +35,6 @@ LATER = {
     "sessionStorage.provider": "`redis`; `memory` is accepted",
     "incomingAuth.oidc.introspectionUrl": "token introspection",
     "incomingAuth.authz.primaryUpstreamProvider": "the embedded authorization server",
-    "outgoingAuth.source": "`discovered` without `backends`",
     "telemetry.endpoint": "exporting to a collector",
     "*.upstreamInject": "the strategy",
     "*.awsSts": "the strategy",

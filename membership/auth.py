@@ -44,6 +44,11 @@ class References:
     default: str = ""
     overrides: Mapping[str, str | None] = field(default_factory=dict)
 
+    @property
+    def names(self) -> set[str]:
+        """The auth configs that the gateway itself names."""
+        return {self.default, *(name for name in self.overrides.values() if name)} - {""}
+
     def of(self, member: Member) -> str | None:
         """Return the auth config that decides; "" for none at all, None when unauthenticated was asked for."""
         override = self.overrides.get(member.name)

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import structlog
 
-from api.contract.errors import ConfigErrors
-from api.contract.identifiers import GATEWAY_PORT
+from api.contract.errors import ConfigError, ConfigErrors
+from api.contract.identifiers import GATEWAY_PORT, NAME_ENV, NAMESPACE_ENV
 from api.contract.lifetime import GRACE_PERIOD_ENV
-from vmcp.config.load import Loaded, load_file
+from vmcp.config.load import Loaded, is_discovered, load, load_file
 from vmcp.config.options import (
     DEFAULT_HOST,
     HTTP_TOKENS_ENV,
@@ -40,12 +40,17 @@ from vmcp.config.options import (
 )
 from vmcp.core.naming import COMMON_LIMIT
 from vmcp.ending import divide
+from vmcp.kube.identity import read_identity
 from vmcp.observe import logs
 from vmcp.observe.redact import Redactor
 
 EXIT_START = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 3
+_NO_API_SERVER = (
+    "a gateway that discovers its backends needs an API server: run it in a pod with a ServiceAccount's token, or set "
+    f"KUBECONFIG, and set {NAME_ENV} and {NAMESPACE_ENV}"
+)
 
 log = structlog.get_logger("vmcp")
 
@@ -54,10 +59,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     top = argparse.ArgumentParser(prog="vmcp", description="One MCP endpoint in front of many MCP servers.")
     commands = top.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="run the gateway")
+    serve = commands.add_parser(
+        "serve",
+        help="run the gateway",
+        epilog=f"With {NAME_ENV}, {NAMESPACE_ENV} and a ServiceAccount's token or KUBECONFIG, the gateway follows "
+        "its ConfigMap, and in discovered mode its group, through the API server. The file is the start-up copy then, "
+        "and may be left out.",
+    )
     validate = commands.add_parser("validate", help="check a configuration and exit 0 or 3")
     for command in (serve, validate):
-        command.add_argument("--config", "-c", type=Path, required=True, metavar="F", help="configuration file (YAML)")
+        command.add_argument(
+            "--config", "-c", type=Path, required=command is validate, metavar="F", help="configuration file (YAML)"
+        )
         command.add_argument("--debug", action="store_true", help="log at debug level")
         command.add_argument(
             "--max-name-length",
@@ -140,11 +153,14 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     logs.configure(debug=arguments.debug)
     if arguments.max_name_length is not None:
         environ = {**environ, MAX_NAME_ENV: arguments.max_name_length}
+    if arguments.config is None and read_identity(environ) is None:
+        commands.error(f"--config is required without an API server and {NAME_ENV} and {NAMESPACE_ENV}")
     try:
-        loaded = load_file(arguments.config, environ, debug=arguments.debug, root=arguments.root.rstrip("/"))
+        loaded = _loaded(arguments.config, environ, debug=arguments.debug, root=arguments.root.rstrip("/"))
+        if arguments.command == "serve" and is_discovered(loaded.source) and read_identity(environ) is None:
+            raise ConfigErrors([ConfigError("outgoingAuth.source", _NO_API_SERVER)])
     except ConfigErrors as errors:
-        print(f"{arguments.config}: {errors}", file=sys.stderr)  # noqa: T201  the command's answer, not a log line
-        return EXIT_CONFIG
+        return _refused(arguments.config, errors)
     logs.set_secrets(Redactor(loaded.settings.secrets))
     if arguments.command == "validate":
         return _validated(arguments.config, loaded)
@@ -186,6 +202,26 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     return _served(options, loaded, dict(environ))
 
 
+def _loaded(path: Path | None, environ: Mapping[str, str], *, debug: bool, root: str) -> Loaded:
+    """Load the configuration to start with: the file, or where none is given the ConfigMap."""
+    if path is not None:
+        return load_file(path, environ, debug=debug, root=root)
+    from vmcp.kube.connection import ConfigurationError
+    from vmcp.kube.source import first_document
+
+    identity = read_identity(environ)
+    assert identity is not None, "checked before"
+    try:
+        return load(asyncio.run(first_document(identity, environ)), environ, debug=debug, root=root)
+    except ConfigurationError as error:
+        raise ConfigErrors([ConfigError("", str(error))]) from None
+
+
+def _refused(path: Path | None, errors: ConfigErrors) -> int:
+    print(f"{path or 'the ConfigMap'}: {errors}", file=sys.stderr)  # noqa: T201  the command's answer, not a log line
+    return EXIT_CONFIG
+
+
 def _validated(path: Path, loaded: Loaded) -> int:
     for warning in loaded.settings.warnings:
         print(f"{path}: warning: {warning}", file=sys.stderr)  # noqa: T201  the command's answer
@@ -210,6 +246,8 @@ def _served(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str]) -
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(options, loaded, environ))
+    except ConfigErrors as errors:
+        return _refused(options.config, errors)
     except OSError as error:
         log.error("cannot start", host=options.host, port=options.port, error=str(error))  # noqa: TRY400
         return EXIT_START

@@ -7,26 +7,33 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
+from api.contract.errors import ConfigError, ConfigErrors
 from vmcp.auth.interface import OutgoingAuth
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
-from vmcp.config.load import Loaded
+from vmcp.config.load import Loaded, is_discovered
 from vmcp.config.options import ServeOptions, is_loopback
-from vmcp.config.reload import ConfigStatus, FileSource, Reloader, report_left_out
+from vmcp.config.reload import ConfigStatus, FileSource, Reloader, Source, report_left_out
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
 from vmcp.http.client import Reach
+from vmcp.kube.identity import read_identity
 from vmcp.observe import logs
 from vmcp.observe.metrics import Metrics
 from vmcp.observe.redact import Redactor
 from vmcp.server import Server
 from vmcp.serving import serve
 from vmcp.version import VERSION
+
+if TYPE_CHECKING:
+    from vmcp.kube.source import ClusterSource
 
 log = structlog.get_logger("vmcp")
 
@@ -36,6 +43,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
 
     Raises:
         OSError: The address cannot be had, or a file that the configuration names cannot be read.
+        ConfigErrors: The gateway finds its backends itself, and how to reach the API server is not known.
     """
     metrics = Metrics()
     metrics.reloaded(accepted=True)
@@ -62,18 +70,14 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
         secrets=() if loaded.settings.sealing is None else (loaded.settings.sealing,),
     )
     swap = _Swap(server, loaded.settings)
-    status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
-    reloader = Reloader(
-        FileSource(options.config, environ, debug=options.debug, root=options.root), swap, metrics, status
-    )
-    server.show_config(reloader.show)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reloader.nudge)
-    watching = asyncio.create_task(reloader.run(), name="config-watch")
-    try:
+    async with _reloading(options, loaded, environ, swap, metrics) as reloader:
+        pending = (lambda: reloader.pending) if is_discovered(loaded.source) else None
+        server.show_config(reloader.show, pending)
+        loop.add_signal_handler(signal.SIGHUP, reloader.nudge)
         await serve(
             server,
             host=options.host,
@@ -83,10 +87,59 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             listening=_Announcement(options, loaded),
             ending=options.ending,
         )
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+
+
+@asynccontextmanager
+async def _reloading(
+    options: ServeOptions, loaded: Loaded, environ: Mapping[str, str], swap: _Swap, metrics: Metrics
+) -> AsyncIterator[Reloader]:
+    """Follow the configuration: by the API server where there is one to ask, else in the file."""
+    found = is_discovered(loaded.source)
+    status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
+    async with AsyncExitStack() as stack:
+        cluster = await _cluster(stack, options, environ, needed=found)
+        source: Source
+        if cluster is not None:
+            source = cluster
+        else:
+            assert options.config is not None, "without an API server there is a file"
+            source = FileSource(options.config, environ, debug=options.debug, root=options.root)
+        pending = "api_server_pending" if found else ""
+        reloader = Reloader(source, swap, metrics, status, loaded.settings, pending=pending)
+        if cluster is not None:
+            cluster.on_change(reloader.changed)
+        watching = asyncio.create_task(reloader.run(), name="config-watch")
+        try:
+            yield reloader
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+
+async def _cluster(
+    stack: AsyncExitStack, options: ServeOptions, environ: Mapping[str, str], *, needed: bool
+) -> ClusterSource | None:
+    """Follow the API server until the stack is closed; None where there is none to ask.
+
+    Raises:
+        ConfigErrors: It is needed, and how to reach it is not known.
+    """
+    identity = read_identity(environ)
+    if identity is None:
+        return None
+    from vmcp.kube.connection import ConfigurationError  # a Kubernetes client is for gateways that have a use for one
+    from vmcp.kube.source import follow
+
+    try:
+        return await stack.enter_async_context(
+            follow(identity, options.config, environ, debug=options.debug, root=options.root)
+        )
+    except ConfigurationError as error:
+        if needed or options.config is None:
+            raise ConfigErrors([ConfigError("", str(error))]) from None
+        log.warning("the API server is not asked, the file is followed", reason=str(error))
+        return None
 
 
 class _Backends:

@@ -152,9 +152,10 @@ class Server:
         failed = reply is None or (reply.error is not None and reply.error.code not in CLIENTS_FAULT)
         self.metrics.backend_request(backend, method, seconds, failed=failed)
 
-    def show_config(self, config: Callable[[], dict[str, object]]) -> None:
-        """Let `/status` say what `config` says."""
+    def show_config(self, config: Callable[[], dict[str, object]], pending: Callable[[], str] | None = None) -> None:
+        """Let `/status` say what `config` says, and `/readyz` why the backends are not known yet; "" = they are."""
         self._service.config = config
+        self._service.pending = pending
 
     def drain(self) -> None:
         """Say that this process is about to end: not ready any more, streams end in good order."""

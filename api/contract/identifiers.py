@@ -21,9 +21,15 @@ OIDC_CLIENT_SECRET_ENV = "VMCP_OIDC_CLIENT_SECRET"  # noqa: S105  a name
 SESSION_HMAC_ENV = "VMCP_SESSION_HMAC_SECRET"
 REDIS_PASSWORD_ENV = "THV_SESSION_REDIS_PASSWORD"  # noqa: S105  a name
 
+NAME_ENV = "VMCP_NAME"
+"""Name of the VirtualMCPServer whose gateway a process is."""
+NAMESPACE_ENV = "VMCP_NAMESPACE"
+"""Its namespace."""
+
+CONFIG_KEY = "config.yaml"
+"""Key of the configuration in a gateway's ConfigMap, and so its file name in the pod."""
+
 GATEWAY_PORT = 4483
-GATEWAY_SERVICE_PORT = 4484
-"""Of `/status`, `/metrics` and `/api/backends/health` in a gateway's pod; no Service leads there."""
 """Port on which a gateway listens and its Service is reached."""
 GATEWAY_SERVICE_PORT = 4484
 """Port of `/status`, `/metrics` and `/api/backends/health` in a gateway's pod; no Service leads there."""
@@ -32,6 +38,11 @@ Item = TypeVar("Item")
 
 _KEPT = frozenset(string.ascii_uppercase + string.digits + "_")
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+
+
+def config_map_name(gateway: str) -> str:
+    """Return the name of a gateway's ConfigMap."""
+    return f"{gateway}-vmcp-config"
 
 
 class SecretPurpose(Enum):

@@ -34,8 +34,6 @@ def _features(config: VmcpConfig) -> Iterator[ConfigError]:
     storage = config.session_storage
     if storage is not None and storage.provider == "redis":
         yield _later("sessionStorage.provider", "sessions in Redis")
-    if not config.backends and config.outgoing_auth is not None and config.outgoing_auth.source == "discovered":
-        yield _later("outgoingAuth.source", "discovering backends from Kubernetes")
 
 
 def _incoming(config: VmcpConfig) -> Iterator[ConfigError]:

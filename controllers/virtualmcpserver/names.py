@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from api.contract.identifiers import CONFIG_KEY, config_map_name
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
 from runtime import Resource
 
-CONFIG_KEY = "config.yaml"
-"""Key of the configuration in the ConfigMap, and so its file name in the pod."""
+__all__ = [
+    "CONFIG_DIRECTORY",
+    "CONFIG_KEY",
+    "MAX_NAME",
+    "config_map_name",
+    "disruption_budget_name",
+    "generated",
+    "hmac_secret_name",
+    "identity_name",
+    "name_problem",
+    "service_name",
+]
+
 CONFIG_DIRECTORY = "/etc/vmcp-config"
 """Where the pod has it."""
 CONTAINER = "vmcp"
@@ -26,11 +38,6 @@ def name_problem(name: str) -> str:
     if len(name) > MAX_NAME:
         return f'it has {len(name)} characters, and at most {MAX_NAME} fit: the Service is called "vmcp-" and this name'
     return ""
-
-
-def config_map_name(name: str) -> str:
-    """Return the name of a gateway's ConfigMap."""
-    return f"{name}-vmcp-config"
 
 
 def hmac_secret_name(name: str) -> str:

@@ -137,6 +137,11 @@ class Informer:
         apart = len(refused) < len(self._reflectors)
         return [problem for reflector, problem in found if not (apart and reflector.refused)]
 
+    @property
+    def error(self) -> Exception | None:
+        """The last failure of a reflector; None once something worked again."""
+        return next((reflector.error for reflector in self._reflectors if reflector.error is not None), None)
+
     def has_all_of(self, namespace: str) -> bool:
         """Whether the first list of a namespace is in the store."""
         return all(shard.synced.is_set() for scope, shard in self._shards if scope.namespace == namespace)

@@ -120,6 +120,11 @@ def _without_broken(config: VmcpConfig, settings: Settings, errors: list[ConfigE
     )
 
 
+def is_discovered(config: VmcpConfig) -> bool:
+    """Whether the gateway finds its backends itself: its configuration says so, and lists none."""
+    return not config.backends and config.outgoing_auth is not None and config.outgoing_auth.source == "discovered"
+
+
 def load_file(path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
     """Load a file.
 
@@ -168,15 +173,22 @@ def _deep_checks(config: VmcpConfig, settings: Settings) -> Iterator[ConfigError
 def _bundle_problem(path: str) -> str:
     """Say why a file cannot be added to what a backend's connections trust; "" = it can."""
     try:
-        content = Path(path).read_bytes()
-        # Reading it into a bare context takes 0.1 ms; the one for connections, with the system's trust, 20.
+        return pem_problem(Path(path).read_bytes())
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def pem_problem(content: bytes) -> str:
+    """Say why a CA bundle cannot be added to what a backend's connections trust, as the end of a sentence; "" = it can.
+
+    Reading it into a bare context takes 0.1 ms; the one for connections, with the system's trust, 20.
+    """
+    try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "replace"))
     except ssl.SSLError:
         return "holds no PEM certificate, or one that cannot be read"
     except ValueError:
         return "holds no PEM certificate"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
     return ""
 
 

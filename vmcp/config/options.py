@@ -36,7 +36,7 @@ class ServeOptions:
     """What `serve` was asked for.
 
     Attributes:
-        config: The configuration file; watched.
+        config: The configuration file; watched. None = the ConfigMap that the API server has.
         host: Address to listen on.
         port: Port to listen on; 0 = any free one.
         service_port: Port for `/status`, `/metrics` and `/api/backends/health`; None = the same as for MCP.
@@ -53,7 +53,7 @@ class ServeOptions:
         ending: How the time between SIGTERM and the end is divided.
     """
 
-    config: Path
+    config: Path | None
     host: str = DEFAULT_HOST
     port: int = GATEWAY_PORT
     service_port: int | None = None

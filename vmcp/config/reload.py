@@ -196,7 +196,8 @@ class Reloader:
                 self._took = time.monotonic() - before
             self._seen = stamp
             swapped = await self._swap(loaded)
-            self.pending = ""
+            if not self.status.refused:
+                self.pending = ""
             return swapped
 
     async def _swap(self, loaded: Loaded) -> bool:

@@ -34,6 +34,7 @@ class Service:
     Attributes:
         draining: The process is about to end: not ready any more.
         config: What `/status` says about the configuration; None = nothing.
+        pending: Says why the backends are not known yet, "" = they are; None = the configuration lists them.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Service:
         self._heard_once = False
         self.draining = False
         self.config: Callable[[], dict[str, object]] | None = None
+        self.pending: Callable[[], str] | None = None
 
     async def handle(self, scope: Scope, send: Send, *, apart: bool = False) -> bool:
         """Answer when the path is one of ours; return whether it was.
@@ -87,6 +89,8 @@ class Service:
         """Return why the gateway is not ready; None = it is."""
         if self.draining:
             return "shutting_down"
+        if self.pending is not None and (reason := self.pending()):
+            return reason
         if not self._heard_once:
             if self._pending() and time.monotonic() - self._started < READY_WAIT:
                 return "backends_pending"
@@ -103,10 +107,11 @@ class Service:
 
     async def _ready(self, send: Send) -> None:
         reason = self.ready()
+        mode = "static" if self.pending is None else "dynamic"
         if reason is None:
-            await answer(send, 200, b'{"status":"ready","mode":"static"}')
+            await answer(send, 200, orjson.dumps({"status": "ready", "mode": mode}))
         else:
-            await answer(send, 503, orjson.dumps({"status": "not_ready", "mode": "static", "reason": reason}))
+            await answer(send, 503, orjson.dumps({"status": "not_ready", "mode": mode, "reason": reason}))
 
     async def _status(self, method: str, send: Send) -> None:
         if method not in {"GET", "HEAD"}:

@@ -286,7 +286,6 @@ def test_audit_is_on_by_presence_and_off_only_when_it_says_so():
             {"compositeTools": [{"name": "c", "description": "d", "steps": [{"id": "a", "tool": "gh_x"}]}]},
             "composite tools",
         ),
-        ({"backends": [], "outgoingAuth": {"source": "discovered"}}, "discovering backends"),
         (
             {"telemetry": {"endpoint": "otel:4318", "tracingEnabled": True}},
             "exporting to an OpenTelemetry collector",
