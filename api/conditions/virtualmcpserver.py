@@ -75,7 +75,6 @@ class VirtualMCPServerCondition(Word):
     OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects could be written."
     ROLLED_OUT = "RolledOut", "Whether every pod runs the present pod template."
     DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
-    DISCOVERY_SUPPORTED = "DiscoverySupported", "Whether the gateway can find its members by itself."
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
     DEGRADED = "Degraded", "The gateway reports unhealthy backends."
@@ -380,11 +379,6 @@ VIRTUALMCPSERVER = KindVocabulary(
         ),
         ConditionRule(
             _T.DIALECT_VALIDATED, false=(_R.UNKNOWN_DIALECT,), presence="only while the annotation names no dialect"
-        ),
-        ConditionRule(
-            _T.DISCOVERY_SUPPORTED,
-            false=(_R.NOT_SUPPORTED,),
-            presence="only with outgoingAuth.source discovered, which is the default, in the native dialect",
         ),
         ConditionRule(_T.STATUS_TRUNCATED, (_R.STATUS_TOO_LARGE,), presence="only while something is cut"),
         ConditionRule(

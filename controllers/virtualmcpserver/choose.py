@@ -49,6 +49,8 @@ class Publication:
         variables: of the gateway's container.
         volumes: certificates to mount, those of the references first.
         rotation: hash of every value that Secrets give to the variables, the session Secret's own apart.
+        secrets: those that the gateway reads by name.
+        config_maps: those with CA bundles that it reads by name.
     """
 
     config: VmcpConfig
@@ -57,6 +59,8 @@ class Publication:
     variables: tuple[Variable, ...]
     volumes: tuple[CaVolume, ...]
     rotation: str
+    secrets: tuple[str, ...] = ()
+    config_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +143,14 @@ def _draft(parts: Parts, backends: tuple[Member, ...], learned: Learned) -> tupl
 
 def _make(parts: Parts, backends: tuple[Member, ...], learned: Learned) -> tuple[_Draft, list[ConfigError]]:
     dialect = parts.subject.dialect
-    sources = all_sources(parts, backends, learned)
+    # One that finds its members itself gets nothing of them by its configuration and its pods.
+    given = () if parts.subject.finds_members else backends
+    sources = [] if parts.subject.finds_members else all_sources(parts, given, learned)
     names = assign(sources)
-    config = build_config(parts, backends, names)
+    config = build_config(parts, given, names)
     found = [*validate_config(config), *unsupported(config, dialect)]
     expressible = dialect_errors(config, dialect)  # what concerns the whole has a condition of its own
-    problems = [str(error) for error in found if not _costs_members(error) and not _is_said_elsewhere(error)]
+    problems = [str(error) for error in found if not _costs_members(error)]
     optimizer = parts.config.section.optimizer
     if optimizer is not None and not optimizer.embedding_service:
         problems.append("optimizer: needs embeddingService or spec.embeddingServerRef")
@@ -155,11 +161,6 @@ def _make(parts: Parts, backends: tuple[Member, ...], learned: Learned) -> tuple
 def _costs_members(error: ConfigError) -> bool:
     """Whether members are the cause. What spec.config itself says about a member is the gateway's own mistake."""
     return bool(error.backends) and error.path.startswith(("backends[", "outgoingAuth."))
-
-
-def _is_said_elsewhere(error: ConfigError) -> bool:
-    # That this gateway cannot find its members by itself has a condition of its own.
-    return error.path == "outgoingAuth.source"
 
 
 def _refused(config: VmcpConfig, errors: list[ConfigError]) -> Iterator[tuple[str, Skipped]]:
@@ -210,14 +211,18 @@ def _judged_whole(subject: Subject, made: _Draft) -> Iterator[Verdict]:
         yield made.refusal
     elif made.written is not None:
         reason = R.CONFIG_COMPRESSED if made.written.packed else R.CONFIG_WRITTEN
-        message = f"the configuration holds {len(made.backends)} backends" if subject.inline else "the gateway watches"
+        message = f"the configuration holds {len(made.backends)} backends"
+        if not subject.inline:
+            message = "the gateway finds its backends in the group by itself"
         yield Verdict(T.CONFIG_PUBLISHED, True, reason, message)
 
 
 def _publication(parts: Parts, made: _Draft, written: Written, learned: Learned) -> Publication:
     own = hmac_secret_name(parts.subject.name)
-    variables = pod_variables(parts, made.backends, made.sources, made.names)
-    bundles = [CaVolume(ca_volume(m), m.ca_config_map, m.ca_key) for m in made.backends if has_ca(m)]
+    given = () if parts.subject.finds_members else made.backends
+    variables = pod_variables(parts, given, made.sources, made.names)
+    bundles = [CaVolume(ca_volume(m), m.ca_config_map, m.ca_key) for m in given if has_ca(m)]
+    secrets, config_maps = parts.read_by_name if parts.subject.finds_members else ((), ())
     return Publication(
         config=made.config,
         written=written,
@@ -225,4 +230,6 @@ def _publication(parts: Parts, made: _Draft, written: Written, learned: Learned)
         variables=variables,
         volumes=(*parts.oidc.volumes, *parts.telemetry.volumes, *bundles),
         rotation=rotation_hash((variable for variable in variables if variable.secret != own), learned.stamp),
+        secrets=secrets,
+        config_maps=config_maps,
     )

@@ -66,6 +66,8 @@ def _audit(base: VmcpConfig, name: str) -> dict[str, Any]:
 
 
 def _outgoing(parts: Parts, backends: tuple[Member, ...], env_name: EnvName) -> OutgoingAuth:
+    if parts.subject.finds_members:
+        return OutgoingAuth(source="discovered")  # it reads the references of its VirtualMCPServer itself
     inline, given = parts.subject.inline, parts.outgoing.section
     references, resolution = given.references, given.resolution
     standing = resolution.strategy(references.default, env_name) if references.default else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from api.contract import Dialect
 from api.contract.identifiers import (
+    NAME_ENV,
+    NAMESPACE_ENV,
     SECRET_ENV,
     SESSION_HMAC_ENV,
     EnvInput,
@@ -63,7 +65,7 @@ def pod_variables(
     """
     subject = parts.subject
     spared = subject.dialect is Dialect.NATIVE
-    found = [Variable("VMCP_NAME", subject.name), Variable("VMCP_NAMESPACE", subject.namespace), *parts.oidc.variables]
+    found = [Variable(NAME_ENV, subject.name), Variable(NAMESPACE_ENV, subject.namespace), *parts.oidc.variables]
     headers = [source for source in sources if source.input.purpose is SecretPurpose.HEADER_FORWARD]
     strategies = [source for source in sources if source.input.purpose is not SecretPurpose.HEADER_FORWARD]
     found += [_filled(source, names, optional=spared) for source in strategies]

@@ -116,6 +116,11 @@ class Subject:
     pods: PodSettings
 
     @property
+    def finds_members(self) -> bool:
+        """Whether our gateway watches the group: then nothing of a member is in its configuration or its pods."""
+        return self.dialect is Dialect.NATIVE and not self.inline
+
+    @property
     def place(self) -> Place:
         """Where its backends are written."""
         return Place(self.dialect, self.namespace, self.group)
@@ -186,6 +191,17 @@ class Parts:
         names = {need.name for need in self._needs() if need.kind == CONFIG_MAP}
         names |= {member.ca_config_map for member in self.members if has_ca(member)}
         return tuple(sorted(names - {""}))
+
+    @cached_property
+    def read_by_name(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The Secrets and CA bundles that a gateway reads that finds its members itself, each sorted.
+
+        Those of members that cannot be used are among them: it has to see for itself when that changes.
+        """
+        secrets = {source.secret for source in self.outgoing.section.resolution.all_sources()}
+        secrets |= {header.secret for member in self.members for header in member.secret_headers}
+        bundles = {member.ca_config_map for member in self.members if has_ca(member)}
+        return tuple(sorted(secrets - {""})), tuple(sorted(bundles))
 
     def _needs(self) -> Iterator[Need]:
         return (check for part in self.in_order for check in part.checks if isinstance(check, Need))

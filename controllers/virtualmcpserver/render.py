@@ -150,9 +150,7 @@ def _identity(subject: Subject, publication: Publication) -> tuple[Json, ...]:
     """Return ServiceAccount, Role and RoleBinding; nothing when the user names a ServiceAccount."""
     if subject.pods.account:
         return ()
-    secrets = sorted({variable.secret for variable in publication.variables if variable.secret})
-    bundles = {volume.config_map for volume in publication.volumes}
-    rules = role_rules(subject, secrets, bundles)
+    rules = role_rules(subject, list(publication.secrets), publication.config_maps)
     return desired_identity(identity_name(subject.name), subject.namespace, rules)
 
 
@@ -161,8 +159,8 @@ def role_rules(subject: Subject, secrets: list[str], bundles: Iterable[str]) -> 
 
     Args:
         subject: the gateway.
-        secrets: those that its variables come from, sorted.
-        bundles: ConfigMaps with certificates.
+        secrets: those that it reads by name, sorted.
+        bundles: ConfigMaps with certificates that it reads by name.
     """
     name, inline = subject.name, subject.inline
     if subject.dialect is Dialect.TOOLHIVE:
@@ -179,7 +177,7 @@ def role_rules(subject: Subject, secrets: list[str], bundles: Iterable[str]) -> 
         ]
     maps = [config_map_name(name), *(sorted(bundles) if not inline else [])]
     rules = [
-        rule(API_GROUP, ["virtualmcpservers"], ["get"], [name]),
+        rule(API_GROUP, ["virtualmcpservers"], ["get"] if inline else ["get", "watch"], [name]),
         rule(API_GROUP, ["virtualmcpservers/status"], ["patch"], [name]),
         rule("", ["configmaps"], ["get", "watch"], maps),
         rule("coordination.k8s.io", ["leases"], ["create"]),

@@ -132,7 +132,7 @@ def _spec(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None, unk
     if unknown_dialect:
         message = f'unknown dialect "{unknown_dialect}"; using {subject.dialect}. Known: native, toolhive'
         advice.append(Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message))
-    checks = (*_pods(subject.pods), *_unsupported(spec, subject, authz))
+    checks = (*_pods(subject.pods), *_unsupported(spec, authz))
     return Part(section=None, checks=checks, advice=tuple(advice))
 
 
@@ -153,7 +153,7 @@ def _judge_template(patch: Mapping[str, Any]) -> Verdict:
     return Verdict(T.POD_TEMPLATE_SPEC_VALID, True, R.POD_TEMPLATE_SPEC_VALID, "podTemplateSpec is valid")
 
 
-def _unsupported(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None) -> Iterator[Verdict]:
+def _unsupported(spec: VirtualMCPServerSpec, authz: Authz | None) -> Iterator[Verdict]:
     if spec.embedding_server_ref is not None:
         message = "embeddingServerRef is not supported yet; set config.optimizer.embeddingService"
         yield Verdict(T.EMBEDDING_SERVER_READY, False, R.NOT_SUPPORTED, message)
@@ -162,6 +162,3 @@ def _unsupported(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | No
     elif authz is not None and authz.primary_upstream_provider:
         message = "a primary upstream provider needs spec.authServerConfig"
         yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER, message)
-    if subject.dialect is Dialect.NATIVE and not subject.inline:
-        message = "the gateway cannot find its members by itself yet; set outgoingAuth.source: inline"
-        yield Verdict(T.DISCOVERY_SUPPORTED, False, R.NOT_SUPPORTED, message)

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from api.contract import Dialect
 from api.contract.strategies import secret_sources
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfig
 from api.v1beta1.mcptoolconfig import MCPToolConfig, MCPToolConfigSpec
 from api.v1beta1.virtualmcpserver import VirtualMCPServer
 from membership import (
+    Failure,
     Member,
     References,
     Standing,
@@ -24,6 +26,7 @@ from membership import (
     is_claimed,
     is_judged,
     is_settled,
+    judge_auth_config,
     read_member,
     references_of,
 )
@@ -227,7 +230,10 @@ def _read_auth_config(record: Record) -> AuthConfig:
 
 
 def _secrets_of(name: str, config: AuthConfig | None) -> list[Name]:
-    if not isinstance(config, MCPExternalAuthConfig):
+    """Return the Secrets of an auth config; none for one that becomes no strategy whatever they say."""
+    if not isinstance(config, MCPExternalAuthConfig) or isinstance(
+        judge_auth_config(name, config, Dialect.NATIVE), Failure
+    ):
         return []
     return [(SECRET, source.secret) for source in secret_sources(name, config.spec) if source.secret]
 

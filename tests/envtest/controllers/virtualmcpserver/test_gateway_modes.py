@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from api.contract import Dialect, load_config
-from tests.envtest.controllers.kit import Object, certificate, conditions_of, header
-from tests.envtest.controllers.lifecycles import shows
+from tests.envtest.controllers.kit import Object, certificate, header
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
 Start = Callable[..., Awaitable[Gateways]]
@@ -60,7 +59,7 @@ async def test_the_stock_gateway_gets_the_stock_role_and_a_document_that_its_par
     assert found["secrets"] == (["get", "list", "watch"], None)
     assert found["virtualmcpservers/status"] == (["update", "patch"], None)
     assert "mcpremoteendpoints" not in found
-    await cluster.until(KIND, "v", BackendsIncluded="False/MembersSkipped", DiscoverySupported="")
+    await cluster.until(KIND, "v", BackendsIncluded="False/MembersSkipped")
     await cluster.patch(KIND, "v", {"spec": {"outgoingAuth": {"source": "inline"}}})
     config = await cluster.config(until=lambda config: len(config.backends) == 2)
     document = await cluster.owned("v1", "ConfigMap", "v-vmcp-config")
@@ -83,14 +82,34 @@ async def test_a_member_that_leaves_the_group_leaves_the_configuration(start: St
     assert config.backends[0].name == "e"
 
 
-@shows(KIND, "DiscoverySupported=False/NotSupported")
-async def test_our_gateway_that_cannot_find_members_by_itself_yet_is_not_deployed(cluster: Gateways) -> None:
-    await cluster.group()
+async def test_our_gateway_that_watches_its_group_has_nothing_of_it_in_its_pods(cluster: Gateways) -> None:
+    await _members(cluster)
     await cluster.gateway(outgoingAuth={"source": "discovered"})
-    found = await cluster.until(KIND, "v", phase="Failed", DiscoverySupported="False/NotSupported")
-    assert await cluster.admin.find("apps/v1", "Deployment", "v", namespace=cluster.namespace) is None
-    assert "outgoingAuth.source: inline" in conditions_of(found)["DiscoverySupported"][1]
-    await cluster.event("v", "Warning", "NotSupported")
-    await cluster.patch(KIND, "v", {"spec": {"outgoingAuth": {"source": "inline"}}})
-    await cluster.until(KIND, "v", DiscoverySupported="", ObjectsApplied="True/ObjectsApplied")
+    await cluster.until(KIND, "v", BackendsIncluded="True/AllMembersIncluded", ObjectsApplied="True/ObjectsApplied")
+    config = await cluster.config()
+    assert config.backends == ()
+    assert config.outgoing_auth is not None
+    assert (config.outgoing_auth.source, config.outgoing_auth.backends) == ("discovered", {})
+    pod = (await cluster.deployment())["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["vmcp-config", "vmcp-scratch"]
+    assert not [item["name"] for item in pod["containers"][0]["env"] if item["name"].startswith("TOOLHIVE_SECRET")]
+    found = rules(await cluster.owned(RBAC, "Role", "v-vmcp"))
+    assert found["secrets"] == (["get", "watch"], ["keys"])
+    assert found["configmaps"] == (["get", "watch"], ["v-vmcp-config", "pki"])
+    assert found["virtualmcpservers"] == (["get", "watch"], ["v"])
+
+
+async def test_the_role_of_a_gateway_that_watches_its_group_follows_what_the_members_name(cluster: Gateways) -> None:
+    await _members(cluster)
+    await cluster.gateway(outgoingAuth={"source": "discovered"})
     await cluster.deployment()
+    before = (await cluster.deployment())["metadata"]["generation"]
+    await cluster.secret("later", k="v")
+    forward = {"addHeadersFromSecret": [header("X-K", "later", "k")]}
+    await cluster.patch("MCPRemoteEndpoint", "d", {"spec": {"headerForward": forward}})
+
+    def grants(found: Object | None) -> bool:
+        return found is not None and "later" in (rules(found)["secrets"][1] or ())
+
+    await cluster.admin.wait_for(RBAC, "Role", "v-vmcp", namespace=cluster.namespace, until=grants, timeout=20)
+    assert (await cluster.deployment())["metadata"]["generation"] == before, "no pod is rolled for a member"
