@@ -52,6 +52,19 @@ async def eventually(check: Callable[[], Any], what: str = "", *, within: float 
     raise _late(what, within, last) from (last if isinstance(last, AssertionError) else None)
 
 
+async def at_rest(value: Callable[[], Any], what: str = "", *, within: float = 20.0, pause: float = 0.1) -> Any:
+    """Wait until a value has stayed the same for `pause` seconds, and return it."""
+    seen = _NEVER
+
+    def same() -> bool:
+        nonlocal seen
+        before, seen = seen, value()
+        return before == seen
+
+    await eventually(same, what or "the value stays the same", within=within, every=pause)
+    return seen
+
+
 def eventually_blocking(check: Callable[[], Any], what: str = "", *, within: float = 20.0, every: float = 0.01) -> Any:
     """Do the same with a plain function, blocking the thread; the deadline is looked at between two checks."""
     deadline = time.monotonic() + within

@@ -17,6 +17,16 @@ from tests.envtest.controllers.kit import Cluster, Object
 
 KIND = "VirtualMCPServer"
 RBAC = "rbac.authorization.k8s.io/v1"
+OWNED = (
+    ("apps/v1", "Deployment", "v"),
+    ("v1", "Service", "vmcp-v"),
+    ("v1", "ConfigMap", "v-vmcp-config"),
+    ("v1", "Secret", "v-hmac-secret"),
+    ("v1", "ServiceAccount", "v-vmcp"),
+    (RBAC, "Role", "v-vmcp"),
+    (RBAC, "RoleBinding", "v-vmcp"),
+)
+"""What the operator makes for the gateway "v"."""
 
 
 class Gateways(Cluster):

@@ -19,18 +19,9 @@ from runtime import Key, Manager, ManagerOptions
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import API, Object, conditions_of
 from tests.envtest.controllers.lifecycles import shows
-from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways, roll_out
+from tests.envtest.controllers.virtualmcpserver.conftest import KIND, OWNED, Gateways, roll_out
 
 APPS = "apps/v1"
-OWNED = (
-    (APPS, "Deployment", "v"),
-    ("v1", "Service", "vmcp-v"),
-    ("v1", "ConfigMap", "v-vmcp-config"),
-    ("v1", "Secret", "v-hmac-secret"),
-    ("v1", "ServiceAccount", "v-vmcp"),
-    (RBAC, "Role", "v-vmcp"),
-    (RBAC, "RoleBinding", "v-vmcp"),
-)
 
 
 async def running(cluster: Gateways, **spec: Any) -> Object:

@@ -14,7 +14,7 @@ from controllers.virtualmcpserver.observe import Observer
 from hack.controlplane.rest import Kube, KubeError
 from tests.envtest.controllers.kit import Object, conditions_of
 from tests.envtest.controllers.lifecycles import shows
-from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
+from tests.envtest.controllers.virtualmcpserver.conftest import KIND, OWNED, RBAC, Gateways
 
 APPS = "apps/v1"
 STAMP = "toolhive.stacklok.dev/session-secret-hash"
@@ -226,19 +226,10 @@ async def test_a_foreign_object_is_left_alone_and_named(cluster: Gateways) -> No
 
 async def test_a_deleted_object_comes_back_and_all_go_with_the_gateway(cluster: Gateways) -> None:
     await _running(cluster)
-    owned = [
-        (APPS, "Deployment", "v"),
-        ("v1", "Service", "vmcp-v"),
-        ("v1", "ConfigMap", "v-vmcp-config"),
-        ("v1", "Secret", "v-hmac-secret"),
-        ("v1", "ServiceAccount", "v-vmcp"),
-        (RBAC, "Role", "v-vmcp"),
-        (RBAC, "RoleBinding", "v-vmcp"),
-    ]
-    uids = {place: (await cluster.owned(*place))["metadata"]["uid"] for place in owned}
-    for api, kind, name in owned:
+    uids = {place: (await cluster.owned(*place))["metadata"]["uid"] for place in OWNED}
+    for api, kind, name in OWNED:
         await cluster.admin.delete(api, kind, name, namespace=cluster.namespace)
-    for place in owned:
+    for place in OWNED:
         old = uids[place]
         await cluster.admin.wait_for(
             *place,
@@ -247,7 +238,7 @@ async def test_a_deleted_object_comes_back_and_all_go_with_the_gateway(cluster: 
             timeout=20,
         )
     await cluster.delete(KIND, "v")
-    for place in owned:
+    for place in OWNED:
         await cluster.without(*place)
 
 

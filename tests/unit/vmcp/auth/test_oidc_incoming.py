@@ -51,12 +51,6 @@ class Bench:
 
 
 @pytest.fixture
-async def issuer():
-    async with Issuer() as server:
-        yield server
-
-
-@pytest.fixture
 async def bench(issuer):
     made = Bench(issuer)
     yield made

@@ -393,11 +393,11 @@ async def test_updates_of_a_subscribed_resource_reach_the_session(backend, sdk, 
         else:
             await sdk.sessions[-1].send_resource_updated("test://a")
 
-    for _ in range(100):  # the legacy stream opens in the background, and what is sent before is lost
+    async def heard() -> bool:
         await update()
-        if client.heard:
-            break
-        await asyncio.sleep(0.02)
+        return bool(client.heard)
+
+    await eventually(heard, "the stream, which opens in the background: what is sent before is lost")
     assert client.heard[0] == ("notifications/resources/updated", {"uri": "test://a"})
     assert (await session.call(Call(method="resources/unsubscribe", params=b'{"uri":"test://a"}'))).error is None
     if wire == "modern":
@@ -414,11 +414,12 @@ async def test_a_changed_list_of_tools_is_fetched_again(backend, sdk, wire) -> N
     changes: list[Any] = []
     backend.subscribe(changes.append)
     sdk.tools = ["echo", "new"]
-    for _ in range(100):
+
+    async def heard() -> bool:
         await sdk.bus.publish(ToolsListChanged())
-        if changes:
-            break
-        await asyncio.sleep(0.02)
+        return bool(changes)
+
+    await eventually(heard)
     await eventually(lambda: [item.key for item in backend.catalogue.tools] == ["echo", "new"])
 
 

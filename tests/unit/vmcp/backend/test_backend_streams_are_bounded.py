@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.support.eventually import eventually
+from tests.support.eventually import at_rest, eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
 from vmcp.backend.errors import BackendTimeout
 from vmcp.backend.interface import Call, SessionSpec
@@ -44,10 +44,7 @@ async def test_a_backend_that_takes_no_answers_is_no_longer_read(server, backend
     before = len(asyncio.all_tasks())
     running = asyncio.create_task(session.call(call()))
     await eventually(lambda: len(server.posts("")) >= MAX_ANSWERS)
-    seen = -1
-    while sent != seen:  # the sockets between us fill up, then nothing moves
-        seen = sent
-        await asyncio.sleep(0.1)
+    await at_rest(lambda: sent, "the sockets between us are full")
     assert len(asyncio.all_tasks()) - before < 4 * MAX_ANSWERS
     assert len(server.posts("")) <= MAX_ANSWERS + 1
     running.cancel()
@@ -143,8 +140,7 @@ async def test_a_flood_of_log_messages_does_not_starve_the_others(server, backen
     loop = asyncio.get_running_loop()
     began = loop.time()
     running = asyncio.create_task(session.call(call(30.0, sink=sink, log_level="debug")))
-    await eventually(lambda: taken > BURST)
-    await asyncio.sleep(0.3)
+    await eventually(lambda: taken > BURST + MESSAGES_PER_SECOND / 10)
     assert taken <= BURST + 1 + (loop.time() - began) * MESSAGES_PER_SECOND
     running.cancel()
     await session.close()

@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from vmcp.http.client import Client, Limits, Origin
+
 Handler = Callable[["Peer"], Awaitable[None]]
 
 
@@ -96,3 +98,18 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Both loops: transports differ in how they close, pause and report errors. The gateway runs on uvloop."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest_asyncio.fixture
+async def client_of() -> AsyncIterator[Callable[..., Client]]:
+    """Makes clients of a port of this machine: `client_of(port, **limits)`."""
+    made: list[Client] = []
+
+    def make(port: int, **options: object) -> Client:
+        client = Client(Origin(False, "127.0.0.1", port), limits=Limits(**options))  # type: ignore[arg-type]  # of tests
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()

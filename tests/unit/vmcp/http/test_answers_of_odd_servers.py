@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Limits, Origin, Reach, ResponseTooLarge
+from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Origin, Reach, ResponseTooLarge
 from vmcp.http.client.coding import PIECE, Decoder
 from vmcp.http.client.heads import LONGEST, Budget, Heads
 from vmcp.tasks import loop_time
@@ -37,20 +36,6 @@ CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "deflate": ("deflate", zlib.compress),
     "deflate without a head": ("deflate", raw_deflate),
 }
-
-
-@pytest_asyncio.fixture
-async def client_of() -> AsyncIterator[Callable[..., Client]]:
-    made: list[Client] = []
-
-    def make(port: int, **options: object) -> Client:
-        client = Client(Origin(False, "127.0.0.1", port), limits=Limits(**options))  # type: ignore[arg-type]  # of tests
-        made.append(client)
-        return client
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def chunked(data: bytes, size: int) -> bytes:

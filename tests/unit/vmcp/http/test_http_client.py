@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
 
 import pytest
-import pytest_asyncio
 
-from tests.support.eventually import eventually
+from tests.support.eventually import at_rest, eventually
 from vmcp.http.client import (
     BadRequest,
     BadResponse,
@@ -19,7 +17,6 @@ from vmcp.http.client import (
     ConnectionLost,
     HttpError,
     HttpTimeout,
-    Limits,
     Origin,
     ResponseTooLarge,
     parse_origin,
@@ -27,20 +24,6 @@ from vmcp.http.client import (
 from vmcp.tasks import loop_time
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-
-
-@pytest_asyncio.fixture
-async def client_of() -> AsyncIterator[Callable[..., Client]]:
-    made: list[Client] = []
-
-    def make(port: int, **options: object) -> Client:
-        client = Client(Origin(False, "127.0.0.1", port), limits=Limits(**options))  # type: ignore[arg-type]  # of tests
-        made.append(client)
-        return client
-
-    yield make
-    for client in made:
-        client.close()
 
 
 @pytest.mark.parametrize(
@@ -455,10 +438,7 @@ async def test_a_stream_nobody_reads_makes_its_sender_wait(scripted, client_of) 
     client = client_of(await scripted.start(handler), stream_buffer=100_000)
     response = await client.send("GET", "/", [], deadline=loop_time() + 5)
     assert response.stream is not None
-    last = -1
-    while last != sent:
-        last = sent
-        await asyncio.sleep(0.1)
+    last = await at_rest(lambda: sent)
     assert sent < 30_000_000, "the socket was never paused"
     got = 0
     while got < 2 * last:
