@@ -25,7 +25,7 @@ from vmcp.backend.interface import Backend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.config.settings import Settings
 from vmcp.core.plan import Plan
-from vmcp.limits.bucket import Limits, MemoryRateLimiter
+from vmcp.limits.bucket import MemoryRateLimiter, RateLimits
 from vmcp.limits.interface import RateLimiter
 from vmcp.wire.lineage import gateway_mark
 
@@ -81,7 +81,7 @@ class Parts:
     mark: str
     authenticator: Made[IncomingSettings, Authenticator]
     authorizer: Made[CedarSettings | None, Authorizer]
-    limiter: Made[Limits | None, RateLimiter | None]
+    limiter: Made[RateLimits | None, RateLimiter | None]
     audit: Made[AuditSettings | None, AuditLog]
     backends: dict[str, RunningBackend] = field(default_factory=dict)
 
@@ -200,5 +200,5 @@ def _authorizer(settings: CedarSettings | None) -> Authorizer:
     return AllowAll() if settings is None else CedarAuthorizer(settings)
 
 
-def _limiter(settings: Limits | None) -> RateLimiter | None:
+def _limiter(settings: RateLimits | None) -> RateLimiter | None:
     return None if settings is None else MemoryRateLimiter(settings)

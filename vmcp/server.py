@@ -21,7 +21,7 @@ from vmcp.front.base import Front
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service, ServiceApp
-from vmcp.front.session import LegacySession, SessionStore
+from vmcp.front.session import ClientSession, SessionStore
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.sweep import sweep
 from vmcp.observe.metrics import BackendSample, Metrics
@@ -193,7 +193,7 @@ class Server:
             except Exception:
                 log.exception("housekeeping failed")
 
-    def _session_ended(self, session: LegacySession) -> None:
+    def _session_ended(self, session: ClientSession) -> None:
         self.gateway.offers.unwatch(session.watcher)
 
     def _samples(self) -> list[BackendSample]:

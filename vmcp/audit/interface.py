@@ -54,7 +54,7 @@ def event_type(method: str) -> EventType:
     return EventType.NOTIFICATION if method.startswith("notifications/") else EventType.REQUEST
 
 
-class Outcome(StrEnum):
+class AuditResult(StrEnum):
     """How a request ended."""
 
     SUCCESS = "success"
@@ -97,7 +97,7 @@ class AuditEvent:
     """
 
     type: EventType
-    outcome: Outcome
+    outcome: AuditResult
     principal: Principal | None = None
     method: str = ""
     name: str | None = None

@@ -50,18 +50,6 @@ class LineSettings:
         return self.include_request_data or self.include_response_data
 
 
-def audit_line(event: AuditEvent, at: float, settings: LineSettings, redactor: Redactor) -> bytes:
-    """Return one line, newline included; for many use a `LineMaker`.
-
-    Args:
-        event: What happened.
-        at: When, Unix seconds.
-        settings: What to include.
-        redactor: Takes secrets out of every text.
-    """
-    return LineMaker(settings, redactor).line(event, at)
-
-
 class LineMaker:
     """Makes lines. What lines have in common is searched for secrets and encoded once, and kept as bytes.
 

@@ -26,7 +26,7 @@ from vmcp.authz.entities import (
     prefixed,
     uid,
 )
-from vmcp.authz.interface import Action, Annotations, Item
+from vmcp.authz.interface import Action, Annotations, PolicyItem
 from vmcp.authz.profile import Profile, profile
 
 log = structlog.get_logger(__name__)
@@ -112,7 +112,7 @@ class CedarAuthorizer:
         parsed = _parse_arguments(arguments)
         return parsed is not None and self._decide(principal, action, name, parsed, annotations)
 
-    def visible(self, principal: Principal, action: Action, items: Sequence[Item]) -> list[bool]:
+    def visible(self, principal: Principal, action: Action, items: Sequence[PolicyItem]) -> list[bool]:
         """See `Authorizer.visible`."""
         view = self.view(principal)
         keys = [(view, action, item.name, _hints(item.annotations)) for item in items]
@@ -172,7 +172,7 @@ class CedarAuthorizer:
             log.info("a decision could not be made: denied", action=action.value, error=type(error).__name__)
             return False
 
-    def _decide_many(self, principal: Principal, action: Action, items: Sequence[Item]) -> list[bool]:
+    def _decide_many(self, principal: Principal, action: Action, items: Sequence[PolicyItem]) -> list[bool]:
         try:
             claims = prefixed("claim_", principal.claims, self._profile.attributes)
             added = {item.name: item_entity(self._server, action, item.name, item.annotations, {}) for item in items}
@@ -204,7 +204,7 @@ class AllowAll:
         """See `Authorizer.allows`."""
         return True
 
-    def visible(self, principal: Principal, action: Action, items: Sequence[Item]) -> list[bool]:  # noqa: ARG002
+    def visible(self, principal: Principal, action: Action, items: Sequence[PolicyItem]) -> list[bool]:  # noqa: ARG002
         """See `Authorizer.visible`."""
         return [True] * len(items)
 

@@ -22,7 +22,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PolicyItem:
     """One entry of a list, under its advertised name."""
 
     name: str
@@ -56,7 +56,7 @@ class Authorizer(Protocol):
         """
         ...
 
-    def visible(self, principal: Principal, action: Action, items: Sequence[Item]) -> list[bool]:
+    def visible(self, principal: Principal, action: Action, items: Sequence[PolicyItem]) -> list[bool]:
         """Decide a whole list, without arguments, in one go."""
         ...
 

@@ -26,13 +26,10 @@ from msgspec import UNSET
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
 from vmcp.backend.interface import Reply
 from vmcp.backend.model import Era
-from vmcp.http.client.types import Response
+from vmcp.http.client.types import LATER, Response
 from vmcp.wire.jsonrpc import JsonRpcError, Message, RpcError, parse
 from vmcp.wire.protocol import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, SSE_TYPE
 from vmcp.wire.sse import SseError, SseParser
-
-PASSING = frozenset({408, 425, 429})
-"""4xx that say "later"."""
 
 _LOOKED_AT = 512
 """Characters of a text that are compared with the phrases below."""
@@ -100,7 +97,7 @@ def message_of(name: str, response: Response) -> Message:
         problem = "it is empty"
     except JsonRpcError as err:
         problem = str(err)
-    if status >= 500 or status in PASSING:
+    if status >= 500 or status in LATER:
         raise BackendUnavailable(name, f"answered HTTP {status}", status=status)
     if status >= 400:
         raise BackendProtocolError(name, f"answered HTTP {status} without a JSON-RPC error", status=status)
@@ -176,7 +173,7 @@ def check_session(response: Response, message: Message | None, id_: int, session
 
 def is_doubtful(error: RpcError, status: int) -> bool:
     """Tell whether an error that is an answer may all the same mean that the session is dead."""
-    return (status >= 400 and status not in PASSING) or _speaks_of_loss(error.message, None)
+    return (status >= 400 and status not in LATER) or _speaks_of_loss(error.message, None)
 
 
 def _plain(text: str, session: str | None) -> str:

@@ -31,13 +31,25 @@ from vmcp.backend.errors import (
     BackendUnavailable,
     CircuitOpen,
 )
-from vmcp.backend.model import EMPTY_OBJECT, BackendState, Catalogue, CatalogueChange, Circuit, Era, Health, Item, Kind
+from vmcp.backend.model import (
+    EMPTY_OBJECT,
+    LIST_KINDS,
+    BackendState,
+    Catalogue,
+    CatalogueChange,
+    Circuit,
+    Era,
+    Health,
+    Item,
+    Kind,
+)
 from vmcp.backend.settings import BackendSettings, BreakerSettings, HeaderList
 from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import RpcError
 
 __all__ = [
     "EMPTY_OBJECT",
+    "LIST_KINDS",
     "Backend",
     "BackendAuthFailed",
     "BackendError",

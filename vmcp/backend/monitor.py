@@ -18,9 +18,9 @@ from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavaila
 from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
 from vmcp.backend.lists import Listed
-from vmcp.backend.model import Era, Push
+from vmcp.backend.model import LIST_KINDS, Era, Push
 from vmcp.backend.modern.discover import classify
-from vmcp.backend.modern.subscription import Listener
+from vmcp.backend.modern.subscription import Subscription
 from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.shelf import KINDS, Fetched, assemble, fetch_lists, fresh_for, kinds_of
@@ -75,7 +75,7 @@ class Monitor:
         self._backend = backend
         self._backoff = Backoff()
         self._session: Session | None = None
-        self._listener: Listener | None = None
+        self._listener: Subscription | None = None
         self._background = Background(backend.name)
         self._refreshing = SingleFlight[None, None](f"{backend.name}: lists")
         self._first = asyncio.Event()
@@ -262,18 +262,10 @@ class Monitor:
         backend = self._backend
         if backend.state.era is not Era.MODERN or self._listener is not None:
             return
-        wanted = {
-            member: True
-            for name, member in (
-                ("tools", "toolsListChanged"),
-                ("resources", "resourcesListChanged"),
-                ("prompts", "promptsListChanged"),
-            )
-            if handshake.announces(name)
-        }
+        wanted = {spec.filter: True for spec in LIST_KINDS.values() if handshake.announces(spec.capability)}
         if not wanted:
             return
-        self._listener = Listener(
+        self._listener = Subscription(
             backend.wire,
             backend.modern,
             wanted,

@@ -14,7 +14,7 @@ from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
 from vmcp.backend.model import Era, Push
-from vmcp.backend.modern.subscription import Listener
+from vmcp.backend.modern.subscription import Subscription
 from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
 from vmcp.tasks import loop_time
@@ -82,7 +82,7 @@ class Session:
         self._legacy: LegacySession | None = None
         self._level: str | None = None
         self._uris: set[str] = set()
-        self._listener: Listener | None = None
+        self._listener: Subscription | None = None
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -262,9 +262,9 @@ class Session:
             self._uris = wanted
             return _DONE
 
-    def _listen(self, uris: list[str], call: Call) -> Listener:
+    def _listen(self, uris: list[str], call: Call) -> Subscription:
         backend = self._backend
-        listener = Listener(
+        listener = Subscription(
             backend.wire,
             backend.modern,
             {"resourceSubscriptions": uris},

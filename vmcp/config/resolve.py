@@ -27,9 +27,8 @@ from vmcp.backend.settings import BackendSettings, BreakerSettings
 from vmcp.config.options import MAX_NAME_ENV
 from vmcp.config.settings import Settings
 from vmcp.core.naming import MIN_LIMIT
-from vmcp.core.rules import AggregationRules, Override, WorkloadRules
-from vmcp.core.rules import Strategy as Naming
-from vmcp.limits.bucket import Limits, Rate, ToolRates
+from vmcp.core.rules import AggregationRules, ConflictPolicy, Override, WorkloadRules
+from vmcp.limits.bucket import Rate, RateLimits, ToolRates
 
 _HINTS = ("title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
@@ -312,9 +311,9 @@ def _max_name(notes: _Notes) -> int:
 def _aggregation(given: Aggregation, max_name: int) -> AggregationRules:
     detail = given.conflict_resolution_config
     # An unknown word was reported already; everything else in the file deserves to be looked at as well.
-    known = given.conflict_resolution in {strategy.value for strategy in Naming}
+    known = given.conflict_resolution in {policy.value for policy in ConflictPolicy}
     return AggregationRules(
-        strategy=Naming(given.conflict_resolution) if known else Naming.PREFIX,
+        strategy=ConflictPolicy(given.conflict_resolution) if known else ConflictPolicy.PREFIX,
         prefix_format=(detail.prefix_format if detail is not None else "") or DEFAULT_PREFIX_FORMAT,
         priority=tuple(detail.priority_order) if detail is not None else (),
         exclude_all_tools=given.exclude_all_tools,
@@ -340,11 +339,11 @@ def _rate(bucket: Bucket | None) -> Rate | None:
     return Rate(bucket.max_tokens, bucket.refill_period.seconds)
 
 
-def _limits(given: RateLimiting | None) -> Limits | None:
+def _limits(given: RateLimiting | None) -> RateLimits | None:
     if given is None:
         return None
     tools = {tool.name: ToolRates(_rate(tool.shared), _rate(tool.per_user)) for tool in given.tools}
-    return Limits(_rate(given.shared), _rate(given.per_user), tools)
+    return RateLimits(_rate(given.shared), _rate(given.per_user), tools)
 
 
 def _audit(config: VmcpConfig, notes: _Notes) -> AuditSettings | None:

@@ -17,7 +17,7 @@ from vmcp.auth.outgoing.strategy import OutgoingSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings
 from vmcp.core.rules import AggregationRules
-from vmcp.limits.bucket import Limits
+from vmcp.limits.bucket import RateLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Settings:
     incoming: IncomingSettings = field(default_factory=IncomingSettings)
     authz: CedarSettings | None = None
     aggregation: AggregationRules = field(default_factory=AggregationRules)
-    limits: Limits | None = None
+    limits: RateLimits | None = None
     audit: AuditSettings | None = None
     timeout: float = DEFAULT_TIMEOUT.seconds
     timeouts: Mapping[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from msgspec import Raw
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import (
     EMPTY_OBJECT,
     BackendSession,
@@ -123,11 +123,11 @@ class Bridging:
         pages = None if reply.error is None else pages_as_requests(reply.error, caller.capabilities)
         if pages is not None:
             return _asked(_input_required(pages, self._state(caller, route, method, arguments)), route, reply.status)
-        if missing and outcome.verdict is not Verdict.SUCCESS:
+        if missing and outcome.verdict is not AuditResult.SUCCESS:
             # The backend could not go on without asking: that is what the client must hear.
             return Outcome(
                 error=_missing_capability(missing),
-                verdict=Verdict.FAILURE,
+                verdict=AuditResult.FAILURE,
                 name=route.name,
                 route=route,
                 backend_status=reply.status,
@@ -198,9 +198,7 @@ def _starter(
 
 
 def _asked(result: bytes, route: Route, status: int | None) -> Outcome:
-    return Outcome(
-        result=result, era=Era.MODERN, input_required=True, name=route.name, route=route, backend_status=status
-    )
+    return Outcome(result=result, era=Era.MODERN, name=route.name, route=route, backend_status=status)
 
 
 def _input_required(requests: bytes, state: str) -> bytes:

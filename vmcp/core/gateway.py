@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.auth.interface import Principal
 from vmcp.authz.interface import DENIED_MESSAGE, Action
 from vmcp.backend.interface import BackendError, Call, Catalogue, Era, Kind, Provider
@@ -140,7 +140,7 @@ class Gateway:
         missing = sorted(name for name, backend in self.plan.providers.items() if not _answers(backend, kind))
         if not missing:
             return None
-        outcome = failed(INTERNAL_ERROR, f"backends do not answer: {', '.join(missing)}", verdict=Verdict.ERROR)
+        outcome = failed(INTERNAL_ERROR, f"backends do not answer: {', '.join(missing)}", verdict=AuditResult.ERROR)
         assert outcome.error is not None
         outcome.error = RpcError(outcome.error.code, outcome.error.message, Raw(dumps({"backends": missing})))
         return outcome
@@ -221,7 +221,7 @@ class Gateway:
         action = _ACTIONS[method]
         annotations = None if route is None else route.annotations
         if not self.plan.authorizer.allows(caller.principal, action, name, arguments, annotations):
-            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
+            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=AuditResult.DENIED, name=name)
         if route is None:
             return unknown(method, name)
         if arguments is not None and self.plan.authorizer.uses_arguments:
@@ -232,7 +232,7 @@ class Gateway:
         if route.mirror and caller.verify is not None:
             wrong = caller.verify(route)
             if wrong is not None:
-                return Outcome(error=wrong, verdict=Verdict.FAILURE, name=name, route=route)
+                return Outcome(error=wrong, verdict=AuditResult.FAILURE, name=name, route=route)
         return None
 
     def _state(
@@ -326,7 +326,7 @@ class Gateway:
         else:
             return Outcome(result=_NO_COMPLETION)
         if not self.plan.authorizer.allows(caller.principal, action, name):
-            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=Verdict.DENIED, name=name)
+            return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=AuditResult.DENIED, name=name)
         backend = None if route is None else self.plan.providers.get(route.backend)
         if route is None or backend is None:
             return Outcome(result=_NO_COMPLETION, name=name)
@@ -342,7 +342,7 @@ class Gateway:
         """Subscribe to a resource at its backend, or end that; updates come through the sessions' events."""
         if not self.plan.authorizer.allows(caller.principal, Action.READ_RESOURCE, uri):
             message = DENIED_MESSAGE[Action.READ_RESOURCE]
-            return failed(DENIED_CODE, message, verdict=Verdict.DENIED, name=uri)
+            return failed(DENIED_CODE, message, verdict=AuditResult.DENIED, name=uri)
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         route = self._resource(caller, views.snapshot, uri)
         backend = None if route is None else self.plan.providers.get(route.backend)

@@ -15,12 +15,6 @@ from vmcp.backend.interface import Kind
 from vmcp.backend.model import LIST_KINDS
 from vmcp.wire.jsonrpc import fields
 
-KEY_FIELD: Mapping[Kind, str] = {kind: spec.key for kind, spec in LIST_KINDS.items()}
-"""The member that identifies an item of each kind."""
-
-LIST_MEMBER: Mapping[Kind, str] = {kind: spec.member for kind, spec in LIST_KINDS.items()}
-"""The member of a list result that holds the items."""
-
 LIST_METHOD: Mapping[str, Kind] = {spec.method: kind for kind, spec in LIST_KINDS.items()}
 """The list methods, the same in both eras."""
 

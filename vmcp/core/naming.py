@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.core.rules import AggregationRules, ConflictPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +115,13 @@ def name_tools(claims: Iterable[Claim], rules: AggregationRules, backends: Itera
     spaces = Namespaces({*backends, *(claim.backend for claim in claims)}, rules)
     by_wanted = _grouped(claims)
     match rules.strategy:
-        case Strategy.PREFIX:
+        case ConflictPolicy.PREFIX:
             return _first_wins(((rules.prefixed(c.backend, c.wanted), c) for group in by_wanted for c in group), spaces)
-        case Strategy.PRIORITY:
+        case ConflictPolicy.PRIORITY:
             return _by_priority(by_wanted, rules, spaces)
-        case Strategy.MANUAL:
+        case ConflictPolicy.MANUAL:
             return _manual(by_wanted)
-        case Strategy.PREFIX_ON_CONFLICT:
+        case ConflictPolicy.PREFIX_ON_CONFLICT:
             return _prefix_conflicts(by_wanted, rules, spaces)
 
 
@@ -135,9 +135,9 @@ def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Ite
     claims = list(claims)
     spaces = Namespaces({*backends, *(claim.backend for claim in claims)}, rules)
     by_wanted = _grouped(claims)
-    if rules.strategy is Strategy.PREFIX_ON_CONFLICT:
+    if rules.strategy is ConflictPolicy.PREFIX_ON_CONFLICT:
         return _prefix_conflicts(by_wanted, rules, spaces)
-    ranked = rules.priority if rules.strategy is Strategy.PRIORITY else ()
+    ranked = rules.priority if rules.strategy is ConflictPolicy.PRIORITY else ()
     bearers: dict[str, list[Claim]] = defaultdict(list)
     problems: list[str] = []
     for group in by_wanted:

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import UNSET, Raw
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import BackendError, Reply
 from vmcp.core.snapshot import Route
 from vmcp.core.types import Outcome, failed
@@ -28,12 +28,12 @@ def conclude(reply: Reply, route: Route) -> Outcome:
     outcome = Outcome(result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status)
     if reply.error is not None:
         outcome.error = reply.error
-        outcome.verdict = Verdict.FAILURE if reply.error.code in CLIENTS_FAULT else Verdict.ERROR
+        outcome.verdict = AuditResult.FAILURE if reply.error.code in CLIENTS_FAULT else AuditResult.ERROR
     elif reply.result is None:
         outcome.error = RpcError(INTERNAL_ERROR, "the backend asks for input that this client cannot be asked for")
-        outcome.verdict = Verdict.ERROR
+        outcome.verdict = AuditResult.ERROR
     elif b'"isError"' in reply.result and bytes(fields(reply.result).get("isError", b"")) == b"true":
-        outcome.verdict = Verdict.APPLICATION_ERROR
+        outcome.verdict = AuditResult.APPLICATION_ERROR
     return outcome
 
 
@@ -53,7 +53,7 @@ def broken(err: BackendError, route: Route) -> Outcome:
     data = {"backend": err.backend, "category": err.category}
     return Outcome(
         error=RpcError(INTERNAL_ERROR, str(err), Raw(dumps(data))),
-        verdict=Verdict.ERROR,
+        verdict=AuditResult.ERROR,
         name=route.name,
         route=route,
         backend_status=err.status or None,
@@ -64,6 +64,6 @@ def unknown(method: str, name: str) -> Outcome:
     """There is no such item, or this caller must not know of it."""
     if method == RESOURCES_READ:
         error = RpcError(RESOURCE_NOT_FOUND_LEGACY, "Resource not found", Raw(dumps({"uri": name})))
-        return Outcome(error=error, verdict=Verdict.FAILURE, name=name)
+        return Outcome(error=error, verdict=AuditResult.FAILURE, name=name)
     what = "tool" if method == TOOLS_CALL else "prompt"
     return failed(INVALID_PARAMS, f"Unknown {what}: {name[:256]}", name=name)

@@ -10,7 +10,7 @@ from typing import Any
 DEFAULT_PREFIX_FORMAT = "{workload}_"
 
 
-class Strategy(StrEnum):
+class ConflictPolicy(StrEnum):
     """What happens to names."""
 
     PREFIX = "prefix"
@@ -67,7 +67,7 @@ class AggregationRules:
         max_name: Characters of an advertised tool or prompt name; longer ones are shortened. 0 = they stay.
     """
 
-    strategy: Strategy = Strategy.PREFIX
+    strategy: ConflictPolicy = ConflictPolicy.PREFIX
     prefix_format: str = DEFAULT_PREFIX_FORMAT
     priority: tuple[str, ...] = ()
     exclude_all_tools: bool = False

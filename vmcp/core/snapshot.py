@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vmcp.backend.interface import Item, Kind
+from vmcp.backend.interface import LIST_KINDS, Item, Kind
 from vmcp.backend.modern.mirrored import InvalidMirrorError, Mirror, mirror_of
-from vmcp.core.items import KEY_FIELD, member, replace_members
+from vmcp.core.items import member, replace_members
 from vmcp.core.naming import COMMON_LIMIT, Claim, Naming, name_prompts, name_tools, shortened
 from vmcp.core.pages import SharedPages
 from vmcp.core.rules import AggregationRules, Override
@@ -253,7 +253,7 @@ def _owned(
     for offer in offers:
         for item in offer.resources if kind is Kind.RESOURCES else offer.templates:
             name = pages.alias(offer.backend, item.key) if kind is Kind.RESOURCES else item.key
-            raw = item.raw if name == item.key else replace_members(item.raw, {KEY_FIELD[kind]: name})
+            raw = item.raw if name == item.key else replace_members(item.raw, {LIST_KINDS[kind].key: name})
             route = Route(name, offer.backend, item.key, raw, via=item.via)
             bearers.setdefault(name, []).append((_rank(rules, offer.backend), route))
     routes: dict[str, Route] = {}
@@ -261,11 +261,11 @@ def _owned(
         owner = _first_in_order(candidates)
         names = ", ".join(route.backend for _, route in candidates if route is not owner)
         if owner is None:
-            problems.append(f"{KEY_FIELD[kind]} {name!r} is offered by {names}: none is advertised")
+            problems.append(f"{LIST_KINDS[kind].key} {name!r} is offered by {names}: none is advertised")
             continue
         routes[name] = owner
         if names:
-            problems.append(f"{KEY_FIELD[kind]} {name!r}: {owner.backend} wins over {names}")
+            problems.append(f"{LIST_KINDS[kind].key} {name!r}: {owner.backend} wins over {names}")
     for name, (backend, uri) in pages.unlisted() if kind is Kind.RESOURCES else ():
         routes.setdefault(name, Route(name, backend, uri, b"{}", hidden=True))
     return routes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import (
     EMPTY_OBJECT,
@@ -63,27 +63,23 @@ class Outcome:
         result: Raw JSON object.
         error: JSON-RPC error.
         era: Whose rules the result follows; None = plain members, to be stamped as the client's era wants it.
-        input_required: The result is an `input_required` (modern clients only).
         verdict: For audit and metrics.
         name: The advertised name that was asked for.
         route: Where it went; None when it went nowhere.
         backend_status: HTTP status of the backend.
         retry_after: Seconds, of a call that was limited.
-        cacheable: The modern era wants `ttlMs` and `cacheScope` on this result.
     """
 
     result: bytes | None = None
     error: RpcError | None = None
     era: Era | None = None
-    input_required: bool = False
-    verdict: Verdict = Verdict.SUCCESS
+    verdict: AuditResult = AuditResult.SUCCESS
     name: str | None = None
     route: Route | None = None
     backend_status: int | None = None
     retry_after: float | None = None
-    cacheable: bool = False
 
 
-def failed(code: int, message: str, *, verdict: Verdict = Verdict.FAILURE, name: str | None = None) -> Outcome:
+def failed(code: int, message: str, *, verdict: AuditResult = AuditResult.FAILURE, name: str | None = None) -> Outcome:
     """Return an outcome that is an error."""
     return Outcome(error=RpcError(code, message), verdict=verdict, name=name)

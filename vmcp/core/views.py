@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from vmcp.auth.interface import Principal
-from vmcp.authz.interface import Action, Authorizer
-from vmcp.authz.interface import Item as PolicyItem
+from vmcp.authz.interface import Action, Authorizer, PolicyItem
 from vmcp.backend.interface import Kind
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.core.snapshot import Route, Snapshot

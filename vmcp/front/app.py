@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.auth.interface import Principal, Unauthenticated
 from vmcp.backend.interface import Era
 from vmcp.core.types import Outcome
@@ -173,7 +173,7 @@ class App:
     async def _refuse(self, arrival: Arrival, refusal: Refusal, send: Send) -> None:
         if refusal.id is None:
             refusal.id = arrival.id
-        verdict = Verdict.FAILURE if refusal.status < 500 else Verdict.ERROR
+        verdict = AuditResult.FAILURE if refusal.status < 500 else AuditResult.ERROR
         what = Told(arrival, arrival.era, arrival.method, arrival.principal, refusal.id)
         self._front.record(what, Outcome(error=refusal.error, verdict=verdict), refusal.status)
         await answer_error(send, refusal, null_id=arrival.era is Era.LEGACY)

@@ -8,8 +8,7 @@ from typing import Final
 
 import msgspec
 
-from vmcp.audit.interface import AuditEvent, event_type
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditEvent, AuditResult, event_type
 from vmcp.auth.interface import Unauthenticated
 from vmcp.backend.interface import Era, HeaderList
 from vmcp.core.gateway import Gateway
@@ -155,7 +154,7 @@ class Front:
 
 def rejected(err: Refusal) -> Outcome:
     """Return the outcome of a request that was refused before it was understood."""
-    return Outcome(error=err.error, verdict=Verdict.FAILURE if err.status < 500 else Verdict.ERROR)
+    return Outcome(error=err.error, verdict=AuditResult.FAILURE if err.status < 500 else AuditResult.ERROR)
 
 
 def decode_params(params: object) -> bytes:

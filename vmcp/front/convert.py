@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmcp.backend.interface import Kind
-from vmcp.core.items import LIST_MEMBER
+from vmcp.backend.interface import LIST_KINDS, Kind
 from vmcp.core.views import Page
 from vmcp.wire.jsonrpc import RpcError, dumps, fields
 from vmcp.wire.protocol import INVALID_PARAMS, META_SERVER_INFO, RESOURCE_NOT_FOUND_LEGACY
@@ -66,5 +65,5 @@ class Rendering:
 
 
 def _items(kind: Kind, page: Page) -> bytes:
-    items = b'"%b":[%b]' % (LIST_MEMBER[kind].encode(), page.items)
+    items = b'"%b":[%b]' % (LIST_KINDS[kind].member.encode(), page.items)
     return items if page.cursor is None else b'%b,"nextCursor":%b' % (items, dumps(page.cursor))

@@ -25,7 +25,7 @@ from vmcp.front.calls import at_once, carry_out
 from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.legacy_call import PRIMED, LegacyCall
 from vmcp.front.request import Arrival, McpRequest, Told, told
-from vmcp.front.session import LegacySession, SessionStore, TooManySessions
+from vmcp.front.session import ClientSession, SessionStore, TooManySessions
 from vmcp.front.streams import Stream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
 from vmcp.trace import TraceContext
@@ -119,7 +119,7 @@ class LegacyFront:
             supported = ", ".join(LEGACY_VERSIONS)
             raise Refusal(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
 
-    def _session(self, arrival: Arrival, principal: Principal, request_id: RequestId | None = None) -> LegacySession:
+    def _session(self, arrival: Arrival, principal: Principal, request_id: RequestId | None = None) -> ClientSession:
         """Return the session that a request names.
 
         Raises:
@@ -133,7 +133,7 @@ class LegacyFront:
             raise Refusal(404, SESSION_NOT_FOUND, "session not found", id=request_id)
         return session
 
-    def _named_session(self, request: McpRequest) -> LegacySession | None:
+    def _named_session(self, request: McpRequest) -> ClientSession | None:
         """Return the live session that an `initialize` names.
 
         Clients keep the id of a session that ended (a reloaded editor, a restarted gateway) and start anew with it;
@@ -184,7 +184,7 @@ class LegacyFront:
         await answer(send, 200, body, headers)
 
     def _caller(
-        self, request: McpRequest, session: LegacySession, call: LegacyCall, trace: TraceContext | None
+        self, request: McpRequest, session: ClientSession, call: LegacyCall, trace: TraceContext | None
     ) -> Caller:
         return Caller(
             principal=request.principal,
@@ -199,7 +199,7 @@ class LegacyFront:
             bridge=call.bridge,
         )
 
-    def dispatch(self, session: LegacySession, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
+    def dispatch(self, session: ClientSession, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
         """Serve one request of a session."""
         gateway, method, params = self._front.gateway, request.method, request.params
         if method in _USES:
@@ -218,7 +218,7 @@ class LegacyFront:
                 return self._subscribe(session, caller, method, params)
         return at_once(failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}"))
 
-    async def _subscribe(self, session: LegacySession, caller: Caller, method: str, params: bytes) -> Outcome:
+    async def _subscribe(self, session: ClientSession, caller: Caller, method: str, params: bytes) -> Outcome:
         uri = loads_str(fields(params).get("uri"))
         if uri is None:
             return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
@@ -232,14 +232,14 @@ class LegacyFront:
             session.subscribed.add(uri)
         return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
 
-    async def _set_level(self, session: LegacySession, params: bytes) -> Outcome:
+    async def _set_level(self, session: ClientSession, params: bytes) -> Outcome:
         level = loads_str(fields(params).get("level"))
         if level not in LOG_LEVELS:
             return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
         session.log_level = level
         return Outcome(result=_EMPTY)
 
-    async def _take(self, session: LegacySession, message: Message) -> None:
+    async def _take(self, session: ClientSession, message: Message) -> None:
         """Take a notification or an answer of the client."""
         if message.is_response:
             session.answered(message)
@@ -281,7 +281,7 @@ class LegacyFront:
         await answer(send, 200, b"[" + b",".join(answers) + b"]")
 
     async def _of_batch(
-        self, arrival: Arrival, principal: Principal, session: LegacySession, message: Message
+        self, arrival: Arrival, principal: Principal, session: ClientSession, message: Message
     ) -> bytes | None:
         if not message.is_request:
             await self._take(session, message)
@@ -326,7 +326,7 @@ class LegacyFront:
         await self._follow(session, stream, after, seconds, receive, send)
 
     async def _follow(
-        self, session: LegacySession, stream: Stream, after: int | None, seconds: float, receive: Receive, send: Send
+        self, session: ClientSession, stream: Stream, after: int | None, seconds: float, receive: Receive, send: Send
     ) -> None:
         """Pass a stream on until it ends, its reader goes, or `seconds` later: nothing outlives what allowed it."""
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)

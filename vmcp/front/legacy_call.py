@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import Era
 from vmcp.core.types import DENIED_CODE, Outcome
 from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import Exchange
 from vmcp.front.request import McpRequest, Told, told
-from vmcp.front.session import LegacySession
+from vmcp.front.session import ClientSession
 from vmcp.front.streams import Stream
 from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.trace import TraceContext
@@ -28,7 +28,7 @@ class LegacyCall:
     __slots__ = ("_exchange", "_request", "_session", "_stream", "_trace")
 
     def __init__(
-        self, request: McpRequest, session: LegacySession, exchange: Exchange | None, *, trace: TraceContext | None
+        self, request: McpRequest, session: ClientSession, exchange: Exchange | None, *, trace: TraceContext | None
     ) -> None:
         """Take the request, the session that it belongs to, and where its answer goes."""
         self._request = request
@@ -119,7 +119,7 @@ def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:
         return 200, response(request_id, result)
     if error.code == RATE_LIMITED_CODE and outcome.retry_after is not None:
         return 200, response(request_id, _limited(outcome.retry_after, error))
-    return (403 if error.code == DENIED_CODE and outcome.verdict is Verdict.DENIED else 200), error_response(
+    return (403 if error.code == DENIED_CODE and outcome.verdict is AuditResult.DENIED else 200), error_response(
         request_id, error
     )
 

@@ -16,13 +16,12 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from vmcp.backend.interface import Kind, Provider, RpcFault, SessionSpec
+from vmcp.backend.interface import LIST_KINDS, Kind, Provider, RpcFault, SessionSpec
 from vmcp.core.gateway import Gateway
 from vmcp.core.offers import Watcher
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.types import Caller
 from vmcp.front.exchange import EventWriter
-from vmcp.front.session import CHANGED
 from vmcp.wire.jsonrpc import RequestId, RpcError, dumps, fields, join, loads_str, notification, response
 from vmcp.wire.protocol import ACKNOWLEDGED, META_SUBSCRIPTION, METHOD_NOT_FOUND, RESOURCE_UPDATED
 from vmcp.wire.sse import encode
@@ -41,14 +40,7 @@ class Filter(msgspec.Struct, omit_defaults=True):
 
     def kinds(self) -> frozenset[Kind]:
         """Return the lists whose changes are told."""
-        kinds: set[Kind] = set()
-        if self.toolsListChanged:
-            kinds.add(Kind.TOOLS)
-        if self.promptsListChanged:
-            kinds.add(Kind.PROMPTS)
-        if self.resourcesListChanged:
-            kinds |= {Kind.RESOURCES, Kind.TEMPLATES}
-        return frozenset(kinds)
+        return frozenset(kind for kind, spec in LIST_KINDS.items() if getattr(self, spec.filter))
 
 
 class _Params(msgspec.Struct):
@@ -145,7 +137,7 @@ class Listener:
         return uri in uris or any(uri.startswith(parent.rstrip("/") + "/") for parent in uris)
 
     def _changed(self, kinds: frozenset[Kind]) -> None:
-        for method in sorted({CHANGED[kind] for kind in kinds}):
+        for method in sorted({LIST_KINDS[kind].changed for kind in kinds}):
             self._tell(method, b"{}")
 
     def _tell(self, method: str, params: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from vmcp.audit.interface import Outcome as Verdict
+from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import Era
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.snapshot import Route
@@ -20,11 +20,11 @@ from vmcp.front.request import McpRequest, Told, told
 from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import RequestId, RpcError, dumps, error_response, notification, response
+from vmcp.wire.levels import reaches
 from vmcp.wire.protocol import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
     INVALID_REQUEST,
-    LOG_LEVELS,
     MESSAGE,
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
@@ -33,7 +33,6 @@ from vmcp.wire.protocol import (
     UNSUPPORTED_VERSION,
 )
 
-_RANK = {level: rank for rank, level in enumerate(LOG_LEVELS)}
 STATUS: Final = {
     PARSE_ERROR: 400,
     INVALID_REQUEST: 400,
@@ -123,7 +122,7 @@ def modern_answer(request_id: RequestId | None, outcome: Outcome, *, hints: bool
     if error.code == RATE_LIMITED_CODE and outcome.retry_after is not None:
         error = RpcError(error.code, error.message, Raw(dumps({"retryAfterSeconds": outcome.retry_after})))
         return 200, error_response(request_id, error)
-    if error.code == DENIED_CODE and outcome.verdict is Verdict.DENIED:
+    if error.code == DENIED_CODE and outcome.verdict is AuditResult.DENIED:
         return 403, error_response(request_id, error)
     error = error_to_modern(error)
     return STATUS.get(error.code, 200), error_response(request_id, error)
@@ -141,7 +140,7 @@ def _wanted(params: bytes, level: str | None) -> bool:
         said = msgspec.json.decode(params, type=_LogParams).level
     except msgspec.DecodeError:
         return False
-    return _RANK.get(said, 0) >= _RANK[level]
+    return reaches(said, level)
 
 
 class _LogParams(msgspec.Struct):

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.interface import Era, HeaderList, Kind, RpcFault, SessionSpec
+from vmcp.backend.interface import LIST_KINDS, Era, HeaderList, Kind, RpcFault, SessionSpec
 from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
 from vmcp.core.seal import Purpose, Sealer
@@ -30,28 +30,17 @@ from vmcp.front.settings import FrontSettings
 from vmcp.front.streams import Streams
 from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str, notification, request
+from vmcp.wire.levels import reaches
 from vmcp.wire.protocol import (
     ELICITATION_COMPLETE,
     INTERNAL_ERROR,
-    LOG_LEVELS,
     MESSAGE,
     METHOD_NOT_FOUND,
     PROGRESS,
-    PROMPTS_CHANGED,
     RESOURCE_UPDATED,
-    RESOURCES_CHANGED,
-    TOOLS_CHANGED,
 )
 
-CHANGED: Final = {
-    Kind.TOOLS: TOOLS_CHANGED,
-    Kind.RESOURCES: RESOURCES_CHANGED,
-    Kind.TEMPLATES: RESOURCES_CHANGED,
-    Kind.PROMPTS: PROMPTS_CHANGED,
-}
-"""What says that a list changed; templates have no message of their own."""
-_RANK = {level: rank for rank, level in enumerate(LOG_LEVELS)}
-_CHANGES = frozenset(CHANGED.values())
+_CHANGES = frozenset(spec.changed for spec in LIST_KINDS.values())
 _FORWARDED = frozenset({RESOURCE_UPDATED, PROGRESS, ELICITATION_COMPLETE})
 MAX_ASKED: Final = 64
 """Questions to one client that may be open at the same time."""
@@ -63,7 +52,7 @@ class _Id(msgspec.Struct, array_like=True):
 
 
 @dataclass(eq=False)
-class LegacySession:
+class ClientSession:
     """One session of a legacy client.
 
     Attributes:
@@ -123,9 +112,7 @@ class LegacySession:
 
     def wants(self, params: bytes) -> bool:
         """Say whether a log message reaches the level that the client asked for."""
-        if self.log_level is None:
-            return True
-        return _RANK.get(loads_str(fields(params).get("level")) or "", 0) >= _RANK[self.log_level]
+        return self.log_level is None or reaches(loads_str(fields(params).get("level")), self.log_level)
 
     def notification(self, backend: str, method: str, params: bytes) -> None:
         """Take what a backend says outside of any call: it goes to the session's own stream."""
@@ -180,7 +167,7 @@ class LegacySession:
             answer.set_exception(RpcFault(message.error))
 
     def _lists_changed(self, kinds: frozenset[Kind]) -> None:
-        for method in sorted({CHANGED[kind] for kind in kinds}):
+        for method in sorted({LIST_KINDS[kind].changed for kind in kinds}):
             self.streams.own.emit(notification(method))
 
     async def close(self) -> None:
@@ -215,8 +202,8 @@ class _Owned:
     __slots__ = ("fresh", "used")
 
     def __init__(self) -> None:
-        self.fresh: OrderedDict[str, LegacySession] = OrderedDict()
-        self.used: OrderedDict[str, LegacySession] = OrderedDict()
+        self.fresh: OrderedDict[str, ClientSession] = OrderedDict()
+        self.used: OrderedDict[str, ClientSession] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.used)
@@ -229,25 +216,25 @@ class SessionStore:
     one that was idle longest, but none that was in use just now. So nobody ends the sessions of others.
     """
 
-    def __init__(self, sealer: Sealer, settings: FrontSettings, ended: Callable[[LegacySession], None]) -> None:
+    def __init__(self, sealer: Sealer, settings: FrontSettings, ended: Callable[[ClientSession], None]) -> None:
         """Take what seals ids, the bounds, and what to call with a session that ended."""
         self._sealer = sealer
         self._settings = settings
         self._ended = ended
-        self._sessions: dict[str, LegacySession] = {}
+        self._sessions: dict[str, ClientSession] = {}
         self._owners: dict[str, _Owned] = {}
         self._closing = Background("sessions of clients")
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def all(self) -> list[LegacySession]:
+    def all(self) -> list[ClientSession]:
         """Return every session."""
         return list(self._sessions.values())
 
     def open(
         self, principal: Principal, version: str, capabilities: bytes, info: bytes | None, headers: HeaderList
-    ) -> LegacySession:
+    ) -> ClientSession:
         """Open a session.
 
         Raises:
@@ -255,7 +242,7 @@ class SessionStore:
         """
         self._make_room(principal)
         content = msgspec.json.encode(_Id(principal.key, secrets.token_urlsafe(12)))
-        session = LegacySession(
+        session = ClientSession(
             self._sealer.seal(Purpose.SESSION, content),
             principal,
             version,
@@ -268,7 +255,7 @@ class SessionStore:
         self._owners.setdefault(principal.key, _Owned()).fresh[session.id] = session
         return session
 
-    def find(self, session_id: str, principal: Principal) -> LegacySession | None:
+    def find(self, session_id: str, principal: Principal) -> ClientSession | None:
         """Return the session of this id if it is this principal's; None says nothing about why."""
         session = self._sessions.get(session_id)
         if session is None or session.principal.key != principal.key or self._expired(session):
@@ -282,11 +269,11 @@ class SessionStore:
             owned.used.move_to_end(session_id)
         return session
 
-    def seconds_left(self, session: LegacySession) -> float:
+    def seconds_left(self, session: ClientSession) -> float:
         """Return the seconds until the session's life is over."""
         return session.made_at + self._settings.session_life - time.monotonic()
 
-    def end(self, session: LegacySession) -> None:
+    def end(self, session: ClientSession) -> None:
         """End a session, in the background."""
         if self._sessions.pop(session.id, None) is None:
             return
@@ -333,7 +320,7 @@ class SessionStore:
                 return
         raise TooManySessions
 
-    def _expired(self, session: LegacySession) -> bool:
+    def _expired(self, session: ClientSession) -> bool:
         now = time.monotonic()
         idle = now - session.used_at > self._settings.session_ttl and not session.active
         return idle or now - session.made_at > self._settings.session_life

@@ -30,14 +30,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ToolRates:
-    """Limits of one tool."""
+    """RateLimits of one tool."""
 
     shared: Rate | None = None
     per_user: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """What `rateLimiting` says. Tool names are advertised names."""
 
     shared: Rate | None = None
@@ -76,7 +76,7 @@ class MemoryRateLimiter:
     """`RateLimiter` of one process. Replicas count for themselves; a shared limit needs a shared store."""
 
     def __init__(
-        self, limits: Limits, *, clock: Callable[[], float] = time.monotonic, max_buckets: int = MAX_BUCKETS
+        self, limits: RateLimits, *, clock: Callable[[], float] = time.monotonic, max_buckets: int = MAX_BUCKETS
     ) -> None:
         """Start with full buckets.
 

@@ -149,11 +149,6 @@ def check_header(name: str, value: str) -> None:
         raise HeaderError(f"illegal character in the value of header {name!r}")
 
 
-def strip_ows(value: bytes) -> bytes:
-    """Return a raw header value without the optional whitespace around it."""
-    return value.strip(b" \t")
-
-
 def encode_value(value: str) -> str:
     """Return `value` as a modern header carries it: as it is, or as `=?base64?...?=`.
 

@@ -19,7 +19,7 @@ from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import LeftOut, Settings
-from vmcp.limits.bucket import Limits, Rate
+from vmcp.limits.bucket import Rate, RateLimits
 
 NAMES = ("github", "jira")
 SETTINGS = Settings(
@@ -36,7 +36,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"authz": CedarSettings(server="gw", policies=("permit(principal, action, resource);",))},
         {"authorizer"},
     ),
-    "a limit": ({"limits": Limits(Rate(1, 1.0))}, {"limiter"}),
+    "a limit": ({"limits": RateLimits(Rate(1, 1.0))}, {"limiter"}),
     "the audit log": ({"audit": AuditSettings(LineSettings())}, {"audit"}),
     "a secret of one backend": (
         {"outgoing": {**SETTINGS.outgoing, "jira": HeaderInjectionSettings(name="X-Key", value="v")}},

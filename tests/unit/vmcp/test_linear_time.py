@@ -32,14 +32,14 @@ from api.contract.headers import header_name_problem, header_value_problem
 from api.contract.section import resolve, whole_number
 from api.contract.urls import has_http_url_shape, validate_remote_url
 from api.contract.yaml_reader import read_yaml
-from vmcp.audit.interface import AuditEvent, EventType, Outcome
+from vmcp.audit.interface import AuditEvent, AuditResult, EventType
 from vmcp.audit.line import LineMaker, LineSettings, bare_url
 from vmcp.auth.tokens import BadCredential, bearer_token
 from vmcp.backend.modern.mirrored import mirror_of, mirrored_headers
 from vmcp.core.items import member, replace_members
 from vmcp.core.naming import Claim, name_prompts, name_tools
 from vmcp.core.requests import read_target, with_name
-from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.core.seal import Purpose, Sealer
 from vmcp.core.snapshot import Route
 from vmcp.core.state import request_digest
@@ -133,7 +133,7 @@ def lines(function: Callable[[LineMaker, AuditEvent], Any]) -> Callable[[str], A
             maker,
             AuditEvent(
                 EventType.TOOL_CALL,
-                Outcome.SUCCESS,
+                AuditResult.SUCCESS,
                 method=text,
                 name=text,
                 request_id=text,
@@ -209,7 +209,7 @@ def equal_names(n: int) -> list[Claim]:
     return [Claim(f"b{place}", "t", "t") for place in range(n)]
 
 
-def named_with(strategy: Strategy) -> Callable[[list[Claim]], Any]:
+def named_with(strategy: ConflictPolicy) -> Callable[[list[Claim]], Any]:
     return lambda claims: (
         name_tools(claims, AggregationRules(strategy=strategy)),
         name_prompts(claims, AggregationRules(strategy=strategy)),
@@ -255,11 +255,11 @@ STRUCTURES: dict[str, tuple[Callable[[Any], Any], Callable[[int], Any]]] = {
     "parts of a template and of a URI": (lambda pair: pair[0].matches(pair[1]), matching),
     "mirrored properties of a schema": (mirror_of, mirroring_schema),
     "mirrored headers of a call": (lambda call: check_mirrored(*call), mirrored_call),
-    "equal names, prefixed on conflict": (named_with(Strategy.PREFIX_ON_CONFLICT), equal_names),
-    "equal names, by priority": (named_with(Strategy.PRIORITY), equal_names),
-    "equal names, manual": (named_with(Strategy.MANUAL), equal_names),
+    "equal names, prefixed on conflict": (named_with(ConflictPolicy.PREFIX_ON_CONFLICT), equal_names),
+    "equal names, by priority": (named_with(ConflictPolicy.PRIORITY), equal_names),
+    "equal names, manual": (named_with(ConflictPolicy.MANUAL), equal_names),
     "names of one backend": (
-        named_with(Strategy.PREFIX),
+        named_with(ConflictPolicy.PREFIX),
         lambda n: [Claim("b", f"t{place}", f"t{place}") for place in range(n)],
     ),
     "values to redact": (Redactor(["s3cr3t-value"]).value, lambda n: [{"token": "a", "b": "eyJaaaaaa"}] * n),

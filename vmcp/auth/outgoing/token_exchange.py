@@ -42,6 +42,7 @@ from vmcp.auth.outgoing.answers import (
     unverified_claims,
 )
 from vmcp.auth.outgoing.strategy import OutgoingSettings, ReadSecret, TokenEndpoints
+from vmcp.http.client import LATER
 from vmcp.tasks import SingleFlight, loop_time
 
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  a name, no secret
@@ -323,7 +324,7 @@ class TokenExchange:
         except FetchError as error:
             everybody = isinstance(error, FetchUnreachableError)
             raise _Passing(f"the {endpoint} cannot be asked: {error}", everybody=everybody) from None
-        if answer.status >= 500 or answer.status in (408, 425, 429):
+        if answer.status >= 500 or answer.status in LATER:
             raise _Passing(f"the {endpoint} {urlsplit(url).hostname} answered with status {answer.status}")
         return answer
 

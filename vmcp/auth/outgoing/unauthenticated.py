@@ -23,10 +23,10 @@ class UnauthenticatedSettings(OutgoingSettings):
 
     def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:  # noqa: ARG002  the interface's signature
         """See `OutgoingSettings.build`."""
-        return Unauthenticated()
+        return NoCredentials()
 
 
-class Unauthenticated:
+class NoCredentials:
     """`OutgoingAuth` for backends that ask for nothing."""
 
     method = UnauthenticatedSettings.method

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from vmcp.backend.answers import PASSING
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
 from vmcp.backend.legacy.inbox import Inbox
@@ -15,7 +14,7 @@ from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.model import Push
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import Wire
-from vmcp.http.client import Response
+from vmcp.http.client import LATER, Response
 from vmcp.tasks import loop_time
 
 log = structlog.get_logger(__name__)
@@ -95,7 +94,7 @@ class GetStream:
         """Decide by the status of an answer that is no stream."""
         if status in NOT_OFFERED or status < 400:
             return False
-        if status >= 500 or status in PASSING:
+        if status >= 500 or status in LATER:
             return True
         alive = await self._is_alive()
         if alive:

@@ -21,10 +21,10 @@ from vmcp.backend.meta import replace_token
 from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, RequestId, RpcError, fields, loads_str
+from vmcp.wire.levels import reaches
 from vmcp.wire.protocol import (
     CANCELLED,
     INTERNAL_ERROR,
-    LOG_LEVELS,
     MESSAGE,
     METHOD_NOT_FOUND,
     PING,
@@ -34,7 +34,6 @@ from vmcp.wire.protocol import (
 
 log = structlog.get_logger(__name__)
 
-_SEVERITY = {level: number for number, level in enumerate(LOG_LEVELS)}
 MAX_QUESTIONS = 64
 """Questions of one backend that clients may be thinking about at a time, in one session."""
 MAX_ANSWERS = 16
@@ -156,7 +155,7 @@ class Inbox:
             self._withdrawn(params)
             return
         if owner is not None and method == MESSAGE:
-            if owner.call.sink is not None and _severe_enough(params, owner.call.log_level):
+            if owner.call.sink is not None and reaches(loads_str(fields(params).get("level")), owner.call.log_level):
                 owner.call.sink(method, params)
             return
         if self._listener is not None:
@@ -254,10 +253,3 @@ class Inbox:
     async def close(self) -> None:
         """Give up open questions."""
         await self._background.close()
-
-
-def _severe_enough(params: bytes, level: str | None) -> bool:
-    if level is None:
-        return False
-    said = loads_str(fields(params).get("level")) or ""
-    return _SEVERITY.get(said, len(LOG_LEVELS)) >= _SEVERITY.get(level, 0)

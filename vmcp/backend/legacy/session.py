@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.answers import PASSING, SessionLost, is_doubtful, reply_of
+from vmcp.backend.answers import SessionLost, is_doubtful, reply_of
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import Handshake, WrongEra
@@ -29,6 +29,7 @@ from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
 from vmcp.backend.model import Era, Push
 from vmcp.backend.wire import Wire
+from vmcp.http.client import LATER
 from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
@@ -175,7 +176,7 @@ class LegacySession:
         """
         if isinstance(err, BackendTimeout):
             return self._options.probe
-        return err.sent and err.status not in PASSING
+        return err.sent and err.status not in LATER
 
     def _refused(self, link: Link, call: Call, reply: Reply) -> None:
         """An error came; see whether it says something about the session."""

@@ -13,7 +13,6 @@ import structlog
 from msgspec import UNSET, Raw
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import PASSING
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError
 from vmcp.backend.interface import Call
@@ -22,7 +21,7 @@ from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
 from vmcp.backend.wire import POST_HEADERS, Wire
-from vmcp.http.client import Response
+from vmcp.http.client import LATER, Response
 from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, dumps, fields
@@ -36,7 +35,7 @@ STEADY = 30.0
 """Seconds after which a subscription that ends begins again without a growing wait: every gap costs a look at lists."""
 
 
-class Listener:
+class Subscription:
     """One subscription, kept alive until it is closed.
 
     Attributes:
@@ -124,7 +123,7 @@ class Listener:
 
     @staticmethod
     def _comes_back(response: Response) -> bool:
-        return response.status >= 500 or response.status in PASSING
+        return response.status >= 500 or response.status in LATER
 
     def _take(self, message: Message, *, gap: bool) -> None:
         if not message.is_notification or not isinstance(message.method, str):

@@ -17,9 +17,10 @@ from vmcp.http.client.origin import Origin, parse_origin
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.stream import Stream
 from vmcp.http.client.tls import BundlePathError, Trust
-from vmcp.http.client.types import Headers, Limits, Response
+from vmcp.http.client.types import LATER, Headers, Limits, Response
 
 __all__ = [
+    "LATER",
     "BadRequest",
     "BadResponse",
     "BundlePathError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vmcp.http.client.stream import Stream
 
@@ -31,6 +32,10 @@ class Response:
     def media_type(self) -> str:
         """The content type without parameters, lower case; "" when there is none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+LATER: Final = frozenset({408, 425, 429})
+"""Statuses below 500 that say "not now": a request that meets one may succeed a moment later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ import stat
 import pytest
 
 from tests.support.eventually import eventually_blocking
-from vmcp.audit.interface import AuditEvent, EventType, Outcome, event_type
-from vmcp.audit.line import LineSettings, audit_line, bare_url
+from vmcp.audit.interface import AuditEvent, AuditResult, EventType, event_type
+from vmcp.audit.line import LineMaker, LineSettings, bare_url
 from vmcp.audit.log import AuditSettings, NoAudit, ThreadedAuditLog
 from vmcp.auth.interface import Principal
 from vmcp.observe.redact import REDACTED, Redactor
@@ -19,11 +19,11 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
 
 def event(**fields: object) -> AuditEvent:
-    return AuditEvent(**{"type": EventType.TOOL_CALL, "outcome": Outcome.SUCCESS, "method": "tools/call", **fields})
+    return AuditEvent(**{"type": EventType.TOOL_CALL, "outcome": AuditResult.SUCCESS, "method": "tools/call", **fields})
 
 
 def line(found: AuditEvent, redactor: Redactor | None = None, **settings: object) -> dict:
-    raw = audit_line(found, 1_700_000_000.5, LineSettings(**settings), redactor or Redactor())
+    raw = LineMaker(LineSettings(**settings), redactor or Redactor()).line(found, 1_700_000_000.5)
     assert raw.endswith(b"\n")
     assert raw.count(b"\n") == 1
     return json.loads(raw)
@@ -135,8 +135,8 @@ def test_secrets_in_bodies_are_redacted_by_key_by_look_and_by_value_before_anyth
 
 
 def test_line_breaks_cannot_forge_a_line():
-    raw = audit_line(
-        event(name='x\n{"type":"forged"}', user_agent="a\r\nb", error="c\nd"), 0.0, LineSettings(), Redactor()
+    raw = LineMaker(LineSettings(), Redactor()).line(
+        event(name='x\n{"type":"forged"}', user_agent="a\r\nb", error="c\nd"), 0.0
     )
     assert raw.count(b"\n") == 1
     assert json.loads(raw)["target"]["name"].startswith("x?{")

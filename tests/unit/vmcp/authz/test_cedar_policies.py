@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.authz.cedar import AllowAll, CedarAuthorizer, CedarSettings, PolicyError
-from vmcp.authz.interface import DENIED_MESSAGE, Action, Item
+from vmcp.authz.interface import DENIED_MESSAGE, Action, PolicyItem
 from vmcp.authz.profile import profile
 
 CALL, READ, PROMPT = Action.CALL_TOOL, Action.READ_RESOURCE, Action.GET_PROMPT
@@ -150,7 +150,7 @@ def test_an_evaluation_error_denies_and_hides():
         "permit(principal, action, resource);", "forbid(principal, action, resource) when { principal.claim_blocked };"
     )
     assert not authorizer.allows(who(), CALL, "t")
-    assert authorizer.visible(who(), CALL, [Item("t")]) == [False]
+    assert authorizer.visible(who(), CALL, [PolicyItem("t")]) == [False]
     assert authorizer.allows(who(blocked=False), CALL, "t")
 
 
@@ -160,7 +160,12 @@ def test_lists_show_exactly_what_may_be_called():
         'permit(principal in THVGroup::"ops", action, resource);',
         'forbid(principal, action, resource == Tool::"never");',
     )
-    items = [Item("r", {"readOnlyHint": True}), Item("w", {"readOnlyHint": False}), Item("none"), Item("never")]
+    items = [
+        PolicyItem("r", {"readOnlyHint": True}),
+        PolicyItem("w", {"readOnlyHint": False}),
+        PolicyItem("none"),
+        PolicyItem("never"),
+    ]
     for principal in (who(), who(groups=("ops",)), ANONYMOUS):
         shown = authorizer.visible(principal, CALL, items)
         assert shown == [authorizer.allows(principal, CALL, item.name, None, item.annotations) for item in items]
@@ -168,7 +173,7 @@ def test_lists_show_exactly_what_may_be_called():
     assert authorizer.visible(who(), CALL, items) == [True, False, False, False]
 
 
-def cedar_fresh(authorizer: CedarAuthorizer, principal: Principal, items: list[Item]) -> list[bool]:
+def cedar_fresh(authorizer: CedarAuthorizer, principal: Principal, items: list[PolicyItem]) -> list[bool]:
     return [authorizer._decide(principal, CALL, item.name, {}, item.annotations) for item in items]
 
 
@@ -197,7 +202,7 @@ def test_callers_share_a_view_only_when_no_policy_can_tell_them_apart():
 def test_decisions_are_bounded():
     settings = CedarSettings("gw", ("permit(principal, action, resource);",), "[]")
     authorizer = CedarAuthorizer(settings, max_decisions=10)
-    assert authorizer.visible(who(), CALL, [Item(str(n)) for n in range(100)]) == [True] * 100
+    assert authorizer.visible(who(), CALL, [PolicyItem(str(n)) for n in range(100)]) == [True] * 100
     assert len(authorizer._decisions) <= 10
 
 
@@ -245,7 +250,7 @@ def test_what_is_not_cedar_is_refused_with_its_place(policies, entities, message
 
 def test_without_policies_everything_is_allowed():
     assert AllowAll().allows(ANONYMOUS, CALL, "x")
-    assert AllowAll().visible(ANONYMOUS, CALL, [Item("x")]) == [True]
+    assert AllowAll().visible(ANONYMOUS, CALL, [PolicyItem("x")]) == [True]
     assert AllowAll().view(ANONYMOUS) == AllowAll().view(who())
 
 
@@ -268,7 +273,7 @@ def test_no_claim_subject_or_name_breaks_a_decision(claims, name, sub):
     authorizer = cedar("permit(principal, action, resource) unless { context == {} };")
     principal = Principal(sub, "i", {**claims, "sub": sub})
     assert authorizer.allows(principal, CALL, name)
-    assert authorizer.visible(principal, CALL, [Item(name)]) == [True]
+    assert authorizer.visible(principal, CALL, [PolicyItem(name)]) == [True]
 
 
 ANY_JSON = st.recursive(
@@ -290,7 +295,7 @@ def test_no_annotation_claim_or_name_makes_a_decision_fail(annotations, claims, 
     )
     caller = who(**claims)
     alone = authorizer.allows(caller, CALL, name, b"{}", annotations)
-    assert alone is authorizer.visible(caller, CALL, [Item(name, annotations)])[0]
+    assert alone is authorizer.visible(caller, CALL, [PolicyItem(name, annotations)])[0]
 
 
 @pytest.mark.parametrize("hint", [[], {}, "true", 1, None, 1.0, [True], {"a": 1}])
@@ -298,9 +303,9 @@ def test_a_hint_of_another_type_is_not_there_and_hides_nobody_else(hint):
     authorizer = cedar(
         'permit(principal, action == Action::"call_tool", resource) unless { resource has readOnlyHint };'
     )
-    odd = Item("odd", {"readOnlyHint": hint})
-    true = Item("true", {"readOnlyHint": True})
-    assert authorizer.visible(who(), CALL, [odd, Item("plain"), true]) == [True, True, False]
+    odd = PolicyItem("odd", {"readOnlyHint": hint})
+    true = PolicyItem("true", {"readOnlyHint": True})
+    assert authorizer.visible(who(), CALL, [odd, PolicyItem("plain"), true]) == [True, True, False]
     assert authorizer.allows(who(), CALL, "odd", None, {"readOnlyHint": hint})
 
 

@@ -340,4 +340,13 @@ async def backend_of(server: McpScript) -> AsyncIterator[Harness]:
     assert left == [], "tasks were left behind"
 
 
-OWN = {"LegacySession", "GetStream", "Listener", "Monitor", "Inbox", "SseChannel", "McpBackend", "PersonalCatalogues"}
+OWN = {
+    "LegacySession",
+    "GetStream",
+    "Subscription",
+    "Monitor",
+    "Inbox",
+    "SseChannel",
+    "McpBackend",
+    "PersonalCatalogues",
+}

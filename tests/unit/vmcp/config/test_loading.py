@@ -15,7 +15,7 @@ from vmcp.auth.outgoing.header_injection import HeaderInjectionSettings
 from vmcp.auth.outgoing.token_exchange import TokenExchangeSettings
 from vmcp.auth.outgoing.unauthenticated import UnauthenticatedSettings
 from vmcp.config.load import load, load_file
-from vmcp.core.rules import Strategy
+from vmcp.core.rules import ConflictPolicy
 from vmcp.limits.bucket import Rate
 
 OIDC = {"issuer": "https://idp.example", "audience": "gw", "clientId": "gw", "resource": "https://gw.example/mcp"}
@@ -102,7 +102,7 @@ def test_aggregation_becomes_rules():
             ],
         }
     ).aggregation
-    assert (found.strategy, found.priority) == (Strategy.PRIORITY, ("old", "gh"))
+    assert (found.strategy, found.priority) == (ConflictPolicy.PRIORITY, ("old", "gh"))
     assert found.workloads["gh"].overrides["search"].annotations == {"readOnlyHint": True}
     assert found.visible("gh", "find")
     assert not found.visible("gh", "search")
@@ -116,7 +116,7 @@ def test_the_native_strategy_is_known():
             "conflictResolutionConfig": {"prefixFormat": "{workload}-"},
         }
     )
-    assert found.aggregation.strategy is Strategy.PREFIX_ON_CONFLICT
+    assert found.aggregation.strategy is ConflictPolicy.PREFIX_ON_CONFLICT
 
 
 def test_native_header_forwarding_takes_secrets_from_the_environment():

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcp.backend.interface import Item
-from vmcp.core.rules import AggregationRules, Override, Strategy, WorkloadRules
+from vmcp.core.rules import AggregationRules, ConflictPolicy, Override, WorkloadRules
 from vmcp.core.snapshot import Offer, aggregate
 from vmcp.core.templates import compile_template
 
-BARE = AggregationRules(strategy=Strategy.PRIORITY)
-PREFIX = AggregationRules(strategy=Strategy.PREFIX)
+BARE = AggregationRules(strategy=ConflictPolicy.PRIORITY)
+PREFIX = AggregationRules(strategy=ConflictPolicy.PREFIX)
 
 
 def tool(name: str, raw: bytes | None = None, **members) -> Item:
@@ -66,7 +66,7 @@ def test_any_other_member_arrives_with_its_own_bytes(members, name):
 
 def test_overrides_rename_redescribe_and_merge_annotations_field_by_field():
     rules = AggregationRules(
-        strategy=Strategy.PREFIX,
+        strategy=ConflictPolicy.PREFIX,
         workloads={"a": WorkloadRules(overrides={"x": Override("y", "better", {"readOnlyHint": True})})},
     )
     item = tool("x", description="worse", annotations={"title": "X", "readOnlyHint": False})
@@ -117,7 +117,7 @@ def test_a_uri_of_several_backends_is_nobodys_unless_one_stands_first_in_the_ord
     assert nobody.for_uri("r:1") is None
     assert nobody.resources == nobody.templates == {}
     assert any("'r:1' is offered by a, b: none is advertised" in problem for problem in nobody.problems)
-    ranked = AggregationRules(strategy=Strategy.PRIORITY, priority=("b",))
+    ranked = AggregationRules(strategy=ConflictPolicy.PRIORITY, priority=("b",))
     made = aggregate(offers("a", "b", "c"), ranked)
     assert made.for_uri("r:1").backend == "b"
     assert any("b wins over a, c" in problem for problem in made.problems)
@@ -135,7 +135,7 @@ def test_a_template_that_takes_everything_takes_nothing_from_one_that_says_more(
 def test_templates_that_say_equally_much_are_nobodys():
     taker, bank = Offer("aaa", templates=(template("bank://{x}"),)), Offer("bank", templates=(template("bank://{id}"),))
     assert aggregate([taker, bank], PREFIX).for_uri("bank://7") is None
-    ranked = AggregationRules(strategy=Strategy.PRIORITY, priority=("bank",))
+    ranked = AggregationRules(strategy=ConflictPolicy.PRIORITY, priority=("bank",))
     assert aggregate([taker, bank], ranked).for_uri("bank://7").backend == "bank"
 
 

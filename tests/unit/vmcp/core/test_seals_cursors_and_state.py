@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vmcp.auth.interface import Principal
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import Item, Kind
-from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.core.snapshot import Offer, aggregate
 from vmcp.core.state import RequestState, StateError, open_state, request_digest, seal_state
@@ -120,7 +120,7 @@ def test_a_request_is_the_same_however_its_arguments_are_spelled():
 
 def views(*names: str) -> Views:
     items = tuple(Item(name, b'{"name":"%b"}' % name.encode()) for name in names)
-    return Views(aggregate([Offer("a", items)], AggregationRules(strategy=Strategy.PRIORITY)))
+    return Views(aggregate([Offer("a", items)], AggregationRules(strategy=ConflictPolicy.PRIORITY)))
 
 
 def walk(pager: Pager, view, principal=ANN) -> list[bytes]:

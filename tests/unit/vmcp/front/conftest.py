@@ -28,7 +28,7 @@ from vmcp.backend.interface import (
 )
 from vmcp.core.gateway import Gateway
 from vmcp.core.plan import Plan
-from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.core.seal import Sealer
 from vmcp.front.app import App
 from vmcp.front.base import Front
@@ -312,7 +312,7 @@ async def world() -> AsyncIterator[Build]:
             "name": "gateway",
             "group": "group",
             "backends": {backend.name: backend for backend in backends},
-            "rules": rules or AggregationRules(strategy=Strategy.PRIORITY),
+            "rules": rules or AggregationRules(strategy=ConflictPolicy.PRIORITY),
             "authenticator": NamedCallers(),
             "authorizer": AllowAll(),
             "limiter": None,

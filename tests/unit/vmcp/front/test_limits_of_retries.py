@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vmcp.backend.interface import Era, InputRequired, Reply
-from vmcp.limits.bucket import Limits, MemoryRateLimiter, Rate
+from vmcp.limits.bucket import MemoryRateLimiter, Rate, RateLimits
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 
@@ -24,7 +24,8 @@ def asking_once(call):
 def w(world, backend):
     def make(tokens: int):
         return world(
-            backend("a", era=Era.MODERN, tools=[TOOL]), limiter=MemoryRateLimiter(Limits(shared=Rate(tokens, 3600.0)))
+            backend("a", era=Era.MODERN, tools=[TOOL]),
+            limiter=MemoryRateLimiter(RateLimits(shared=Rate(tokens, 3600.0))),
         )
 
     return make

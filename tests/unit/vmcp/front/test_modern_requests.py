@@ -9,7 +9,7 @@ import pytest
 
 from vmcp.backend.interface import BackendTimeout, Era, InputRequired, Reply
 from vmcp.front.settings import FrontSettings
-from vmcp.limits.bucket import Limits, MemoryRateLimiter, Rate
+from vmcp.limits.bucket import MemoryRateLimiter, Rate, RateLimits
 from vmcp.wire.jsonrpc import RpcError
 
 PREFIX = "io.modelcontextprotocol/"
@@ -239,7 +239,7 @@ async def test_a_bug_of_ours_is_a_500_without_details(w):
 
 
 async def test_a_limited_call_says_when_to_come_back_in_both_eras(world, backend):
-    limiter = MemoryRateLimiter(Limits(shared=Rate(1, 60.0)))
+    limiter = MemoryRateLimiter(RateLimits(shared=Rate(1, 60.0)))
     w = world(backend("a", tools=[TOOL]), limiter=limiter)
     assert (await w.modern("tools/call", {"name": "echo"}).answer()).status == 200
     modern = await w.modern("tools/call", {"name": "echo"}).answer()

@@ -16,7 +16,7 @@ from vmcp.auth.outgoing.unauthenticated import UnauthenticatedSettings
 from vmcp.backend.interface import Reply
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import LeftOut, Settings
-from vmcp.core.rules import AggregationRules, Strategy
+from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.ending import Ending
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.sweep import sweep
@@ -33,7 +33,7 @@ HALF_A_BODY = (
 
 def settings(*urls: str, name: str = "gateway") -> Settings:
     backends = tuple(BackendSettings(name=f"b{n}", url=url) for n, url in enumerate(urls))
-    rules = AggregationRules(strategy=Strategy.PRIORITY, priority=("b0",))
+    rules = AggregationRules(strategy=ConflictPolicy.PRIORITY, priority=("b0",))
     outgoing = {backend.name: UnauthenticatedSettings() for backend in backends}
     return Settings(name=name, group="g", backends=backends, outgoing=outgoing, aggregation=rules)
 

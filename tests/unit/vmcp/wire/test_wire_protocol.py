@@ -42,7 +42,3 @@ def test_names_that_are_no_token_are_refused(name: str) -> None:
     assert not protocol.is_token(name)
     with pytest.raises(protocol.HeaderError):
         protocol.check_header(name, "v")
-
-
-def test_optional_whitespace_is_no_part_of_a_value() -> None:
-    assert protocol.strip_ows(b"\t v \t ") == b"v"
