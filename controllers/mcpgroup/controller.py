@@ -86,7 +86,7 @@ class GroupReconciler:
     async def _write(self, record: Record) -> Result | None:
         now, pending = self._clock(), self._pending.get(record.key)
         if (wait := look_in(pending, now)) > 0:
-            return Result(requeue_after=wait)
+            return Result(requeue_after=wait, hold=True)
         wanted = decide(self._observe(record))
         if not self.status.differs(record, wanted):
             self._pending.pop(record.key, None)
@@ -94,7 +94,7 @@ class GroupReconciler:
             return None
         pending = self._pending[record.key] = coalesce(pending, wanted, now)
         if (wait := due_in(pending, now)) > 0 and record.path("status.phase") == Phase.READY:
-            return Result(requeue_after=wait)
+            return Result(requeue_after=min(wait, QUIET), hold=True)  # not looked at earlier anyway
         del self._pending[record.key]
         await self.status.write(record, wanted)
         if wanted["entryCount"] > (record.path("status.entryCount") or 0):

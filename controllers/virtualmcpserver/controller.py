@@ -46,6 +46,7 @@ from controllers.virtualmcpserver.decide import Decision, Observed, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
+from controllers.virtualmcpserver.pace import Pace
 from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
@@ -54,14 +55,6 @@ from runtime.util.rbac import READ, WATCH, Verb
 
 NAME = "virtualmcpserver"
 POD_LABELS = {"app": "virtualmcpserver"}
-SHARE = 4.0
-"""A gateway rests this many times as long as its last decision computed, so that a burst of changes in a large group
-does not become a reconcile per change, and decisions about it take at most a fifth of the process."""
-LONGEST_REST = 1.0
-"""Seconds."""
-PATIENCE = 2.0
-"""Seconds that a gateway that was never written waits for members without a verdict. Whoever applies everything at once
-would otherwise get pods for the members judged so far, and again for all."""
 
 _APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _GENERATED = (
@@ -139,9 +132,8 @@ class VirtualMCPServerReconciler:
         self.repairs = StatusRepairs(manager, VMCP, recorder)
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
-        self._rest: dict[Key, float] = {}
+        self._pace = Pace()
         self._settled: dict[Key, tuple[Observed, Rollout | None, int]] = {}
-        self._incomplete: dict[Key, float] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
         """Observe, decide, write the objects, write the status."""
@@ -150,9 +142,8 @@ class VirtualMCPServerReconciler:
             # The garbage collector removes what the gateway owned.
             self._forget(request)
             return None
-        rest = self._rest.get(request, 0.0) - time.monotonic()
-        if rest > 0:
-            return Result(requeue_after=rest)
+        if (rest := self._pace.rest(request)) is not None:
+            return rest
         model = read_model(record, VirtualMCPServer)
         if isinstance(model, Unreadable):
             await self._reporter.unreadable(record, model, datetime.now(UTC))
@@ -165,15 +156,16 @@ class VirtualMCPServerReconciler:
         if error is None and self._is_settled(request, observed):
             return None
         self._settled.pop(request, None)
-        patience = self._patience(request, observed)
-        if error is None and patience > 0:
-            return Result(requeue_after=patience)
+        awaiting = sum(map(awaits_verdict, observed.parts.members))
+        wait = self._pace.wait(request, written=observed.present.config_exists, awaiting=awaiting)
+        if error is None and wait is not None:
+            return wait
         # Processor time: a server that answers slowly, or a busy machine, is no reason to rest.
         began = time.thread_time()
         decision = decide(observed)
         took = time.thread_time() - began
         published = await self._publisher.publish(observed.present, decision)
-        self._rest[request] = time.monotonic() + min(took * SHARE, LONGEST_REST)
+        self._pace.decided(request, took)
         rollout = self._publisher.rollout(request)
         await self._reporter.report(observed.present, decision, published.verdict, rollout)
         if error := error or published.error:
@@ -195,21 +187,12 @@ class VirtualMCPServerReconciler:
             return False
         return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
 
-    def _patience(self, key: Key, observed: Observed) -> float:
-        """Return the seconds for which the first writing of a gateway may wait; a verdict that comes ends it."""
-        if observed.present.config_exists or not any(awaits_verdict(member) for member in observed.parts.members):
-            self._incomplete.pop(key, None)
-            return 0.0
-        now = time.monotonic()
-        return self._incomplete.setdefault(key, now) + PATIENCE - now
-
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
         self._publisher.forget(key)
         self.repairs.forget(key)
-        self._rest.pop(key, None)
+        self._pace.forget(key)
         self._settled.pop(key, None)
-        self._incomplete.pop(key, None)
 
 
 def cannot_decide(observed: Observed) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from runtime.control.handlers import Handler
+from runtime.control.handlers import Handler, enqueue_object
 from runtime.control.outcome import Outcome, run_reconcile
 from runtime.control.predicates import Event, Predicate, always
 from runtime.control.reconcile import Reconciler
@@ -169,6 +169,8 @@ class Controller:
                 await everything
 
     def _listener(self, watch: Watch) -> Listener:
+        own = watch.handler is enqueue_object
+
         def deliver(event: Event) -> None:
             # A bug in a predicate or mapping costs its own events, not the informer that calls it.
             try:
@@ -176,7 +178,7 @@ class Controller:
                     return
                 priority = LOW_PRIORITY if event.initial or event.resync else NORMAL_PRIORITY
                 for request in watch.handler(event):
-                    self.queue.add(request, priority=priority)
+                    self.queue.add(request, priority=priority, urgent=own)
             except Exception:
                 self._metrics.handler_errors.inc()
                 log.exception(
@@ -234,7 +236,7 @@ class Controller:
             return
         self.queue.forget(claim.item)
         if outcome.after is not None:
-            self.queue.add(claim.item, priority=priority, after=outcome.after)
+            self.queue.add(claim.item, priority=priority, after=outcome.after, hold=outcome.hold)
 
     async def _watch_slow(self) -> None:
         """Report reconciles that run too long, once each, with the place where they hang."""

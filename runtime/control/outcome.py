@@ -29,12 +29,14 @@ class Outcome:
         conflict: Add again with the short back-off of conflicts.
         after: Seconds: the least delay of a retry, or when to run again after a success. None: no wish.
         priority: Of the next run; None keeps the present one.
+        hold: Whether only the object's own events come earlier than that.
     """
 
     retry: bool = False
     conflict: bool = False
     after: float | None = None
     priority: int | None = None
+    hold: bool = False
 
 
 _DONE = Outcome()
@@ -81,7 +83,7 @@ def _succeeded(result: Result | None, metrics: ControllerMetrics) -> Outcome:
         metrics.success.inc()
         return _DONE
     metrics.requeue_after.inc()
-    return Outcome(after=max(0.0, result.requeue_after), priority=result.priority)
+    return Outcome(after=max(0.0, result.requeue_after), priority=result.priority, hold=result.hold)
 
 
 def _failed(

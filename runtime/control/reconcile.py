@@ -16,10 +16,13 @@ class Result:
         requeue_after: Seconds until the next run, even if nothing happens; None waits for the next event. Resets the
             item's back-off, as success does.
         priority: Priority of that next run; None keeps the one that this run had.
+        hold: Until then only events of the object itself wake it. For what is looked at now and then while thousands of
+            others change: each of them would cost a reconcile that finds out that it is too early. Default False.
     """
 
     requeue_after: float | None = None
     priority: int | None = None
+    hold: bool = False
 
 
 class TerminalError(Exception):

@@ -4,7 +4,8 @@ A key is in at most one of four places: *waiting* (has a due time), *ready*, *in
 added again meanwhile, and becomes ready when the worker is done). Hence one key is never worked twice at once, a
 change during work is never lost, and any number of adds before a worker comes is one reconcile.
 
-Re-adding keeps the better of both: the higher priority and the earlier due time. All calls are made from one event
+Re-adding keeps the better of both: the higher priority and the earlier due time; only a *held* item keeps its due time
+whatever is added, unless it is urgent. All calls are made from one event
 loop; there are no locks. Time is the loop's clock, so a loop with virtual time makes every test exact.
 """
 
@@ -42,11 +43,12 @@ class Claim(NamedTuple, Generic[T]):
 class _Entry:
     """Where an item that somebody asked for is. In work without a new request = no entry."""
 
-    __slots__ = ("due", "parked", "priority")
+    __slots__ = ("due", "held", "parked", "priority")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
         self.due: float | None = None  # set while waiting
+        self.held = False  # while waiting: until then, whoever asks
         self.parked = False  # set while dirty: ready as soon as the worker is done
 
 
@@ -84,11 +86,30 @@ class WorkQueue(Generic[T]):
         """Whether `shut_down` was called."""
         return self._closed
 
-    def add(self, item: T, *, priority: int = NORMAL_PRIORITY, after: float = 0.0) -> None:
-        """Ask for work on `item`, `after` seconds from now (0 or less: at once). Ignored after `shut_down`."""
+    def add(
+        self,
+        item: T,
+        *,
+        priority: int = NORMAL_PRIORITY,
+        after: float = 0.0,
+        hold: bool = False,
+        urgent: bool = False,
+    ) -> None:
+        """Ask for work on `item`, `after` seconds from now (0 or less: at once). Ignored after `shut_down`.
+
+        Args:
+            item: What to work on.
+            priority: Its class.
+            after: Seconds.
+            hold: Not earlier, whoever else asks for it. Void when somebody asked for it while it was in work.
+            urgent: Also when it is held.
+        """
         if self._closed:
             return
         entry = self._entries.get(item)
+        if entry is not None and entry.held and not urgent:
+            entry.priority = max(entry.priority, priority)
+            return
         known = entry is not None
         if entry is None:
             entry = self._entries[item] = _Entry(priority)
@@ -96,8 +117,9 @@ class WorkQueue(Generic[T]):
             self._metrics.retries.inc()
             if not known or entry.due is not None:
                 self._wait(item, entry, asyncio.get_running_loop().time() + after)
+                entry.held = hold and not known
         elif not known or entry.due is not None:
-            entry.due = None
+            entry.due, entry.held = None, False
             self._admit(item, entry, max(priority, entry.priority))
         if priority > entry.priority:
             self._raise_priority(item, entry, priority)
@@ -235,7 +257,7 @@ class WorkQueue(Generic[T]):
                 self._arm(due)
                 return
             heapq.heappop(self._waiting)
-            entry.due = None
+            entry.due, entry.held = None, False
             self._admit(item, entry, entry.priority)
 
     def _take(self) -> Claim[T]:

@@ -313,3 +313,37 @@ async def test_a_scrape_shows_depth_per_priority_and_the_age_of_the_work():
     assert f"workqueue_longest_running_processor_seconds{{{labels}}} 2.0" in text
     assert f"workqueue_adds_total{{{labels}}} 3.0" in text
     assert f"workqueue_retries_total{{{labels}}} 1.0" in text
+
+
+@virtual_time
+async def test_a_held_item_comes_when_it_is_due_whoever_asks_for_it_before():
+    queue = new_queue()
+    queue.add("a", after=5, hold=True)
+    for after in (0.0, 1.0):
+        queue.add("a", priority=10, after=after)
+    queue.add("b", after=4)
+    assert (await queue.get()).item == "b"
+    claim = await queue.get()
+    assert (claim.item, claim.priority, now()) == ("a", 10, 5)
+    queue.done("a")
+    queue.add("a")
+    assert len(queue) == 1  # the hold is over
+
+
+@virtual_time
+async def test_what_is_urgent_ends_a_hold():
+    queue = new_queue()
+    queue.add("a", after=5, hold=True)
+    queue.add("a", urgent=True)
+    assert ((await queue.get()).item, now()) == ("a", 0)
+
+
+@virtual_time
+async def test_a_change_during_work_is_not_held():
+    queue = new_queue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.add("a", after=5, hold=True)
+    queue.done("a")
+    assert ((await queue.get()).item, now()) == ("a", 0)
