@@ -104,6 +104,10 @@ test-long: test-setup ## every suite with full counts; prints seed and duration
 	$(PYTEST) $(PARALLEL) --durations=10 --timeout=2400 --hypothesis-seed=$$TEST_SEED tests $(ARGS) || status=$$?; \
 	echo "==> seed $$TEST_SEED, $$(( SECONDS - start )) s, exit status $$status"; exit $$status
 
+.PHONY: test-pythons
+test-pythons: venv ## unit tests of the runtime, TLS and HTTP on Python 3.12 to 3.14, those that are there; ARGS="3.13 -- tests/unit"
+	@$(BIN)/python -m hack.pythons $(ARGS)
+
 .PHONY: matrix
 matrix: test-setup ## try every published release of the interoperability matrix, and write docs/interoperability.md
 	@rows=$$(mktemp -d); trap 'rm -rf "$$rows"' EXIT; \

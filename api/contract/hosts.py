@@ -97,6 +97,18 @@ def always_blocked(address: str) -> bool:
     return any(_is_in(one, _ALWAYS_BLOCKED, _ALWAYS_BLOCKED_6) for one in _readings(address))
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is loopback in its plain form: 127.0.0.0/8 or ::1.
+
+    Python's own answer for `::ffff:127.0.0.1` changed with 3.13.
+
+    Raises:
+        ValueError: it is no IP address.
+    """
+    found = ip_address(address.partition("%")[0])
+    return found.is_loopback and (isinstance(found, IPv4Address) or found.ipv4_mapped is None)
+
+
 def is_private(address: str) -> bool:
     """Whether an IP address belongs to a private network (RFC 1918, RFC 4193), in whatever form.
 

@@ -21,7 +21,7 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from api.contract.hosts import dialled_host
+from api.contract.hosts import dialled_host, with_embedded
 from vmcp.http.client import ConnectError, Reach, Trust
 from vmcp.http.client.reach import is_this_machine
 
@@ -266,6 +266,7 @@ def _is_special_literal(host: str) -> bool:
         address: Any = ipaddress.ip_address(host.strip("[]").split("%", 1)[0])
     except ValueError:
         return False
+    readings = with_embedded(address) if address.version == 6 else [address]
     if address.version == 6 and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return not address.is_global or address.is_multicast
+        readings = [address.ipv4_mapped]
+    return any(not reading.is_global or reading.is_multicast for reading in readings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from api.contract.hosts import always_blocked
+from api.contract.hosts import always_blocked, is_loopback
 
 Network = IPv4Network | IPv6Network
 
@@ -34,7 +34,7 @@ class Reach:
         found = ip_address(address.partition("%")[0])
         if any(found in network for network in self._open):
             return True
-        return found.is_loopback and is_this_machine(host) and (not _is_address(host) or host == address)
+        return is_loopback(address) and is_this_machine(host) and (not _is_address(host) or host == address)
 
 
 def is_this_machine(host: str) -> bool:
@@ -42,7 +42,7 @@ def is_this_machine(host: str) -> bool:
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    return _is_address(host) and ip_address(host.partition("%")[0]).is_loopback
+    return _is_address(host) and is_loopback(host)
 
 
 def _is_address(host: str) -> bool:

@@ -100,7 +100,10 @@ def test_a_bundle_that_is_none_is_said_at_once(tmp_path, content):
         AiohttpFetcher(ca_bundle=str(bundle))
 
 
-@pytest.mark.parametrize("host", ["127.1", "0x7f.1", "2130706433", "127.0.0.1\u00ad", "[::ffff:127.0.0.1]", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.1", "0x7f.1", "2130706433", "127.0.0.1\u00ad", "[::ffff:127.0.0.1]", "0.0.0.0", "[64:ff9b::127.0.0.1]"],
+)
 async def test_token_endpoints_are_not_found_at_private_addresses_in_any_spelling(plain, host):
     port, asked = plain
     for allow_http in (False, True):
