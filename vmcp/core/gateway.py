@@ -171,7 +171,7 @@ class Gateway:
         except StateError as err:
             return failed(INVALID_PARAMS, str(err), name=name)
         if method == TOOLS_CALL and plan.limiter is not None and (state is None or not self._continues.take(state)):
-            limited = _limited(plan.limiter, caller, route)
+            limited = await _limited(plan.limiter, caller, route)
             if limited is not None:
                 return limited
         if target.is_retry:
@@ -375,9 +375,9 @@ def _name_what_was_read(outcome: Outcome, route: Route) -> None:
         outcome.result = renamed_contents(outcome.result, route.original, route.name)
 
 
-def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | None:
+async def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | None:
     """Take a token for a call; return the refusal when there is none."""
-    wait = limiter.take(caller.principal, route.name)
+    wait = await limiter.take(caller.principal, route.name)
     if wait is None:
         return None
     outcome = failed(RATE_LIMITED_CODE, "rate limit exceeded", name=route.name)

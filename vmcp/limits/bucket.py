@@ -72,8 +72,8 @@ class Bucket:
         self._filled_at = now
 
 
-class MemoryRateLimiter:
-    """`RateLimiter` of one process. Replicas count for themselves; a shared limit needs a shared store."""
+class Buckets:
+    """All buckets of a gateway. Pure but for the clock."""
 
     def __init__(
         self, limits: RateLimits, *, clock: Callable[[], float] = time.monotonic, max_buckets: int = MAX_BUCKETS
@@ -91,7 +91,7 @@ class MemoryRateLimiter:
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
 
     def take(self, principal: Principal, tool: str) -> float | None:
-        """See `RateLimiter.take`."""
+        """Take a token from every bucket that matches, or none from any; see `RateLimiter.take`."""
         limits, now = self._limits, self._clock()
         tool_rates = limits.tools.get(tool)
         matching: list[Bucket] = []
@@ -121,3 +121,15 @@ class MemoryRateLimiter:
         else:
             self._buckets.move_to_end(key)
         return bucket
+
+
+class MemoryRateLimiter:
+    """`RateLimiter` of one process. Replicas count for themselves; a shared limit needs a shared store."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        """Start with full buckets."""
+        self._buckets = Buckets(limits)
+
+    async def take(self, principal: Principal, tool: str) -> float | None:
+        """See `RateLimiter.take`. Waits for nobody."""
+        return self._buckets.take(principal, tool)

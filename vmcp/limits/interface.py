@@ -11,9 +11,13 @@ RATE_LIMITED_CODE = 429
 
 
 class RateLimiter(Protocol):
-    """Token buckets; safe for use in one event loop, never blocks, never does IO."""
+    """Token buckets; safe for use in one event loop. May do IO, where the buckets are shared by replicas.
 
-    def take(self, principal: Principal, tool: str) -> float | None:
+    A limit protects backends from too much and decides nothing about who may do what, so a limiter whose store does not
+    answer lets the call pass, within a time that nobody notices, and says so in its log and metrics.
+    """
+
+    async def take(self, principal: Principal, tool: str) -> float | None:
         """Take one token from every bucket that matches, or none from any.
 
         Args:
@@ -21,6 +25,6 @@ class RateLimiter(Protocol):
             tool: The advertised name, from the request's body.
 
         Returns:
-            None = go on; else the seconds after which a retry may succeed (> 0).
+            None = go on; else the seconds after which a retry may succeed (> 0). Never raises.
         """
         ...
