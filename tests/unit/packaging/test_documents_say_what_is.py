@@ -140,3 +140,15 @@ def test_every_page_can_be_reached_from_the_readme():
 def test_yaml_and_json_of_examples_can_be_read(page):
     for kind, block in re.findall(r"```(yaml|json)\n(.*?)```", text_of(page), flags=re.DOTALL):
         assert (list(yaml.safe_load_all(block)) if kind == "yaml" else json.loads(block)) is not None
+
+
+def test_the_table_of_places_leads_to_files_that_exist():
+    rows = re.findall(
+        r"^\| (an? [^|]+|tools [^|]+) \| ([^|]+) \| ([^|]+) \|$", text_of(ROOT / "CONTRIBUTING.md"), re.MULTILINE
+    )
+    assert len(rows) >= 12
+    for wish, go, look in rows:
+        paths = [path for path in re.findall(r"`([\w./-]+)`", f"{go} {look}") if "/" in path]
+        assert paths, wish
+        missing = [path for path in paths if not (ROOT / path).exists()]
+        assert not missing, f"{wish}: {missing}"
