@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.envtest.controllers.virtualmcpserver.pods import GatewayPod, start_po
 from tests.support.eventually import eventually
 
 DISCOVERED = {"source": "discovered"}
+CLOSED = "http://closed.example:9/mcp"
+"""Where nobody listens: a backend of that URL is served all the same, and known to be down at once."""
 
 
 @pytest.fixture
@@ -71,14 +74,42 @@ async def test_members_come_change_and_go(cluster: Gateways, pod: GatewayPod, ec
     await pod.serves("b")
 
 
+async def test_changes_of_one_member_cost_no_call_and_no_session_of_another(
+    cluster: Gateways, pod: GatewayPod, echo: EchoBackend
+) -> None:
+    url = echo.entry["url"]
+    await cluster.secret("keys", k="one")
+    await cluster.entry("a", remoteUrl=url)
+    await pod.serves("a")
+    changes_over = asyncio.Event()
+
+    async def calls() -> list[int]:
+        counts = []
+        async with Client(pod.url, era="legacy") as client:
+            while not changes_over.is_set() or len(counts) < 20:
+                counts.append((await client.call("a_count", nonce="1")).told["count"])
+        return counts
+
+    async with asyncio.TaskGroup() as group:
+        calling = group.create_task(calls())
+        forward = {"addHeadersFromSecret": [header("X-Key", "keys", "k")]}
+        await cluster.entry("b", remoteUrl=url, headerForward=forward)
+        await pod.serves("a", "b")
+        await cluster.patch("Secret", "keys", {"data": encoded(k="two")})
+        await cluster.patch("MCPServerEntry", "b", {"spec": {"remoteUrl": CLOSED}})
+        await cluster.admin.delete("v1", "Secret", "keys", namespace=cluster.namespace)
+        await pod.serves("a")
+        await cluster.delete("MCPServerEntry", "b")
+        await pod.serves("a")
+        changes_over.set()
+    counts = calling.result()
+    assert counts == list(range(1, len(counts) + 1)), "one session with the backend, and every call was answered"
+
+
 async def ready(pod: GatewayPod) -> bool:
     status, body = await pod.readiness()
     assert body["mode"] == "dynamic"
     return status == 200
-
-
-CLOSED = "http://closed.example:9/mcp"
-"""Where nobody listens: a backend of that URL is served all the same, and known to be down at once."""
 
 
 class Declared:
