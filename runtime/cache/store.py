@@ -10,7 +10,9 @@ said last (the *base*) and which version is awaited. Handlers are always told ba
 swallowed, so a foreign change that slipped in between still wakes its reconcile.
 
 Edge cases, each with a test:
-- the watch is faster than the answer: the store is already at the written version, nothing is put;
+- the watch is faster than the answer: the store is already at the written version, nothing is put, unless the answer
+  holds something else. So it does after a CRD was replaced: a watch of before tells objects as the old schema prunes
+  them, and a write that changes nothing is answered with all that is stored;
 - an older event comes after the write: readers keep the written one, handlers get the event;
 - an object written and gone before the watch knew it (a *ghost*): a list or bookmark beyond its version that lacks it
   removes it and tells a deletion, or a reconcile that saw it would never hear of its end;
@@ -116,6 +118,10 @@ class Store:
             seen: version up to which the watch has told everything.
         """
         known = self._visible.get(record.key)
+        if known is not None and (known.meta.uid, known.version) == (record.meta.uid, record.version):
+            if known.raw != record.raw:
+                self._show(record.key, record)
+            return
         if record.version <= seen or (known is not None and record.version <= known.version):
             return
         self._pending[record.key] = _Pending(self._base(record.key), record.version)

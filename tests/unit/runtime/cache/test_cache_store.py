@@ -63,6 +63,25 @@ def world() -> Fixture:
     return Fixture()
 
 
+def test_an_answer_of_the_version_that_the_watch_told_counts_where_it_holds_more(world: Fixture) -> None:
+    """While a CRD is replaced, a watch of before tells objects without the fields that the old schema did not have."""
+    pruned, whole = made("a", 7), made("a", 7, url="x")
+    assert pruned.raw != whole.raw
+    world.listed(7, pruned)
+    world.wrote(whole)
+    found = world.store.get(Key("ns", "a"))
+    assert found is not None
+    assert found.path("spec.url") == "x"
+    assert (world.store.pending, world.told()) == (0, []), (
+        "nothing is awaited, and nobody is woken: it is the same version"
+    )
+    world.wrote(made("a", 6, url="y"))
+    world.wrote(made("a", 7, uid="another"))
+    assert world.store.get(Key("ns", "a")) is found
+    world.event(made("a", 8))
+    assert world.shown() == 8
+
+
 def test_a_write_is_shown_before_the_watch_tells_it(world: Fixture) -> None:
     world.listed(5, made("a", 5))
     world.wrote(made("a", 7))
