@@ -32,12 +32,12 @@ def divide(grace_period: str, *, balanced: bool) -> Ending:
         balanced: Whether others than this machine send requests, by way of somebody who must notice the end.
 
     Raises:
-        ValueError: The value is no number of seconds.
+        ValueError: The value is not a number of seconds.
     """
     if not grace_period:
         return Ending(DRAIN_SECONDS if balanced else 0.0)
     if not (grace_period.isascii() and grace_period.isdecimal()):
-        raise ValueError(f"{grace_period!r} is no number of seconds")
+        raise ValueError(f"{grace_period!r} is not a number of seconds")
     seconds = float(grace_period)
     drain = min(DRAIN_SECONDS, seconds / 6) if balanced else 0.0
     close = min(CLOSE_SECONDS, seconds / 6)

@@ -41,7 +41,7 @@ def read_manifest(text: str) -> ForwardSpec:
         raise ValueError("is not JSON") from None
     if not isinstance(parsed, dict) or (unknown := set(parsed) - {"addPlaintextHeaders", "addHeadersFromSecret"}):
         raise ValueError(
-            f"has unknown keys: {', '.join(sorted(unknown))}" if isinstance(parsed, dict) else "is no object"
+            f"has unknown keys: {', '.join(sorted(unknown))}" if isinstance(parsed, dict) else "is not an object"
         )
     parts = [parsed.get(key, {}) for key in ("addPlaintextHeaders", "addHeadersFromSecret")]
     for part in parts:

@@ -97,7 +97,7 @@ def jose_header(token: str) -> JoseHeader:
     if kid is not None and (not isinstance(kid, str) or len(kid) > MAX_KID):
         raise BadCredential("the token's key id is not valid")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise BadCredential("the token is of another type than access tokens")
+        raise BadCredential("the token is not an access token")
     return JoseHeader(algorithm, kid)
 
 

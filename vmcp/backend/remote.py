@@ -130,7 +130,7 @@ class Remote:
         return end
 
     def publish(self, catalogue: Catalogue) -> None:
-        """Take a new catalogue and tell who listens when it differs."""
+        """Put a new catalogue in place, and tell listeners if it differs."""
         changed = differences(self._catalogue, catalogue)
         first = catalogue.known and not self._catalogue.known
         other_era = catalogue.era is not self._catalogue.era

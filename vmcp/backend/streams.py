@@ -102,8 +102,8 @@ class MessageStream:
                 message = parse(event.data)
             except JsonRpcError as err:
                 if not self.noise:
-                    log.debug("an event that is no message was skipped", backend=self._wire.name, reason=str(err))
-                self.noise = f", and an event of it is no message: {err}"
+                    log.debug("an event that is not a message was skipped", backend=self._wire.name, reason=str(err))
+                self.noise = f", and one of its events is not a message: {err}"
                 await self.pay(1)
                 continue
             self.messages += 1

@@ -354,7 +354,7 @@ def _audit(config: VmcpConfig, notes: _Notes) -> AuditSettings | None:
     known = {kind.value for kind in EventType}
     for name in (*given.event_types, *given.exclude_event_types):
         if name not in known:
-            notes.warnings.append(f"audit: {name!r} is no event type of this version")
+            notes.warnings.append(f"audit: {name!r} is not an event type of this version")
     return AuditSettings(
         LineSettings(
             component=given.component or "vmcp-server",

@@ -100,7 +100,7 @@ class Gateway:
         return self.plan.providers.get(backend.name) is backend
 
     async def close(self) -> None:
-        """End parked calls and shared sessions. The backends are closed by who made them."""
+        """End parked calls and shared sessions. Backends are closed by whoever made them."""
         self.offers.close()
         await self.parked.close()
         await self.shared.close()

@@ -33,7 +33,7 @@ def replace_members(raw: bytes, changes: Mapping[str, Any]) -> bytes:
 
 
 def member(raw: bytes, name: str) -> Any:
-    """Return one member, decoded; None when absent or when `raw` is no object."""
+    """Return one member, decoded; None when absent or when `raw` is not an object."""
     found = fields(raw).get(name)
     try:
         return None if found is None else msgspec.json.decode(found)

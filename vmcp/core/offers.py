@@ -87,7 +87,7 @@ class Offers:
         self._watchers.clear()
 
     def rebuild(self) -> None:
-        """Make a snapshot of what the backends offer now, put it in place, tell who sees a difference."""
+        """Make a snapshot of what the backends offer now, put it in place, and tell those who see a difference."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -61,7 +61,7 @@ def broken(err: BackendError, route: Route) -> Outcome:
 
 
 def unknown(method: str, name: str) -> Outcome:
-    """There is no such item, or this caller must not know of it."""
+    """Say that there is no such item, also where this caller may only not know of it."""
     if method == RESOURCES_READ:
         error = RpcError(RESOURCE_NOT_FOUND_LEGACY, "Resource not found", Raw(dumps({"uri": name})))
         return Outcome(error=error, verdict=AuditResult.FAILURE, name=name)

@@ -150,7 +150,7 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
     for name, route in templates.items():
         template = compile_template(name)
         if template is None:
-            problems.append(f"{route.backend}: {name!r} is no URI template; only its exact text is routed")
+            problems.append(f"{route.backend}: {name!r} is not a URI template; only its exact text is routed")
         else:
             matchers.append(Matcher(template, route, _rank(rules, route.backend)))
     matchers.sort(key=lambda matcher: matcher.template.specificity, reverse=True)

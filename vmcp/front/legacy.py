@@ -265,7 +265,7 @@ class LegacyFront:
             raws = msgspec.json.decode(body, type=list[Raw])
             messages = [parse(raw) for raw in raws]
         except (msgspec.DecodeError, JsonRpcError) as err:
-            raise Refusal(400, INVALID_REQUEST, "the batch holds something that is no message") from err
+            raise Refusal(400, INVALID_REQUEST, "the batch holds something that is not a message") from err
         if not messages or len(messages) > self._front.settings.max_batch:
             raise Refusal(400, INVALID_REQUEST, "the batch is empty or too long")
         if any(message.method == INITIALIZE for message in messages):

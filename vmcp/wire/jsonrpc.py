@@ -131,14 +131,14 @@ def known_id(message: Message) -> RequestId | None:
 
 
 def _explain(body: bytes | bytearray | memoryview | Raw) -> str:
-    """Say why valid JSON is no message: a batch is the one mistake that deserves its own words."""
+    """Say why valid JSON is not a message: a batch is the one mistake that deserves its own words."""
     if bytes(body[:64] if not isinstance(body, Raw) else bytes(body)[:64]).lstrip()[:1] == b"[":
         return "JSON-RPC batches are not supported"
     return "the body is not a JSON-RPC message"
 
 
 def fields(raw: bytes | Raw | None) -> dict[str, Raw]:
-    """Return the members of a JSON object, each still raw; {} for None and for anything that is no object."""
+    """Return the members of a JSON object, each still raw; {} for None and for anything that is not an object."""
     if not raw:
         return {}
     try:

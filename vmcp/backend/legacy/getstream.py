@@ -91,7 +91,7 @@ class GetStream:
         return await self._channel.get(self._last_id, deadline=deadline)
 
     async def _goes_on(self, status: int) -> bool:
-        """Decide by the status of an answer that is no stream."""
+        """Decide by the status of an answer that is not a stream."""
         if status in NOT_OFFERED or status < 400:
             return False
         if status >= 500 or status in LATER:

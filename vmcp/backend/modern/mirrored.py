@@ -99,7 +99,7 @@ def _checked(node: dict[str, Any], path: tuple[str, ...] | None) -> str:
     if not path:
         raise InvalidMirrorError(f"{_KEY} where no chain of properties leads")
     if not isinstance(header, str) or not is_token(header):
-        raise InvalidMirrorError(f"{_KEY} of {where!r} is no header name")
+        raise InvalidMirrorError(f"{_KEY} of {where!r} is not a header name")
     if node.get("type") not in _TYPES:
         raise InvalidMirrorError(f"{_KEY} of {where!r}: only string, integer and boolean can be mirrored")
     return header

@@ -34,7 +34,7 @@ class ConnectionLost(HttpError):  # noqa: N818  says what happened
 
 
 class BadResponse(HttpError):  # noqa: N818  says what happened
-    """The answer is no acceptable HTTP/1.1: garbage, a lying length, an unwanted upgrade, a refused redirect."""
+    """The answer is not acceptable HTTP/1.1: garbage, a lying length, an unwanted upgrade, a refused redirect."""
 
     def __init__(self, reason: str, *, status: int = 0) -> None:
         super().__init__(reason, sent=True)

@@ -513,7 +513,7 @@ async def test_a_stream_of_noise_without_an_answer_says_what_came_instead(server
 
     server.on["tools/call"] = noisy
     session = backend_of(server.url).open(SessionSpec())
-    with pytest.raises(BackendError, match="without the answer, and an event of it is no message"):
+    with pytest.raises(BackendError, match="without the answer, and one of its events is not a message"):
         await session.call(call())
     await session.close()
 
