@@ -6,8 +6,8 @@ wherever a member stands twice, and where the name of a known member is written 
 the policies that look at them: under such policies their names must differ by more than case.
 
 Nearly all messages are as long as the members that they are known to hold, so that there is room for no other, and
-their arguments are what our own encoder would write, which is seen by writing them again. Only others are read member
-by member.
+their arguments are written again, which shows whether one stood twice. Only where something is wrong they are read
+member by member.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ from vmcp.wire.jsonrpc import Message, RequestId, known_id
 from vmcp.wire.protocol import ENVELOPE_KEYS, INVALID_PARAMS, INVALID_REQUEST
 
 _decode = msgspec.json.Decoder().decode
+_decode_leniently = msgspec.json.Decoder(float_hook=str).decode
+"""Fractions stay text: they are not looked at, and need not be in the range of ours."""
 _encode = msgspec.json.Encoder().encode
 _LONGEST: Final = 2048
 """Bytes of a `_meta` that is worth remembering; the usual ones have 100 to 400."""
 _MOST: Final = 512
 """`_meta` that are remembered."""
 _metas: set[bytes] = set()
+_LONGEST_BY_MEMBER: Final = 64 * 1024
+"""Bytes of a message that is read member by member where something is wrong with it, or cannot be read otherwise: that
+takes long, and holds up everybody else meanwhile. Of longer ones less is said."""
 _BARE: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
 
 
@@ -63,7 +68,6 @@ _INNER: Final = {
     "capabilities": _Known("elicitation", "sampling", "roots", "tasks", "experimental", "extensions"),
 }
 """Members of params that are read further."""
-_ORDINARY: Final = _PARAMS.names - (_INNER.keys() - {"_meta"})
 
 
 class _TwiceError(ValueError):
@@ -117,27 +121,28 @@ def _ordinary(body: bytes, message: Message) -> Params | None:
         return None
     try:
         read = read_params(raw)
-        return read if _holds_no_more(raw, read) or _is_as_we_write(raw) else None
+        return read if _holds_no_more(raw, read) else None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 
 def _holds_no_more(raw: bytes, read: Params) -> bool:
     """Say whether params hold name, arguments and `_meta`, or some of these, each once, and nothing twice in them."""
-    name = read.name
-    if name is UNSET or not name.isascii():
-        return False
-    size = len(name) + len('{"name":""}')
+    size = len("{}") - len(",")
+    if read.name is not UNSET:
+        if not read.name.isascii():
+            return False
+        size += len(read.name) + len('"name":"",')
     arguments = meta = b""
     if read.arguments is not UNSET:
         arguments = bytes(read.arguments)
-        size += len(arguments) + len(',"arguments":')
+        size += len(arguments) + len('"arguments":,')
     if read.meta is not UNSET:
         meta = bytes(read.meta)
-        size += len(meta) + len(',"_meta":')
+        size += len(meta) + len('"_meta":,')
     if size != len(raw) or (meta and meta not in _metas and not _is_good_meta(meta)):
         return False
-    return not arguments or _encode(_decode(arguments)) == arguments
+    return not arguments or _stands_once(arguments, _decode(arguments))
 
 
 def _is_good_meta(raw: bytes) -> bool:
@@ -152,13 +157,21 @@ def _is_good_meta(raw: bytes) -> bool:
     return True
 
 
-def _is_as_we_write(raw: bytes) -> bool:
-    """Say whether params hold known members only, and are what our encoder writes: nothing stands twice in them."""
-    members = _decode(raw)
-    if type(members) is not dict or _encode(members) != raw or not _ORDINARY.issuperset(members):
-        return False
-    meta = members.get("_meta")
-    return meta is None or (type(meta) is dict and _INNER["_meta"].names.issuperset(meta))
+def _stands_once(raw: bytes, value: Any) -> bool:
+    """Say whether no member stands twice in a JSON text, at any depth, given what was read of it.
+
+    What is read keeps one member of several; so writing it again gives fewer colons, those in texts included, exactly
+    if one stood twice. That holds for every way to write the same, and costs no look at single members.
+    """
+    again = _encode(value)
+    return again == raw or again.count(b":") == _colons(raw)
+
+
+def _colons(raw: bytes) -> int:
+    if b"\\" not in raw:
+        return raw.count(b":")
+    raw = raw.replace(b"\\\\", b"")
+    return raw.count(b":") + raw.count(b"\\u003a") + raw.count(b"\\u003A")
 
 
 def _one_reading(raw: bytes, request_id: RequestId | None) -> Any:
@@ -167,13 +180,15 @@ def _one_reading(raw: bytes, request_id: RequestId | None) -> Any:
     Raises:
         Refusal: One does.
     """
+    problem = "a member stands twice in one object"
     try:
-        value = _decode(raw)
-        again = _encode(value)
-        if again == raw or again == msgspec.json.format(raw, indent=-1):
+        value = _decode_leniently(raw)
+        if _stands_once(raw, value):
             return value
     except (msgspec.DecodeError, RecursionError):
-        pass  # a number that cannot be read, for example: its own kind of trouble, and not ours here
+        problem = "the JSON cannot be read"  # a number, for example: its own kind of trouble, and not ours here
+    if len(raw) > _LONGEST_BY_MEMBER:
+        raise Refusal(400, INVALID_REQUEST, problem, id=request_id)
     try:
         return _by_member(raw.decode())
     except _TwiceError as err:

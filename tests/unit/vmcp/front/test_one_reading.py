@@ -46,6 +46,9 @@ TWO_READINGS = {
     "params in two cases": '{"name":"read",%s},"PARAMS":{"name":"delete"}',
     "a doubled id": '{"name":"read",%s},"id":2',
     "a number that hides a member": '{"name":"read","arguments":{"a":1e5,"b":1,"b":2},%s}',
+    "an escaped colon beside a doubled argument": '{"name":"read","arguments":{"a":"\\u003a","b":1,"b":2},%s}',
+    "a colon in a doubled argument": '{"name":"read","arguments":{"b":":","b":"\\u003A:"},%s}',
+    "a number beyond all ranges beside one": '{"name":"read","arguments":{"a":1e999,"b":1,"b":2},%s}',
     "a doubled member of _meta": '{"name":"read","_meta":{"progressToken":1,"progressToken":2}}',
     "a member of _meta in another case": '{"name":"read","_meta":{"ProgressToken":1}}',
 }
@@ -114,12 +117,46 @@ async def test_a_batch_is_read_once_too(world, backend):
     assert not w.backends["a"].calls
 
 
-NAMES = st.sampled_from(["a", "b", "é", "name", "arguments", '"', "\\", "\n"])
+NAMES = st.sampled_from(["a", "b", "é", "name", "arguments", '"', "\\", "\n", ":", "\\u003a"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=12,
 )
+
+
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a:":"\\u003a\\\\u003a:"}', '{"a":"\\\\\\u003A","b":1e999}', '{"a":' + "9" * 5000 + "}", '{ "a" : 1e1 }'],
+)
+def test_colons_in_texts_and_numbers_of_any_size_are_no_second_reading(arguments, judged):
+    sent = body('{"name":"read","arguments":' + arguments + "}")
+    check_members(sent, parse(sent), arguments_judged=judged)
+
+
+LARGE = '"x": [' + "1e1, " * 20_000 + "1]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ('{"a":1,%s}', ""),
+        ('{"a":1,"a":2,%s}', "a member stands twice"),
+        ('{%s,"b":[{"a":"\\u003a","a":""}]}', "a member stands twice"),
+        ('{"a":' + "9" * 5000 + ",%s}", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_long_message_is_not_read_member_by_member(arguments, problem, judged):
+    sent = body('{"name":"read","arguments":' + arguments % LARGE + "}")
+    if problem:
+        with pytest.raises(Refusal, match=problem):
+            check_members(sent, parse(sent), arguments_judged=judged)
+    else:
+        check_members(sent, parse(sent), arguments_judged=judged)
+
+
 STYLES = st.sampled_from([{}, {"separators": (",", ":")}, {"ensure_ascii": False}, {"indent": 1}])
 
 
