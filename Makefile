@@ -15,7 +15,7 @@ NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.locked,$(wildcard
 GENERATORS := $(basename $(notdir $(wildcard hack/gen_*.py hack/generate_*.py)))
 
 # hack/bench/vmcp is left out: its peers are installed in .venv/bench only.
-TYPED_HACK := -p hack.controlplane -p hack.cluster -p hack.run -p hack.demo -p hack.bench.operator \
+TYPED_HACK := -p hack.controlplane -p hack.cluster -p hack.run -p hack.demo -p hack.hostile_matrix -p hack.bench.operator \
   $(patsubst hack/%.py,-m hack.%,$(filter-out hack/__init__.py,$(wildcard hack/*.py)))
 
 # How long `uninstall` waits for finalizers.
@@ -141,7 +141,7 @@ bench-vmcp: bench-venv ## measure the gateway beside its peers on pinned cores; 
 
 .PHONY: hostile-matrix
 hostile-matrix: venv ## drive every limit of the gateway at ten times its value beside a bystander; ARGS="--short", "--write"
-	@$(BIN)/python hack/hostile_matrix.py $(ARGS)
+	@$(BIN)/python -m hack.hostile_matrix $(ARGS)
 
 .PHONY: test-setup
 test-setup: binaries node mcp1 $(DEMO)

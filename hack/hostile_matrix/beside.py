@@ -1,0 +1,134 @@
+"""The programs beside the gateway: the server behind it, the bystander, who drives a limit, and a harmless neighbour.
+
+Each is run as `python -m hack.hostile_matrix.beside NAME ARGUMENTS...`, on the core that they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from hack.hostile_matrix.attacker import Attacker
+from hack.hostile_matrix.limits import LIMIT_TABLE
+from hack.hostile_matrix.requests import modern
+
+YIELDING: Final = 10
+"""Niceness of who drives a limit, and of the neighbour."""
+PAUSE: Final = 0.004
+"""Seconds between two requests of the bystander."""
+
+
+async def _serve(port: int) -> None:
+    """A server of the legacy era: `echo` answers, `slow` answers after a minute, `ask` asks and waits."""
+
+    async def post(request: web.Request) -> web.StreamResponse:
+        message = await request.json()
+        method = message.get("method")
+        if "id" not in message or method is None:
+            return web.Response(status=202)
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if method == "initialize":
+            info = {"name": "b", "version": "1"}
+            capabilities = {"tools": {}, "resources": {"subscribe": True}}
+            reply["result"] = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}
+            return web.json_response(reply, headers={"mcp-session-id": os.urandom(8).hex()})
+        name = message.get("params", {}).get("name")
+        if method == "tools/list":
+            reply["result"] = {
+                "tools": [{"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "slow", "ask")]
+            }
+        elif method == "resources/list":
+            reply["result"] = {"resources": []}
+        elif method == "resources/templates/list":
+            reply["result"] = {"resourceTemplates": [{"uriTemplate": "x://{n}", "name": "x"}]}
+        elif name == "ask":
+            stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            await stream.prepare(request)
+            params = {"message": "?", "requestedSchema": {"type": "object", "properties": {}}}
+            question = {"jsonrpc": "2.0", "id": os.urandom(8).hex(), "method": "elicitation/create", "params": params}
+            await stream.write(f"data: {json.dumps(question)}\n\n".encode())
+            await asyncio.sleep(60)
+            return stream
+        elif method in ("tools/call", "resources/subscribe", "ping"):
+            if name == "slow":
+                await asyncio.sleep(60)
+            reply["result"] = {"content": [{"type": "text", "text": "x"}]} if method == "tools/call" else {}
+        else:
+            reply["error"] = {"code": -32601, "message": "unknown method"}
+        return web.json_response(reply)
+
+    async def other(request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.method == "DELETE" else 405)
+
+    app = web.Application()
+    app.router.add_post("/mcp", post)
+    app.router.add_route("*", "/mcp", other)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()
+
+
+def backend(port: str) -> None:
+    """Serve until the process is ended."""
+    asyncio.run(_serve(int(port)))
+
+
+def bystander(port: str) -> None:
+    """Call `echo` and ask for `/ping` until the process is ended.
+
+    Says a line of JSON for each: when it began, on `time.monotonic()`, the seconds that it took, whether it worked, and
+    whether it was a call.
+    """
+    body, headers = modern("tools/call", {"name": "b_echo", "arguments": {}}, "b_echo")
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60, source_address=("127.0.0.2", 0))
+    while True:
+        for call in (True, False):
+            start = time.monotonic()
+            try:
+                if call:
+                    connection.request("POST", "/mcp", body, headers)
+                else:
+                    connection.request("GET", "/ping")
+                worked = (b'"result"' if call else b'"ok"') in connection.getresponse().read()
+            except (OSError, http.client.HTTPException):
+                worked = False
+                connection.close()
+            print(json.dumps((start, time.monotonic() - start, worked, call)), flush=True)
+            time.sleep(PAUSE)
+
+
+def attacker(port: str, limit: str, count: str) -> None:
+    """Drive one limit of the table, say as JSON what was answered, and keep the connections until the input ends."""
+    os.nice(YIELDING)
+    asyncio.run(_drive(Attacker(int(port)), int(limit), int(count)))
+
+
+async def _drive(found: Attacker, limit: int, count: int) -> None:
+    await LIMIT_TABLE[limit].drive(found, count)
+    print(json.dumps(found.answers), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await found.close()
+
+
+def neighbour() -> None:
+    """Be as busy as one who makes requests, and send none of them."""
+    os.nice(YIELDING)
+    while True:
+        json.loads(json.dumps({"x": "y" * 4096, "n": list(range(500))}))
+
+
+PROGRAMS: Final[dict[str, Callable[..., None]]] = {
+    program.__name__: program for program in (backend, bystander, attacker, neighbour)
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])
