@@ -26,7 +26,7 @@ async def eventually(check: Callable[[], Any], what: str = "", *, within: float 
         check: A function, or one that returns an awaitable. An AssertionError of it means "not yet"; any other
             exception is a fault and ends the wait.
         what: What is awaited, for the message of a failure.
-        within: Seconds until the wait is given up, also in the middle of a check.
+        within: Seconds until the wait is given up, also in the middle of a check: for a single check call it, not this.
         every: Seconds between two checks.
 
     Raises:

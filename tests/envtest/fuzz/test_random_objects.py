@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -126,18 +127,14 @@ def complaints(body: dict[str, Any]) -> list[str]:
     return found
 
 
-async def wait_judged(cluster: Cluster, program: Program, kind: str, count: int, timeout: float) -> None:
-    """Return when all random objects have a status that nothing is wrong with."""
-
-    async def judged() -> bool:
-        items = await cluster.admin.list(API, kind, namespace=cluster.namespace)
-        fuzzed = [item for item in items if item["metadata"]["name"].startswith("fuzz-")]
-        found = [complaint for item in fuzzed for complaint in complaints(item)]
-        assert not found, "\n".join([*found, *said_about(program, found[0].partition(":")[0])])
-        assert len(fuzzed) == count
-        return True
-
-    await eventually(judged, f"every {kind} is judged", within=timeout, every=0.5)
+async def judged(cluster: Cluster, program: Program, kind: str, count: int) -> bool:
+    """All random objects have a status that nothing is wrong with, or an AssertionError says which has not."""
+    items = await cluster.admin.list(API, kind, namespace=cluster.namespace)
+    fuzzed = [item for item in items if item["metadata"]["name"].startswith("fuzz-")]
+    found = [complaint for item in fuzzed for complaint in complaints(item)]
+    assert not found, "\n".join([*found, *said_about(program, found[0].partition(":")[0])])
+    assert len(fuzzed) == count
+    return True
 
 
 def said_about(program: Program, name: str) -> list[str]:
@@ -169,9 +166,10 @@ async def test_every_admitted_object_ends_in_conditions(
         assert rate >= 0.9, refused.most_common(5)
         await program.log("manager started", timeout=60)
         # both: all judged, and at rest; a starved machine may pause longer than QUIET in between
-        await wait_judged(cluster, program, generator.kind, len(admitted), timeout=60 + count * 0.1)
+        all_judged = partial(judged, cluster, program, generator.kind, len(admitted))
+        await eventually(all_judged, "every object is judged", within=60 + count * 0.1, every=0.5)
         await wait_quiet(requests, timeout=60 + count * 0.1)
-        await wait_judged(cluster, program, generator.kind, len(admitted), timeout=0)
+        assert await all_judged()
         assert program.running, "\n".join(program.raw[-20:])
         for line in program.raw:
             assert "Traceback" not in line, line[:3000]
