@@ -12,6 +12,7 @@ from api.conditions import MCPServerEntryPhase
 from controllers.mcpgroup.decide import QUIET, Pending, Snapshot, coalesce, decide, due_in, look_in
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
@@ -41,12 +42,6 @@ DEPRECATED = (
 SERVABLE = "servable"
 """Name of the index of members that a gateway can serve, by group."""
 FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
-
-RULES = (
-    Rule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
-    Rule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
-    *(Rule.of(kind, *READ, why="groups list their members") for kind in MEMBER_KINDS),
-)
 
 
 class GroupReconciler:
@@ -140,7 +135,7 @@ class GroupReconciler:
 
 
 def groups_of(record: Record) -> Iterable[Key]:
-    """Return the group that a member names, whether it is there or not."""
+    """Return the group that a member names, whether it is there or not; one that changes its group wakes both."""
     name = record.path(references.GROUP_REF)
     return (Key(record.meta.namespace, name),) if isinstance(name, str) and name else ()
 
@@ -169,14 +164,27 @@ def membership_changed(event: Event) -> bool:
     return moved or is_servable(old) != is_servable(new)
 
 
+DEPENDS = tuple(
+    Depends(
+        kind,
+        by=lambda _reader, _kind: groups_of,
+        when=membership_changed,
+        indexes={references.GROUP_REF: None, SERVABLE: servable},
+        why="groups list their members",
+    )
+    for kind in MEMBER_KINDS
+)
+RULES = (
+    Rule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
+    Rule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
+    *rules_of(DEPENDS),
+)
+
+
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
-    """Declare what groups depend on, and run their controller."""
-    references.declare_members(manager)
-    for kind in MEMBER_KINDS:
-        manager.informer(kind, indexes={SERVABLE: servable})
+    """Run the controller of groups."""
+    manager.informer(GROUP)
     reconciler = GroupReconciler(manager)
     builder = Builder(manager, NAME).for_(GROUP, predicate=reconciler.status.matters)
-    for kind in MEMBER_KINDS:
-        # A member that changes its group wakes the old one and the new one.
-        builder = builder.watches(kind, groups_of, predicate=membership_changed)
+    watch(builder, manager, GROUP, DEPENDS)
     complete(builder, reconciler, manager, GROUP, reconciler.status.schema, reconciler.status.repairs)

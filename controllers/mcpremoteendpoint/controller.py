@@ -11,6 +11,7 @@ from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
 from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler
 from controllers.shared.memo import PerVersion
@@ -31,24 +32,10 @@ from controllers.shared.resources import (
 )
 from controllers.shared.verdicts import Unreadable, read_model
 from runtime import Builder, Event, Key, Manager, Reader, Record, Rule, parse_conditions
-from runtime.util.rbac import READ, WATCH
+from runtime.util.rbac import READ
 
 NAME = "mcpremoteendpoint"
 RIVALS = (SERVER, PROXY, ENTRY)
-
-RULES = (
-    Rule.of(ENDPOINT, *READ, why="the kind itself"),
-    Rule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
-    Rule.of(GROUP, *READ, why="endpoints say whether their group exists and is Ready"),
-    Rule.of(AUTH_CONFIG, *READ, why="endpoints say whether their auth config exists and is valid"),
-    Rule.of(TOOL_CONFIG, *READ, why="endpoints say whether their tool config exists"),
-    Rule.of(VMCP, *READ, why="gateways report whether an endpoint's circuit is open"),
-    *(Rule.of(kind, *READ, why="an older workload of the same name wins") for kind in RIVALS),
-    Rule.of(SECRET, *WATCH, why="header Secrets are watched as metadata"),
-    Rule.of(SECRET, "get", why="whether a header Secret has its key is read by name, once per change"),
-    Rule.of(CONFIG_MAP, *WATCH, why="CA bundles are watched as metadata"),
-    Rule.of(CONFIG_MAP, "get", why="whether a CA bundle holds a certificate is read by name, once per change"),
-)
 
 
 class EndpointReconciler(RemoteReconciler):
@@ -131,31 +118,61 @@ def circuits_changed(event: Event) -> Iterable[Key]:
     return [Key(namespace, name) for name in sorted(changed) if name]
 
 
+DEPENDS = (
+    Depends(
+        GROUP,
+        by=references.GROUP_REF,
+        when=group_changed_for_members,
+        why="endpoints say whether their group exists and is Ready",
+    ),
+    Depends(
+        AUTH_CONFIG,
+        by=references.AUTH_CONFIGS,
+        when=references.auth_config_changed,
+        why="endpoints say whether their auth config exists and is valid",
+    ),
+    Depends(
+        TOOL_CONFIG,
+        by=references.TOOL_CONFIG_REF,
+        when=came_or_went,
+        why="endpoints say whether their tool config exists",
+    ),
+    Depends(
+        VMCP,
+        events=circuits_changed,
+        indexes={references.GROUP_REF: None},
+        why="gateways report whether an endpoint's circuit is open",
+    ),
+    *(
+        Depends(kind, by=references.same_name, when=came_or_went, why="an older workload of the same name wins")
+        for kind in RIVALS
+    ),
+    Depends(
+        SECRET,
+        by=references.HEADER_SECRETS,
+        why="header Secrets are watched as metadata",
+        content="whether a header Secret has its key is read by name, once per change",
+    ),
+    Depends(
+        CONFIG_MAP,
+        by=references.CA_BUNDLE_REF,
+        why="CA bundles are watched as metadata",
+        content="whether a CA bundle holds a certificate is read by name, once per change",
+    ),
+)
+RULES = (
+    Rule.of(ENDPOINT, *READ, why="the kind itself"),
+    Rule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
+    *rules_of(DEPENDS),
+)
+
+
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
-    """Declare what endpoints depend on, and run their controller."""
-    references.declare_members(manager)
-    references.declare_auth_configs(manager)
-    by_reference = (references.CA_BUNDLE_REF, references.HEADER_SECRETS, references.TOOL_CONFIG_REF)
-    manager.informer(ENDPOINT, indexes=dict.fromkeys(by_reference))
-    manager.informer(TOOL_CONFIG)
-    manager.informer(VMCP, indexes={references.GROUP_REF: None})
-    reconciler, reader = EndpointReconciler(manager), manager.reader
-
-    def users(index: str) -> references.Mapping:
-        return references.users(reader, ENDPOINT, index)
-
-    builder = (
-        Builder(manager, NAME)
-        .for_(ENDPOINT, predicate=reconciler.status.matters)
-        .watches(GROUP, users(references.GROUP_REF), predicate=group_changed_for_members)
-        .watches(AUTH_CONFIG, users(references.AUTH_CONFIGS), predicate=references.auth_config_changed)
-        .watches(TOOL_CONFIG, users(references.TOOL_CONFIG_REF), predicate=came_or_went)
-        .watches(CONFIG_MAP, users(references.CA_BUNDLE_REF))
-        .watches(SECRET, users(references.HEADER_SECRETS))
-        .watches_events(VMCP, circuits_changed)
-    )
-    for kind in RIVALS:
-        builder = builder.watches(kind, references.same_name(reader, ENDPOINT), predicate=came_or_went)
+    """Run the controller of endpoints."""
+    manager.informer(ENDPOINT)
+    reconciler = EndpointReconciler(manager)
+    builder = Builder(manager, NAME).for_(ENDPOINT, predicate=reconciler.status.matters)
+    watch(builder, manager, ENDPOINT, DEPENDS)
     complete(
         builder, reconciler, manager, ENDPOINT, reconciler.status.schema, reconciler.status.repairs, concurrency=16
     )

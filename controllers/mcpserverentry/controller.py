@@ -8,6 +8,7 @@ from api.v1beta1 import MCPServerEntry
 from controllers.mcpserverentry.decide import Snapshot, decide
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler
 from controllers.shared.races import complete
@@ -16,21 +17,45 @@ from controllers.shared.remote import older_namesake
 from controllers.shared.resources import AUTH_CONFIG, CONFIG_MAP, ENDPOINT, ENTRY, GROUP, PROXY, SECRET, SERVER
 from controllers.shared.verdicts import Unreadable, read_model
 from runtime import Builder, Key, Manager, Record, Rule, parse_conditions
-from runtime.util.rbac import READ, WATCH
+from runtime.util.rbac import READ
 
 NAME = "mcpserverentry"
 RIVALS = (SERVER, PROXY, ENDPOINT)
 
+DEPENDS = (
+    Depends(
+        GROUP,
+        by=references.GROUP_REF,
+        when=group_changed_for_members,
+        why="entries say whether their group exists and is Ready",
+    ),
+    Depends(
+        AUTH_CONFIG,
+        by=references.AUTH_CONFIGS,
+        when=came_or_went,
+        why="entries say whether their auth config exists",
+    ),
+    *(
+        Depends(kind, by=references.same_name, when=came_or_went, why="an older workload of the same name wins")
+        for kind in RIVALS
+    ),
+    Depends(
+        SECRET,
+        by=references.HEADER_SECRETS,
+        why="header Secrets are watched as metadata",
+        content="whether a header Secret has its key is read by name, once per change",
+    ),
+    Depends(
+        CONFIG_MAP,
+        by=references.CA_BUNDLE_REF,
+        why="CA bundles are watched as metadata",
+        content="whether a CA bundle holds a certificate is read by name, once per change",
+    ),
+)
 RULES = (
     Rule.of(ENTRY, *READ, why="the kind itself"),
     Rule.of(ENTRY, "patch", subresource="status", why="phase and conditions"),
-    Rule.of(GROUP, *READ, why="entries say whether their group exists and is Ready"),
-    Rule.of(AUTH_CONFIG, *READ, why="entries say whether their auth config exists"),
-    *(Rule.of(kind, *READ, why="an older workload of the same name wins") for kind in RIVALS),
-    Rule.of(SECRET, *WATCH, why="header Secrets are watched as metadata"),
-    Rule.of(SECRET, "get", why="whether a header Secret has its key is read by name, once per change"),
-    Rule.of(CONFIG_MAP, *WATCH, why="CA bundles are watched as metadata"),
-    Rule.of(CONFIG_MAP, "get", why="whether a CA bundle holds a certificate is read by name, once per change"),
+    *rules_of(DEPENDS),
 )
 
 
@@ -75,20 +100,9 @@ class EntryReconciler(RemoteReconciler):
 
 
 def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
-    """Declare what entries depend on, and run their controller."""
-    references.declare_members(manager)
-    references.declare_auth_configs(manager)
-    manager.informer(ENTRY, indexes={references.CA_BUNDLE_REF: None, references.HEADER_SECRETS: None})
+    """Run the controller of entries."""
+    manager.informer(ENTRY)
     reconciler = EntryReconciler(manager)
-    reader = manager.reader
-    builder = (
-        Builder(manager, NAME)
-        .for_(ENTRY, predicate=reconciler.status.matters)
-        .watches(GROUP, references.users(reader, ENTRY, references.GROUP_REF), predicate=group_changed_for_members)
-        .watches(AUTH_CONFIG, references.users(reader, ENTRY, references.AUTH_CONFIGS), predicate=came_or_went)
-        .watches(CONFIG_MAP, references.users(reader, ENTRY, references.CA_BUNDLE_REF))
-        .watches(SECRET, references.users(reader, ENTRY, references.HEADER_SECRETS))
-    )
-    for kind in RIVALS:
-        builder = builder.watches(kind, references.same_name(reader, ENTRY), predicate=came_or_went)
+    builder = Builder(manager, NAME).for_(ENTRY, predicate=reconciler.status.matters)
+    watch(builder, manager, ENTRY, DEPENDS)
     complete(builder, reconciler, manager, ENTRY, reconciler.status.schema, reconciler.status.repairs, concurrency=16)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as MappingOf
 
-from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER, VMCP
-from runtime import Event, Key, Manager, Reader, Record, Resource
+from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER, VMCP
+from runtime import Event, Key, Reader, Record, Resource
 
 Mapping = Callable[[Record], Iterable[Key]]
 """Which objects must hear of a change of another one."""
@@ -49,18 +49,8 @@ def _nested(value: object, *keys: str) -> object:
     return value
 
 
-def declare_members(manager: Manager) -> None:
-    """Declare the informers of groups and of all member kinds, indexed by group."""
-    manager.informer(GROUP)
-    for kind in MEMBER_KINDS:
-        manager.informer(kind, indexes={GROUP_REF: None})
-
-
-def declare_auth_configs(manager: Manager) -> None:
-    """Declare the informers of auth configs and of all that refer to them."""
-    manager.informer(AUTH_CONFIG)
-    for kind in AUTH_CONFIG_USERS:
-        manager.informer(kind, indexes={AUTH_CONFIGS: auth_configs_of})
+INDEXES: MappingOf[str, Callable[[Record], Iterable[str]]] = {AUTH_CONFIGS: auth_configs_of}
+"""Indexes that are no path."""
 
 
 def users(reader: Reader, kind: Resource, index: str) -> Mapping:
@@ -69,6 +59,18 @@ def users(reader: Reader, kind: Resource, index: str) -> Mapping:
     def mapping(record: Record) -> Iterable[Key]:
         found = reader.by_index(kind, index, record.meta.name, namespace=record.meta.namespace)
         return [user.key for user in found]
+
+    return mapping
+
+
+def members_of_group(reader: Reader, kind: Resource) -> Mapping:
+    """Return the mapping from a member to the objects of `kind` in its namespace that name its group."""
+
+    def mapping(record: Record) -> Iterable[Key]:
+        group = record.path(GROUP_REF)
+        if not isinstance(group, str):
+            return ()
+        return [user.key for user in reader.by_index(kind, GROUP_REF, group, namespace=record.meta.namespace)]
 
     return mapping
 

@@ -13,6 +13,7 @@ from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import contents
+from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members
 from controllers.shared.hashkey import HashKey
 from controllers.shared.ownership import FIELD_MANAGER
@@ -50,7 +51,8 @@ from controllers.virtualmcpserver.pace import Pace
 from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
-from runtime import Builder, Event, Key, Manager, Record, Result, Rule
+from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
+from runtime.control.predicates import always
 from runtime.util.rbac import READ, WATCH, Verb
 
 NAME = "virtualmcpserver"
@@ -60,58 +62,6 @@ _APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _GENERATED = (
     "generated for gateways: watched as metadata, applied when something differs, read when another operator's "
     "object is taken over"
-)
-_OWNED = (
-    DEPLOYMENT,
-    SERVICE,
-    CONFIG_MAP,
-    SECRET,
-    SERVICE_ACCOUNT,
-    ROLE,
-    ROLE_BINDING,
-    POD_DISRUPTION_BUDGET,
-)
-
-RULES = (
-    Rule.of(VMCP, *READ, why="the kind itself"),
-    Rule.of(VMCP, "patch", subresource="status", why="phase and conditions"),
-    Rule.of(GROUP, *READ, why="a gateway waits for its group"),
-    *(Rule.of(kind, *READ, why="members become backends") for kind in MEMBER_KINDS),
-    *(
-        Rule.of(kind, *WATCH, why="referenced by gateways and their members")
-        for kind in (
-            AUTH_CONFIG,
-            TOOL_CONFIG,
-            OIDC_CONFIG,
-            TELEMETRY_CONFIG,
-            AUTHZ_CONFIG,
-            COMPOSITE_TOOL,
-            EMBEDDING_SERVER,
-        )
-    ),
-    Rule.of(VMCP, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
-    Rule.of(POD, *WATCH, why="the phase of a gateway follows its pods"),
-    Rule.of(DEPLOYMENT, *_APPLY, why=_GENERATED),
-    Rule.of(SERVICE, *_APPLY, why=_GENERATED),
-    Rule.of(SERVICE_ACCOUNT, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
-    Rule.of(ROLE, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
-    Rule.of(ROLE_BINDING, *_APPLY, "delete", why=f"{_GENERATED}; removed when the user names an account"),
-    Rule.of(POD_DISRUPTION_BUDGET, *_APPLY, "delete", why=f"{_GENERATED}; for several replicas only"),
-    Rule.of(CONFIG_MAP, *_APPLY, why="the gateway's configuration; CA bundles and policies are read by name"),
-    Rule.of(SECRET, *WATCH, why="referenced Secrets are watched as metadata: a new version rolls the pods"),
-    Rule.of(SECRET, "get", why="whether a Secret has its key is read by name, once per change"),
-    Rule.of(SECRET, "create", why="the session Secret is made once"),
-    Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),
-    Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
-    Rule(API_GROUP, STOCK_KINDS, READ, "granted to gateways in discovered mode", granted=True),
-    Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
-    Rule(
-        "coordination.k8s.io",
-        ("leases",),
-        ("get", "create", "update", "patch"),
-        "granted to gateways: one replica reports",
-        granted=True,
-    ),
 )
 
 
@@ -250,52 +200,96 @@ def gateway_of_pod(record: Record) -> Iterable[str]:
     return (name,) if name and record.meta.labels.get("app") == POD_LABELS["app"] else ()
 
 
+def _of_pod(_reader: Reader, _kind: Resource) -> references.Mapping:
+    return lambda pod: [Key(pod.meta.namespace, name) for name in gateway_of_pod(pod)]
+
+
+def _generated(kind: Resource, why: str = _GENERATED, **more: Any) -> Depends:
+    return Depends(kind, verbs=_APPLY, why=why, owned=True, noted=always, metadata_only=True, **more)
+
+
+DEPENDS = (
+    Depends(GROUP, by=GROUP_REF, when=group_changed_for_members, why="a gateway waits for its group"),
+    *(
+        Depends(
+            kind,
+            by=references.members_of_group,
+            when=member_changed,
+            noted=references.came_or_went,  # owners of names
+            indexes={GROUP_REF: None},
+            why="members become backends",
+        )
+        for kind in MEMBER_KINDS
+    ),
+    *(
+        Depends(kind, verbs=WATCH, noted=always, why="referenced by gateways and their members")
+        for kind in (
+            AUTH_CONFIG,
+            TOOL_CONFIG,
+            OIDC_CONFIG,
+            TELEMETRY_CONFIG,
+            AUTHZ_CONFIG,
+            COMPOSITE_TOOL,
+            EMBEDDING_SERVER,
+        )
+    ),
+    Depends(
+        POD,
+        verbs=WATCH,
+        by=_of_pod,
+        labels=POD_LABELS,
+        indexes={POD_INDEX: gateway_of_pod},
+        why="the phase of a gateway follows its pods",
+    ),
+    Depends(DEPLOYMENT, verbs=_APPLY, why=_GENERATED, owned=True, noted=always, transform=trimmed_deployment),
+    *(_generated(kind) for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET)),
+    Depends(
+        CONFIG_MAP,
+        owned=True,
+        noted=always,
+        why="referenced ConfigMaps, and the gateway's own, are watched as metadata",
+        content="CA bundles and policies are read by name, once per change",
+    ),
+    Depends(
+        SECRET,
+        owned=True,
+        noted=always,
+        why="referenced Secrets are watched as metadata: a new version rolls the pods",
+        content="whether a Secret has its key is read by name, once per change",
+    ),
+)
+
+RULES = (
+    Rule.of(VMCP, *READ, why="the kind itself"),
+    Rule.of(VMCP, "patch", subresource="status", why="phase and conditions"),
+    *rules_of(DEPENDS),
+    Rule.of(VMCP, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
+    *(
+        Rule.of(kind, "delete", why="removed when the user names an account")
+        for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
+    ),
+    Rule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
+    Rule.of(CONFIG_MAP, "create", "patch", why="the gateway's configuration"),
+    Rule.of(SECRET, "create", why="the session Secret is made once"),
+    Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),
+    Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
+    Rule(API_GROUP, STOCK_KINDS, READ, "granted to gateways in discovered mode", granted=True),
+    Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
+    Rule(
+        "coordination.k8s.io",
+        ("leases",),
+        ("get", "create", "update", "patch"),
+        "granted to gateways: one replica reports",
+        granted=True,
+    ),
+)
+
+
 def setup(manager: Manager, options: OperatorOptions) -> None:
-    """Declare what gateways depend on, and run their controller."""
-    references.declare_members(manager)
-    references.declare_auth_configs(manager)
-    manager.informer(VMCP, indexes={GROUP_REF: None})
-    for kind in (TOOL_CONFIG, OIDC_CONFIG, TELEMETRY_CONFIG, AUTHZ_CONFIG, COMPOSITE_TOOL, EMBEDDING_SERVER):
-        manager.informer(kind)
-    manager.informer(DEPLOYMENT, transform=trimmed_deployment)
-    for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET):
-        manager.informer(kind, metadata_only=True)
-    for kind in (SECRET, CONFIG_MAP):
-        contents(manager, kind)
-    contents(manager, SECRET).hash_key = HashKey(manager.client, options.pod_namespace)
-    manager.informer(POD, labels=POD_LABELS, indexes={POD_INDEX: gateway_of_pod})
+    """Run the controller of gateways."""
+    manager.informer(VMCP)
     reconciler = VirtualMCPServerReconciler(manager, options)
-    reader = manager.reader
-
-    def of_group(record: Record) -> Iterable[Key]:
-        found = reader.by_index(VMCP, GROUP_REF, record.meta.name, namespace=record.meta.namespace)
-        return [vmcp.key for vmcp in found]
-
-    def of_member(record: Record) -> Iterable[Key]:
-        group = record.path(GROUP_REF)
-        if not isinstance(group, str):
-            return ()
-        return [vmcp.key for vmcp in reader.by_index(VMCP, GROUP_REF, group, namespace=record.meta.namespace)]
-
-    def of_pod(record: Record) -> Iterable[Key]:
-        return [Key(record.meta.namespace, name) for name in gateway_of_pod(record)]
-
+    contents(manager, SECRET).hash_key = HashKey(manager.client, options.pod_namespace)
     builder = Builder(manager, NAME).for_(VMCP, predicate=gateway_changed)
-    builder.watches(GROUP, of_group, predicate=group_changed_for_members)
-    for kind in MEMBER_KINDS:
-        builder.watches(kind, of_member, predicate=member_changed)
-        builder.watches(kind, reconciler.dependencies.users, predicate=references.came_or_went)  # owners of names
-    for kind in (
-        AUTH_CONFIG,
-        TOOL_CONFIG,
-        OIDC_CONFIG,
-        TELEMETRY_CONFIG,
-        AUTHZ_CONFIG,
-        COMPOSITE_TOOL,
-        EMBEDDING_SERVER,
-    ):
-        builder.watches(kind, reconciler.dependencies.users)
-    for kind in _OWNED:
-        builder.owns(kind).watches(kind, reconciler.dependencies.users)
-    builder.watches(POD, of_pod)
+    watch(builder, manager, VMCP, DEPENDS, noted=reconciler.dependencies.users)
     complete(builder, reconciler, manager, VMCP, reconciler.schema, reconciler.repairs, concurrency=4)

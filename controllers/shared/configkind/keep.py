@@ -12,6 +12,7 @@ import orjson
 
 from api.common.model import Resource as Model
 from controllers.shared.configkind.decide import Judged, Snapshot, decide
+from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.status_repairs import StatusRepairs
@@ -21,6 +22,7 @@ from runtime import (
     Event,
     Key,
     Manager,
+    Reader,
     Record,
     Resource,
     Result,
@@ -46,6 +48,38 @@ class Users:
     kinds: tuple[Resource, ...]
     index: str
     names_of: Callable[[Record], list[str]]
+
+    def waiting(self, reader: Reader, kind: Resource) -> Callable[[Record], Iterable[Key]]:
+        """Return the mapping from an object to the configurations that it names and whose deletion waits."""
+
+        def mapping(user: Record) -> Iterable[Key]:
+            for name in self.names_of(user):
+                key = Key(user.meta.namespace, name)
+                config = reader.get(kind, key)
+                if config is not None and config.meta.deleting:
+                    yield key
+
+        return mapping
+
+    def changed(self, event: Event) -> bool:
+        """Predicate: a user came, went, or refers to other configurations than before."""
+        old, new = event.old, event.new
+        if old is None or new is None:
+            return True
+        return not new.same_spec(old) and self.names_of(old) != self.names_of(new)
+
+    def depends(self) -> tuple[Depends, ...]:
+        """Return what keeping the kind depends on."""
+        return tuple(
+            Depends(
+                kind,
+                by=self.waiting,
+                when=self.changed,
+                indexes={self.index: self.names_of},
+                why="a deletion waits for all that refer to it",
+            )
+            for kind in self.kinds
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +158,6 @@ class ConfigReconciler(Generic[Spec]):
             for user in self._reader.by_index(kind, users.index, config.name, namespace=config.namespace)
         )
 
-    def waiting(self, user: Record) -> Iterable[Key]:
-        """Map an object to the configurations that it names and whose deletion waits."""
-        for name in self._kind.users.names_of(user):
-            key = Key(user.meta.namespace, name)
-            config = self._reader.get(self._kind.resource, key)
-            if config is not None and config.meta.deleting:
-                yield key
-
-    def references_changed(self, event: Event) -> bool:
-        """Predicate: a user came, went, or refers to other configurations than before."""
-        old, new = event.old, event.new
-        if old is None or new is None:
-            return True
-        names_of = self._kind.users.names_of
-        return not new.same_spec(old) and names_of(old) != names_of(new)
-
 
 def hash_of(record: Record) -> str:
     """Return a hash of the spec; the order of its keys does not count."""
@@ -151,17 +169,14 @@ def rules(kind: Resource, users: Users) -> tuple[Rule, ...]:
     return (
         Rule.of(kind, *READ, "patch", why="the kind itself, and its finalizer"),
         Rule.of(kind, "patch", subresource="status", why="conditions and hash"),
-        *(Rule.of(user, *READ, why="a deletion waits for all that refer to it") for user in users.kinds),
+        *rules_of(users.depends()),
     )
 
 
 def run(manager: Manager, name: str, kind: ConfigKind[Spec]) -> None:
     """Declare what objects of a configuration kind depend on, and run their controller."""
     manager.informer(kind.resource)
-    for user in kind.users.kinds:
-        manager.informer(user, indexes={kind.users.index: kind.users.names_of})
     reconciler = ConfigReconciler(manager, name, kind)
     builder = Builder(manager, name).for_(kind.resource, predicate=reconciler.status.matters)
-    for user in kind.users.kinds:
-        builder = builder.watches(user, reconciler.waiting, predicate=reconciler.references_changed)
+    watch(builder, manager, kind.resource, kind.users.depends())
     complete(builder, reconciler, manager, kind.resource, reconciler.status.schema, reconciler.status.repairs)
