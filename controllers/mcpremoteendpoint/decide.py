@@ -12,12 +12,12 @@ from api.conditions import MCPRemoteEndpointReason as Reason
 from api.contract.strategies import NO_STRATEGY
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
+from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, Observed, with_kept
 from controllers.shared.remote import (
     Bundle,
     header_problems,
     judge_bundle,
-    judge_group,
     missing_secrets,
     must_wait,
     unread_bundle,

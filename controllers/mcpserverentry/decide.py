@@ -11,12 +11,12 @@ from api.conditions import MCPServerEntryPhase as Phase
 from api.conditions import MCPServerEntryReason as Reason
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPServerEntrySpec
+from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, Observed, with_kept
 from controllers.shared.remote import (
     Bundle,
     header_problems,
     judge_bundle,
-    judge_group,
     missing_secrets,
     must_wait,
     unread_bundle,

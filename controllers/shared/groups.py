@@ -9,6 +9,7 @@ from enum import Enum
 from api.conditions import MCPGroupPhase
 from controllers.shared.memo import PerVersion
 from controllers.shared.resources import GROUP
+from controllers.shared.verdicts import Verdict
 from runtime import Event, Key, Reader, Record
 
 GRACE = 0.5
@@ -36,6 +37,19 @@ def group_state(reader: Reader, namespace: str, name: str) -> GroupState:
     if group.meta.deleting:
         return GroupState.DELETING
     return GroupState.READY if is_ready(group) else GroupState.NOT_READY
+
+
+def judge_group(state: GroupState, name: str, type_: str, *, valid: str, not_ready: str, not_found: str) -> Verdict:
+    """Say whether the group can be used; condition type and reasons are the kind's own words."""
+    match state:
+        case GroupState.READY:
+            return Verdict(type_, True, valid, f"MCPGroup '{name}' is valid and ready")
+        case GroupState.NOT_READY:
+            return Verdict(type_, False, not_ready, f"MCPGroup '{name}' is not ready")
+        case GroupState.DELETING:
+            return Verdict(type_, False, not_found, "Referenced MCPGroup is being deleted")
+        case GroupState.MISSING:
+            return Verdict(type_, False, not_found, f"MCPGroup '{name}' not found")
 
 
 def _says_ready(group: Record) -> bool:

@@ -12,21 +12,7 @@ from api.contract import headers
 from controllers.shared.content import Content, Contents, Facts, Look, Unknown
 from controllers.shared.groups import GRACE, GroupState
 from controllers.shared.resources import MEMBER_KINDS
-from controllers.shared.verdicts import Verdict
 from runtime import ApiError, Key, Reader, Record, Resource
-
-
-def judge_group(state: GroupState, name: str, type_: str, *, valid: str, not_ready: str, not_found: str) -> Verdict:
-    """Say whether the group can be used; condition type and reasons are the kind's own words."""
-    match state:
-        case GroupState.READY:
-            return Verdict(type_, True, valid, f"MCPGroup '{name}' is valid and ready")
-        case GroupState.NOT_READY:
-            return Verdict(type_, False, not_ready, f"MCPGroup '{name}' is not ready")
-        case GroupState.DELETING:
-            return Verdict(type_, False, not_found, "Referenced MCPGroup is being deleted")
-        case GroupState.MISSING:
-            return Verdict(type_, False, not_found, f"MCPGroup '{name}' not found")
 
 
 class Bundle(Enum):

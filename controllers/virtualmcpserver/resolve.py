@@ -15,7 +15,7 @@ from api.contract.errors import join
 from api.v1beta1 import VirtualMCPServerSpec
 from controllers.options import OperatorOptions
 from controllers.shared.configkind import hash_in_status
-from controllers.shared.groups import GroupState
+from controllers.shared.groups import GroupState, judge_group
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.pod import PodSettings, merged_template
 from controllers.shared.workload.restrictions import account_problem
@@ -112,19 +112,15 @@ def _config(name: str, spec: VirtualMCPConfig | None) -> Part[VmcpConfig]:
 
 
 def _group(name: str, state: GroupState) -> Part[None]:
-    return Part(section=None, checks=(_judge_group(name, state),))
-
-
-def _judge_group(name: str, state: GroupState) -> Verdict:
-    match state:
-        case GroupState.READY:
-            return Verdict(T.GROUP_REF_VALIDATED, True, R.GROUP_REF_VALID, f"MCPGroup {name} is ready")
-        case GroupState.NOT_READY:
-            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_READY, f"MCPGroup {name} is not ready")
-        case GroupState.DELETING:
-            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_FOUND, f"MCPGroup {name} is being deleted")
-        case _:
-            return Verdict(T.GROUP_REF_VALIDATED, False, R.GROUP_REF_NOT_FOUND, f"MCPGroup {name} not found")
+    verdict = judge_group(
+        state,
+        name,
+        T.GROUP_REF_VALIDATED,
+        valid=R.GROUP_REF_VALID,
+        not_ready=R.GROUP_REF_NOT_READY,
+        not_found=R.GROUP_REF_NOT_FOUND,
+    )
+    return Part(section=None, checks=(verdict,))
 
 
 def _spec(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None, unknown_dialect: str) -> Part[None]:

@@ -13,9 +13,9 @@ from runtime.cache.handlers import Change, Registration
 from runtime.cache.handlers import Handler as ChangeHandler
 from runtime.control.controller import Controller, ControllerOptions, Watch
 from runtime.control.handlers import Handler, Mapping, enqueue_mapped, enqueue_object, enqueue_owner
-from runtime.control.predicates import Event, Predicate, all_of, always
+from runtime.control.predicates import Event, Predicate, always
 from runtime.control.reconcile import Reconciler
-from runtime.control.source import Listener, Source, Subscription
+from runtime.control.source import Listener, Subscription
 from runtime.wire.gvk import Resource
 
 
@@ -87,7 +87,6 @@ class Builder:
         self._name = name
         self._kind: Resource | None = None
         self._watches: list[Watch] = []
-        self._filters: list[Predicate] = []
         self._options = manager.controller_options(name)
 
     def for_(self, kind: Resource, *, predicate: Predicate = always) -> Self:
@@ -117,16 +116,6 @@ class Builder:
         """As `watches`, with a handler that sees the whole event."""
         return self._watch(kind, handler, predicate)
 
-    def watches_source(self, source: Source, handler: Handler, *, predicate: Predicate = always) -> Self:
-        """Wake on something that is no informer, such as a Channel. `event_filter` does not apply to it."""
-        self._watches.append(Watch(source, handler, predicate))
-        return self
-
-    def event_filter(self, predicate: Predicate) -> Self:
-        """A predicate for all informer watches of this controller, those before and after."""
-        self._filters.append(predicate)
-        return self
-
     def options(self, **changes: Any) -> Self:
         """Change fields of `ControllerOptions`. The composition root's own choice for this controller wins."""
         chosen = self._manager.controller_options(self._name)
@@ -143,13 +132,7 @@ class Builder:
         """
         if not self._watches:
             raise BuilderError(f"controller {self._name} watches nothing")
-        watches = [
-            replace(watch, predicate=all_of(*self._filters, watch.predicate))
-            if self._filters and isinstance(watch.source, InformerSource)
-            else watch
-            for watch in self._watches
-        ]
-        controller = Controller(self._name, self._kind, reconciler, watches, self._options)
+        controller = Controller(self._name, self._kind, reconciler, self._watches, self._options)
         self._manager.add_controller(controller)
         return controller
 

@@ -75,14 +75,6 @@ def labels_changed(event: Event) -> bool:
     return event.old is None or event.new is None or event.old.meta.labels != event.new.meta.labels
 
 
-def finalizers_changed(event: Event) -> bool:
-    """A finalizer was added or removed, or deletion was asked for."""
-    if event.old is None or event.new is None:
-        return True
-    old, new = event.old.meta, event.new.meta
-    return old.finalizers != new.finalizers or old.deletion_timestamp != new.deletion_timestamp
-
-
 def path_changed(*paths: str) -> Predicate:
     """One of these values changed, for example `path_changed("status.phase")`; see `Record.path` for the syntax."""
 
@@ -101,8 +93,3 @@ def any_of(*predicates: Predicate) -> Predicate:
 def all_of(*predicates: Predicate) -> Predicate:
     """All of them hold."""
     return lambda event: all(predicate(event) for predicate in predicates)
-
-
-def not_(predicate: Predicate) -> Predicate:
-    """It does not hold."""
-    return lambda event: not predicate(event)

@@ -49,21 +49,6 @@ class NoCredentials:
         return False
 
 
-class StaticToken:
-    """A bearer token that never changes, for tests and tools."""
-
-    def __init__(self, token: str) -> None:
-        self._value = f"Bearer {token}"
-
-    async def header(self) -> str | None:
-        """Return the bearer header."""
-        return self._value
-
-    async def rejected(self, value: str | None) -> bool:  # noqa: ARG002  the protocol's
-        """Return False: there is no other."""
-        return False
-
-
 class TokenFile:
     """A token in a file, read again when the file changed.
 

@@ -10,9 +10,8 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -429,8 +428,3 @@ def _keepalive_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     sock = socket.socket(family=family, type=kind, proto=proto)
     keep_alive(sock)
     return sock
-
-
-def with_token(endpoint: Endpoint, credentials: Any) -> Endpoint:
-    """Return the same server as another identity, without its client certificate."""
-    return replace(endpoint, credentials=credentials, tls=replace(endpoint.tls, cert_file=None, key_file=None))

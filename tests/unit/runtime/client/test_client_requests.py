@@ -5,12 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from runtime.client import requests, retry_on_conflict
+from runtime.client import requests
 from runtime.client.client import _remaining
 from runtime.client.secrecy import withheld
-from runtime.wire import AlreadyExistsError, ConflictError, Key, Resource
+from runtime.wire import Key, Resource
 from runtime.wire.errors import error_from_answer
-from tests.support.virtual_time import now, virtual_time
 
 WIDGET = Resource("test.example.com", "v1", "Widget", "widgets")
 SECRET = Resource("", "v1", "Secret", "secrets")
@@ -100,35 +99,3 @@ def test_refusals_of_secrets_keep_fields_and_lose_values() -> None:
     assert "hunter2" not in f"{safe} {safe.details}"
     assert "data[k]" in str(safe)
     assert withheld(error, WIDGET) is error
-
-
-@virtual_time
-async def test_a_conflict_is_tried_again_and_given_up_in_the_end() -> None:
-    tries = 0
-
-    async def twice_late() -> str:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise ConflictError(409, "Conflict", "")
-        return "done"
-
-    assert await retry_on_conflict(twice_late) == "done"
-    assert tries == 3
-    assert 0 < now() < 0.1
-
-    async def for_ever() -> None:
-        raise ConflictError(409, "Conflict", "")
-
-    with pytest.raises(ConflictError):
-        await retry_on_conflict(for_ever, attempts=2)
-
-    async def exists() -> None:
-        nonlocal tries
-        tries += 1
-        raise AlreadyExistsError(409, "AlreadyExists", "")
-
-    tries = 0
-    with pytest.raises(AlreadyExistsError):
-        await retry_on_conflict(exists)
-    assert tries == 1

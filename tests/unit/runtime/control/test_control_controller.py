@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from runtime.control.handlers import enqueue_mapped, enqueue_object, enqueue_own
 from runtime.control.predicates import Event, generation_changed
 from runtime.control.reconcile import Result, TerminalError
 from runtime.control.scope import reconcile_id
-from runtime.control.source import Channel
+from runtime.control.source import Listener, Subscription
 from runtime.observe.metrics import REGISTRY
 from runtime.queue.workqueue import LOW_PRIORITY
 from runtime.wire.decode import decode_record
@@ -66,6 +67,42 @@ class Script:
             return await answer if asyncio.iscoroutine(answer) else answer
         finally:
             self.running -= 1
+
+
+@dataclass
+class Channel:
+    """A source that a test feeds; what was sent before a controller subscribed is delivered when it does."""
+
+    name: str
+    listeners: list[Listener] = field(default_factory=list)
+    early: list[Event] = field(default_factory=list)
+
+    def send(self, record: Record) -> None:
+        event = Event(None, record)
+        if not self.listeners:
+            self.early.append(event)
+        for listener in tuple(self.listeners):
+            listener(event)
+
+    def subscribe(self, listener: Listener) -> Subscription:
+        early, self.early = self.early, []
+        self.listeners.append(listener)
+        for event in early:
+            listener(event)
+        return ChannelSubscription(self.listeners, listener)
+
+
+@dataclass
+class ChannelSubscription:
+    listeners: list[Listener]
+    listener: Listener
+
+    async def synced(self) -> None:
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        if self.listener in self.listeners:
+            self.listeners.remove(self.listener)
 
 
 class Running:
@@ -409,7 +446,7 @@ async def test_initial_lists_and_resyncs_are_queued_with_low_priority():
         running.send("block the only worker")
         await settle()
         for name, event in events.items():
-            for listener in running.channel._listeners:
+            for listener in running.channel.listeners:
                 listener(event)
             seen[name] = running.controller.queue.depth_by_priority()
     assert seen == {
