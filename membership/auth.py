@@ -51,6 +51,8 @@ class References:
 
     def of(self, member: Member) -> str | None:
         """Return the auth config that decides; "" for none at all, None when unauthenticated was asked for."""
+        if not self.overrides:
+            return member.auth_config or self.default
         override = self.overrides.get(member.name)
         if override:
             return override

@@ -33,14 +33,13 @@ def build_config(parts: Parts, backends: tuple[Member, ...], env_name: EnvName) 
         env_name: the variable of each secret in this Deployment.
     """
     subject, base = parts.subject, parts.config.section
+    place = subject.place
     config = with_defaults(
         base.model_copy(
             update={
                 "name": subject.name,
                 "group_ref": subject.group,
-                "backends": tuple(backend_of(member, subject.place, env_name) for member in backends)
-                if subject.inline
-                else (),
+                "backends": tuple(backend_of(member, place, env_name) for member in backends) if subject.inline else (),
                 "incoming_auth": IncomingAuth(
                     type=subject.incoming, oidc=parts.oidc.section, authz=parts.authz.section
                 ),
