@@ -51,17 +51,35 @@ class Pods:
     def named(self, body: Object) -> Object:
         return {**body, "metadata": {**body["metadata"], "namespace": self.namespace}}
 
-    async def until(self, api: str, kind: str, name: str, holds: Callable[[Object], bool]) -> Object:
-        found = await self.admin.wait_for(
-            api,
-            kind,
-            name,
-            namespace=self.namespace,
-            until=lambda body: body is not None and holds(body),
-            timeout=LONG,
-        )
+    async def until(
+        self, api: str, kind: str, name: str, holds: Callable[[Object], bool], timeout: float = LONG
+    ) -> Object:
+        """Wait for an object; the error of one that never came shows the pods and events of the namespace, too."""
+        try:
+            found = await self.admin.wait_for(
+                api,
+                kind,
+                name,
+                namespace=self.namespace,
+                until=lambda body: body is not None and holds(body),
+                timeout=timeout,
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{await self.happened()}") from None
         assert found is not None
         return found
+
+    async def happened(self) -> str:
+        """Say what the kubelet and the controllers said: gone with the namespace when a failed test is looked at."""
+        lines = []
+        for pod in await self.admin.list("v1", "Pod", namespace=self.namespace):
+            status = pod.get("status", {})
+            states = [(c["name"], c.get("state"), c.get("lastState")) for c in status.get("containerStatuses", ())]
+            lines.append(f"pod {pod['metadata']['name']}: {status.get('phase')} {states}")
+        for event in await self.admin.list("v1", "Event", namespace=self.namespace):
+            when = event.get("eventTime") or event.get("lastTimestamp")
+            lines.append(f"{when} {event['involvedObject']['name']}: {event['reason']}: {event.get('message')}")
+        return "\n".join(lines)
 
     async def gateway_is(self, phase: str, name: str = "gw") -> Object:
         return await self.until(
