@@ -193,6 +193,12 @@ class Reloader:
                 self._refuse([(error.path or "document", str(error)) for error in errors.errors])
                 self._seen = stamp
                 return False
+            except Exception as error:
+                # A mistake of ours: it must not end the watching, and the next change may be without it.
+                log.exception("configuration cannot be made")
+                self._refuse([("document", f"cannot be made: {type(error).__name__}")])
+                self._seen = stamp
+                return False
             finally:
                 self._took = time.process_time() - before
             self._seen = stamp

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from runtime import ForbiddenError, NotFoundError, Reader, Resource
 from runtime.cache import Cache
 from runtime.cache.handlers import Change
-from runtime.cache.states import ReflectorSettings
 from runtime.transport.config import ConfigurationError, load_endpoint
 from runtime.transport.session import Transport
 from vmcp.kube.identity import Identity
-from vmcp.kube.named import NamedObjects
+from vmcp.kube.named import FOLLOWING, NamedObjects
 from vmcp.version import VERSION
 
 GROUP_REF = "spec.groupRef.name"
@@ -32,12 +31,12 @@ class Connection:
         on_change: Called after each.
     """
 
-    def __init__(self, identity: Identity, transport: Transport, *, settings: ReflectorSettings | None = None) -> None:
+    def __init__(self, identity: Identity, transport: Transport) -> None:
         """Take the connections. Nothing is asked before `run`."""
         self.identity = identity
         self.version = 0
         self._transport = transport
-        self._cache = Cache(transport, namespaces=(identity.namespace,), settings=settings)
+        self._cache = Cache(transport, namespaces=(identity.namespace,), settings=FOLLOWING)
         self.reader: Reader = self._cache.reader
         self.named = NamedObjects(transport, identity.namespace, self._changed)
         self._kinds: tuple[Resource, ...] = ()

@@ -25,8 +25,10 @@ from runtime.wire.errors import ExpiredError
 from runtime.wire.selectors import FieldSelector, LabelSelector
 
 _DEFAULTS = ReflectorSettings()
-SETTINGS = replace(_DEFAULTS, backoff=replace(_DEFAULTS.backoff, base=0.1, cap=15.0), streaming=False)
-"""Quick at first: a Role is usually a fraction of a second behind the member that needs it."""
+FOLLOWING = replace(_DEFAULTS, backoff=replace(_DEFAULTS.backoff, base=0.2, cap=5.0))
+"""A change must be served within seconds, also after an API server that came and went several times in two minutes."""
+SETTINGS = replace(FOLLOWING, backoff=replace(FOLLOWING.backoff, base=0.1), streaming=False)
+"""Quicker still at first: a Role is usually a fraction of a second behind the member that needs it."""
 
 SECRET = Resource("", "v1", "Secret", "secrets")
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")

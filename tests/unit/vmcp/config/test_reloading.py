@@ -134,3 +134,26 @@ async def test_it_watches_by_itself_and_a_nudge_makes_it_look_at_once(bench):
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_source_that_fails_unexpectedly_goes_on_being_followed(bench):
+    class Broken:
+        stamps = 0
+        broken = True
+
+        def stamp(self):
+            self.stamps += 1
+            return self.stamps
+
+        async def load(self):
+            if self.broken:
+                raise KeyError("s3cret")
+            return load_file(bench.path, {})
+
+    source = bench.reloader.source = Broken()
+    assert not await bench.reloader.check()
+    assert bench.reloader.status.refused == ("cannot be made: KeyError",)
+    source.broken = False
+    bench.path.write_bytes(text(name="new"))
+    assert await bench.reloader.check()
+    assert bench.reloader.status.refused == ()
