@@ -257,7 +257,7 @@ async def settled(admin: Kube, namespace: str) -> bool:
 async def play(admin: Kube, namespace: str, proxy: FaultProxy, *, starts: int = 1) -> None:
     """Make the world, let users act in the middle, wait for the end. Each start costs seconds of a busy machine."""
     await at_once(admin.create({**body, "metadata": {**body["metadata"], "namespace": namespace}}) for body in world())
-    await eventually(lambda: proxy.count(write) > 100, "the operator is at work", within=60)
+    await eventually(lambda: proxy.count(write) > 100, "the operator is at work", within=60 + 10 * starts)
     await users_act(admin, namespace)
     await eventually(
         lambda: settled(admin, namespace), "every entry has its verdict", within=120 + 10 * starts, every=0.5
