@@ -10,6 +10,7 @@ from collections.abc import Mapping as MappingOf
 
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER, VMCP
 from runtime import Event, Key, Reader, Record, Resource
+from runtime.cache.index import SpecIndex
 
 Mapping = Callable[[Record], Iterable[Key]]
 """Which objects must hear of a change of another one."""
@@ -49,7 +50,7 @@ def _nested(value: object, *keys: str) -> object:
     return value
 
 
-INDEXES: MappingOf[str, Callable[[Record], Iterable[str]]] = {AUTH_CONFIGS: auth_configs_of}
+INDEXES: MappingOf[str, Callable[[Record], Iterable[str]]] = {AUTH_CONFIGS: SpecIndex(auth_configs_of)}
 """Indexes that are no path."""
 
 

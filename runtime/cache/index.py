@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from sys import intern
 
 import structlog
@@ -15,6 +16,17 @@ log = structlog.get_logger("runtime.cache")
 
 IndexFunction = Callable[[Record], Iterable[str]]
 """Gives the values under which a record is found. Must be pure; runs on every add and update."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecIndex:
+    """An index function that looks at nothing but the spec: it is not asked again for a new status."""
+
+    function: IndexFunction
+
+    def __call__(self, record: Record) -> Iterable[str]:
+        """Return the values."""
+        return self.function(record)
 
 
 def path_index(path: str) -> IndexFunction:

@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime._kit.slices import TimeSlice
 from runtime.cache.handlers import Change, Handler, Handlers, Registration
-from runtime.cache.index import IndexFunction, path_index
+from runtime.cache.index import IndexFunction, SpecIndex, path_index
 from runtime.cache.options import InformerOptions, Scope, scopes
 from runtime.cache.reflector import Reflector, StreamingMemory
 from runtime.cache.source import ApiSource, Source
@@ -99,9 +99,8 @@ class Informer:
     def add_indexes(self, indexes: Mapping[str, IndexFunction | None]) -> None:
         """Add indexes: a function, or None to index the value at the path that is the name. Known names stay."""
         for name, function in indexes.items():
-            self.store.add_index(
-                name, function or path_index(name), of_spec=function is None and name.startswith("spec.")
-            )
+            of_spec = isinstance(function, SpecIndex) or (function is None and name.startswith("spec."))
+            self.store.add_index(name, function or path_index(name), of_spec=of_spec)
 
     def widen(self, options: InformerOptions) -> None:
         """Serve a second declaration too.

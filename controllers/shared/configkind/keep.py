@@ -30,6 +30,7 @@ from runtime import (
     parse_conditions,
     remove_finalizer,
 )
+from runtime.cache.index import SpecIndex
 from runtime.util.rbac import READ
 
 Spec = TypeVar("Spec")
@@ -75,7 +76,7 @@ class Users:
                 kind,
                 by=self.waiting,
                 when=self.changed,
-                indexes={self.index: self.names_of},
+                indexes={self.index: SpecIndex(self.names_of)},
                 why="a deletion waits for all that refer to it",
             )
             for kind in self.kinds

@@ -56,7 +56,7 @@ class Contender:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env={
-                    **bytecode(logs),
+                    **(as_installed if self.feeds_our_gateway else bytecode)(logs),
                     "KUBECONFIG": str(kubeconfig),
                     "WATCH_NAMESPACE": namespace,
                     "POD_NAMESPACE": namespace,
@@ -125,6 +125,18 @@ def bytecode(directory: Path) -> dict[str, str]:
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return environment | {"PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
+
+
+def as_installed(directory: Path) -> dict[str, str]:
+    """Return an environment in which this operator finds what its image has, and no more.
+
+    structlog imports `rich` where it finds it: 0.05 s of a start in the environment of developers, which the image
+    (locks/operator.txt) does not pay.
+    """
+    start = directory / "start"
+    start.mkdir(exist_ok=True)
+    (start / "sitecustomize.py").write_text("import sys\nsys.modules['rich'] = None\n")
+    return bytecode(directory) | {"PYTHONPATH": str(start)}
 
 
 async def compile_ours(directory: Path) -> None:

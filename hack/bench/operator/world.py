@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -135,10 +135,14 @@ class Observer:
         take = self._entry if kind == "MCPServerEntry" else self._config
         while True:
             try:
-                async for event, body in kube.watch(api_version, kind, namespace=namespace):
-                    take(event, body)
-                    async with self._moved:
-                        self._moved.notify_all()
+                async with aclosing(kube.watch(api_version, kind, namespace=namespace)) as events:
+                    async for event, body in events:
+                        if event == "ERROR":  # a busy server's cache lags behind what it has written: watch again
+                            await asyncio.sleep(0.1)
+                            break
+                        take(event, body)
+                        async with self._moved:
+                            self._moved.notify_all()
             except KubeError as error:
                 if error.status != HTTPStatus.TOO_MANY_REQUESTS:  # "storage is (re)initializing", after its start
                     raise

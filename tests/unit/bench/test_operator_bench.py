@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hack.bench.operator import plan
 from hack.bench.operator.__main__ import CRDS, parser, read, unknown_kinds
 from hack.bench.operator.audit import AuditLog, by_verb, writes
-from hack.bench.operator.contenders import ours
+from hack.bench.operator.contenders import as_installed, ours
 from hack.bench.operator.report import Verdicts
 from hack.bench.operator.scenarios import Figures, Steady, explain
 from hack.bench.operator.world import Size
@@ -110,3 +112,9 @@ def test_a_figure_that_could_not_be_measured_holds_no_budget(capsys: pytest.Capt
 
 def test_a_failure_in_a_group_is_told_in_one_line() -> None:
     assert explain(ExceptionGroup("many", [ExceptionGroup("more", [TimeoutError("too\nlate")])])) == "too late"
+
+
+def test_the_operator_is_measured_without_what_only_developers_have(tmp_path: Path) -> None:
+    code = "import structlog; print(structlog.dev.rich)"
+    done = subprocess.run([sys.executable, "-c", code], env=as_installed(tmp_path), capture_output=True, check=True)
+    assert done.stdout.strip() == b"None"

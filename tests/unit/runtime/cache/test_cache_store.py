@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from runtime.cache.cache import Cache
 from runtime.cache.handlers import Change
-from runtime.cache.index import path_index
+from runtime.cache.index import SpecIndex, path_index
 from runtime.cache.store import Effect, Shard, Store
 from runtime.wire import Key, Record
 from runtime.wire.decode import record_from_body
@@ -244,6 +245,25 @@ def test_an_index_of_the_spec_is_not_computed_again_for_a_new_status(world: Fixt
     world.event(version(7, 0, "k", uid="another"))
     assert looked == [1, 4, 5, 6, 7], "a kind without generations is always looked into"
     assert len(world.store.by_index("spec.group", "k")) == 1
+
+
+def test_a_function_of_the_spec_is_not_asked_again_for_a_new_status() -> None:
+    looked: list[int] = []
+
+    def names(record: Record) -> list[str]:
+        looked.append(record.version)
+        return ["g"]
+
+    store = (
+        Cache(None, make_source=lambda *_: pytest.fail("nothing is watched"))
+        .declare(WIDGET, indexes={"spec only": SpecIndex(names), "any": names})
+        .store
+    )
+    for version in (1, 2):
+        metadata = {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": str(version), "generation": 1}
+        store.told(record_from_body(WIDGET, {"kind": "Widget", "metadata": metadata, "status": {"n": version}}))
+    assert looked == [1, 1, 2]
+    assert len(store.by_index("spec only", "g")) == 1
 
 
 def test_an_index_function_that_raises_or_lies_leaves_nothing_behind(world: Fixture) -> None:
