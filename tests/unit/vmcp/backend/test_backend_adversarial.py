@@ -590,7 +590,7 @@ async def test_an_sse_stream_that_drops_after_every_handshake_is_opened_more_and
     server.on["tools/list"] = lists
     backend = backend_of(server.url, transport="sse", fast=True)
     await backend.start()
-    await eventually(lambda: len(server.verbs("GET")) >= 6, within=HOUR)
+    await eventually(lambda: len(server.verbs("GET")) >= 10, within=HOUR)
     await backend.close()
     waits = [wait for wait in backend_of.time.waits if wait > 0.5]
     assert len(waits) >= len(server.verbs("GET")) - 3
