@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -144,6 +145,7 @@ class Reflector:
         self._rng = rng or random.Random()  # noqa: S311  jitter
         self._backoff = Backoff(settings.backoff, self._rng)
         self._progress: float | None = None
+        self._clock: Callable[[], float] = time.monotonic
         self._fetched = float("-inf")
         self._opened: float | None = None
         self._failures = 0
@@ -183,7 +185,7 @@ class Reflector:
 
     def silent_for(self) -> float | None:
         """Return the seconds since the server last said anything; None before the first time."""
-        return None if self._progress is None else asyncio.get_running_loop().time() - self._progress
+        return None if self._progress is None else self._clock() - self._progress
 
     def _stream_holds(self) -> bool:
         """Whether a watch is open long enough to be trusted, though it has brought nothing yet."""
@@ -340,7 +342,9 @@ class Reflector:
         return self._settings.end_bookmark if follow.collected is not None else self._settings.silence
 
     def _alive(self) -> None:
-        self._progress = asyncio.get_running_loop().time()
+        # Metrics are collected outside of the loop, too, and after its end.
+        self._clock = asyncio.get_running_loop().time
+        self._progress = self._clock()
 
     def _note(self, outcome: Outcome, step: Step) -> None:
         match outcome:

@@ -162,12 +162,14 @@ class Gateway(Process):
 
     async def start(self) -> Self:
         await super().start()
-        await eventually(self._listening, within=START_SECONDS)
+        await eventually(lambda: self._listens() or self._ended(), within=START_SECONDS)
+        assert not self._ended(), self.text()
         return self
 
-    def _listening(self) -> bool:
-        assert self.process is not None
-        assert self.process.returncode is None, self.text()
+    def _ended(self) -> bool:
+        return self.process is not None and self.process.returncode is not None
+
+    def _listens(self) -> bool:
         for line in self.text().splitlines():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
+from tests.support.eventually import at_rest
 from tests.support.operator import OPERATOR_USER
 
 API = "toolhive.stacklok.dev/v1beta1"
@@ -96,8 +97,12 @@ class Cluster:
             if event["verb"] != "watch":
                 yield event
 
+    async def status_writes_at_rest(self, resource: str) -> list[str]:
+        """Wait until nothing more is written, and return `status_writes`: a request is logged after it was answered."""
+        return await at_rest(lambda: self.status_writes(resource), pause=0.3)
+
     def status_writes(self, resource: str) -> list[str]:
-        """Names of the objects whose status the operator wrote, once for each write."""
+        """Names of the objects whose status the operator wrote, once for each write, as far as they are logged."""
         return [
             event["objectRef"]["name"]
             for event in self.requests()

@@ -190,7 +190,7 @@ async def test_a_held_config_is_written_once_and_then_left_alone(cluster: Cluste
     await cluster.delete(KIND, "a")
     await cluster.until(KIND, "a", DeletionBlocked="True/ReferencedByWorkloads")
     await cluster.event("a", "Warning", "DeletionBlocked")
-    assert cluster.status_writes("mcpexternalauthconfigs") == ["a", "a"]
+    assert await cluster.status_writes_at_rest("mcpexternalauthconfigs") == ["a", "a"]
     await cluster.assert_idle()
 
 

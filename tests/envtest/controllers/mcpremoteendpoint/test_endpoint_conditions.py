@@ -32,7 +32,7 @@ async def test_an_endpoint_with_a_ready_group_is_ready_and_publishes_its_url(clu
     assert found["status"]["url"] == URL
     assert found["status"]["observedGeneration"] == 1
     assert "finalizers" not in found["metadata"]
-    assert cluster.status_writes("mcpremoteendpoints") == ["d"]
+    assert await cluster.status_writes_at_rest("mcpremoteendpoints") == ["d"]
 
 
 @shows(
@@ -247,7 +247,9 @@ async def test_an_endpoint_is_unavailable_while_every_gateway_reports_its_circui
     down = await cluster.until(KIND, "d", phase="Failed", Ready="False/BackendUnavailable", Stalled="")
     assert conditions_of(down)["Ready"][1] == "circuit open in v, w"
     assert down["status"]["url"] == URL
-    assert cluster.status_writes("mcpremoteendpoints") == ["d", "d"], "one open circuit of two says nothing"
+    assert await cluster.status_writes_at_rest("mcpremoteendpoints") == ["d", "d"], (
+        "one open circuit of two says nothing"
+    )
     await cluster.patch("VirtualMCPServer", "w", report("half-open"), status=True)
     await cluster.until(KIND, "d", phase="Ready", Ready="True/EndpointReady")
 

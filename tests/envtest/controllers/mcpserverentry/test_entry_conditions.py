@@ -31,7 +31,7 @@ async def test_an_entry_with_a_ready_group_is_valid_after_one_status_write(clust
     )
     assert found["status"]["observedGeneration"] == 1
     assert conditions_of(found)["Valid"][1] == "All referenced resources are valid"
-    assert cluster.status_writes("mcpserverentries") == ["e"]
+    assert await cluster.status_writes_at_rest("mcpserverentries") == ["e"]
 
 
 async def test_a_group_that_comes_right_after_its_entry_costs_no_second_write(
@@ -42,7 +42,7 @@ async def test_a_group_that_comes_right_after_its_entry_costs_no_second_write(
     await cluster.entry()
     await cluster.group()
     await cluster.until(KIND, "e", phase="Valid")
-    assert cluster.status_writes("mcpserverentries") == ["e"]
+    assert await cluster.status_writes_at_rest("mcpserverentries") == ["e"]
 
 
 @shows(

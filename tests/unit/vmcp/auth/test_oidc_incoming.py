@@ -147,7 +147,7 @@ async def test_an_algorithm_that_does_not_fit_the_key_is_refused(bench):
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", "secevent+jwt", 7])
 async def test_other_kinds_of_tokens_are_no_access_tokens(bench, typ):
-    assert "another type" in (await bench.refused(tampered(bench.issuer.token(), typ=typ))).reason
+    assert "not an access token" in (await bench.refused(tampered(bench.issuer.token(), typ=typ))).reason
 
 
 async def test_critical_extensions_are_refused(bench):
