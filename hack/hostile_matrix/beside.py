@@ -73,7 +73,8 @@ async def _serve(port: int) -> None:
     app.router.add_route("*", "/mcp", other)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    # Its default of 128 would make the bystander wait for retransmissions that are not the gateway's.
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
     await asyncio.Event().wait()
 
 

@@ -16,7 +16,7 @@ from vmcp.front.base import Front, decode_params
 from vmcp.front.cors import allowed_origin, preflight, readable
 from vmcp.front.envelope import is_modern, names_modern, read_envelope
 from vmcp.front.forms import Form, as_events
-from vmcp.front.guard import check_addressee, check_depth, check_post
+from vmcp.front.guard import LONG, check_addressee, check_depth, check_depth_in_turns, check_post
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.members import check_members
 from vmcp.front.modern import ModernFront
@@ -97,7 +97,10 @@ class App:
         except Unauthenticated as err:
             raise front.unauthenticated(err) from err
         body = await read_body(receive, headers, settings.max_body)
-        check_depth(body, settings.max_depth)
+        if len(body) <= LONG:
+            check_depth(body, settings.max_depth)
+        else:
+            await check_depth_in_turns(body, settings.max_depth)
         message = arrival.message = _parsed(body)
         target = check_members(body, message, arguments_judged=plan.authorizer.uses_arguments)
         era = arrival.era = Era.MODERN if is_modern(headers, message) else Era.LEGACY
