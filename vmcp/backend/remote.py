@@ -61,7 +61,11 @@ class Remote:
             ValueError: The URL or the CA bundle's path is unusable.
         """
         origin, target = parse_origin(settings.url)
-        limits = Limits(max_body=settings.max_response, connect_timeout=settings.connect_timeout)
+        limits = Limits(
+            max_body=settings.max_response,
+            connect_timeout=settings.connect_timeout,
+            max_connections=settings.max_connections,
+        )
         self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach)
         self.settings = settings
         self.on_call: CallObserver | None = None

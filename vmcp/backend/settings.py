@@ -45,6 +45,7 @@ class BackendSettings:
         type: `container`, `proxy`, `entry`, `direct` or "".
         ca_bundle: Path of extra trust anchors, None = system trust only. Read again when the file changes.
         headers: Static headers of headerForward, secret values already resolved.
+        max_connections: For calls; one whose client is being asked is not counted.
         connect_timeout: Seconds until connected, TLS included.
         timeout: Seconds for a whole call that says none itself.
         max_response: Bytes of one JSON body or one SSE event.
@@ -62,6 +63,7 @@ class BackendSettings:
     type: str = ""
     ca_bundle: str | None = None
     headers: HeaderList = field(default=(), repr=False)
+    max_connections: int = 512
     connect_timeout: float = 10.0
     timeout: float = DEFAULT_TIMEOUT.seconds
     max_response: int = 100 * 1024 * 1024

@@ -121,6 +121,7 @@ class Wire:
         trace: TraceContext | None = None,
         idempotent: bool = False,
         long_lived: bool = False,
+        for_others: bool = False,
         target: str | None = None,
     ) -> Response:
         """Send a request; a 401 is tried once more with fresh credentials, because it was not executed.
@@ -135,6 +136,7 @@ class Wire:
             trace: Trace context.
             idempotent: May be repeated when a kept connection died unanswered.
             long_lived: The answer is a stream that stays.
+            for_others: Calls under way may be waiting for it.
             target: Another path on the same origin.
 
         Raises:
@@ -155,6 +157,7 @@ class Wire:
                     deadline=deadline,
                     idempotent=idempotent,
                     long_lived=long_lived,
+                    for_others=for_others,
                 )
             except HttpError as err:
                 raise self.translate(err) from err

@@ -230,6 +230,7 @@ class SseChannel:
             deadline=deadline,
             principal=self.principal,
             passthrough=self.passthrough,
+            for_others=True,
             target=self._target,
         )
         if response.stream is not None:

@@ -192,7 +192,13 @@ class StreamableChannel:
         """
         deadline = asyncio.get_running_loop().time() + POST_TIMEOUT
         response = await self._wire.send(
-            "POST", body, self._headers, deadline=deadline, principal=self.principal, passthrough=self.passthrough
+            "POST",
+            body,
+            self._headers,
+            deadline=deadline,
+            principal=self.principal,
+            passthrough=self.passthrough,
+            for_others=True,
         )
         if response.stream is not None:
             response.stream.discard(1.0)
@@ -210,7 +216,13 @@ class StreamableChannel:
         self.session_id = None
         try:
             response = await self._wire.send(
-                "DELETE", None, headers, deadline=deadline, principal=self.principal, passthrough=self.passthrough
+                "DELETE",
+                None,
+                headers,
+                deadline=deadline,
+                principal=self.principal,
+                passthrough=self.passthrough,
+                for_others=True,
             )
         except BackendError:
             return

@@ -35,6 +35,7 @@ class HttpClient(Protocol):
         deadline: float,
         idempotent: bool = False,
         long_lived: bool = False,
+        for_others: bool = False,
     ) -> Response:
         """Send a request and return the answer."""
         ...
@@ -94,6 +95,7 @@ class Client:
         deadline: float,
         idempotent: bool = False,
         long_lived: bool = False,
+        for_others: bool = False,
     ) -> Response:
         """Send a request and return the answer; of an event stream as soon as its head is there.
 
@@ -107,6 +109,7 @@ class Client:
             idempotent: Once more on a new connection when a kept one died without a byte of an answer. Without it,
                 only what certainly was not sent is repeated.
             long_lived: The answer is a stream that stays open.
+            for_others: Calls under way may be waiting for this message: it does not wait for their connections.
 
         Raises:
             HttpError: See its subclasses.
@@ -119,7 +122,13 @@ class Client:
                 response = await connection.request(data, deadline)
             else:
                 response = await self._exchange(
-                    origin, data, deadline, connection, idempotent=idempotent, long_lived=long_lived
+                    origin,
+                    data,
+                    deadline,
+                    connection,
+                    idempotent=idempotent,
+                    long_lived=long_lived,
+                    for_others=for_others,
                 )
             if response.status not in _REDIRECTS:
                 return response
@@ -135,18 +144,19 @@ class Client:
         *,
         idempotent: bool,
         long_lived: bool,
+        for_others: bool,
     ) -> Response:
         """Send on `connection`, or on one that is to be made, and a second time where that is harmless."""
         pool = self.pool if origin is self._origin else self._pool(origin)
         if connection is None:
-            connection = await pool.acquire(deadline, long_lived=long_lived)
+            connection = await pool.acquire(deadline, long_lived=long_lived, for_others=for_others)
         used_before = connection.served > 0
         try:
             return await connection.request(data, deadline)
         except ConnectionLost:
             if not (idempotent and used_before) or connection.answered:
                 raise
-        connection = await pool.acquire(deadline, fresh=True, long_lived=long_lived)
+        connection = await pool.acquire(deadline, fresh=True, long_lived=long_lived, for_others=for_others)
         return await connection.request(data, deadline)
 
     @staticmethod

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_on_close",
         "_on_free",
+        "_on_stay",
         "_parser",
         "_paused",
         "_poll",
@@ -82,11 +83,13 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         on_free: Callable[[Connection], None],
         on_close: Callable[[Connection], None],
+        on_stay: Callable[[Connection], None],
     ) -> None:
         self._loop = loop
         self._limits = limits
         self._on_free = on_free
         self._on_close = on_close
+        self._on_stay = on_stay
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._state = _State.IDLE
@@ -185,6 +188,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
+
+    def stay(self) -> None:
+        """Its answer is a stream that may last: see `Pool.acquire`."""
+        self._on_stay(self)
 
     def resume_reading(self) -> None:
         """Take bytes again."""

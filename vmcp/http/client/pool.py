@@ -85,13 +85,16 @@ class Pool:
             return connection
         return None
 
-    async def acquire(self, deadline: float, *, fresh: bool = False, long_lived: bool = False) -> Connection:
+    async def acquire(
+        self, deadline: float, *, fresh: bool = False, long_lived: bool = False, for_others: bool = False
+    ) -> Connection:
         """Return a connection; `fresh` never an old one.
 
         Args:
             deadline: Loop time.
             fresh: Make a new one.
             long_lived: For a stream that stays: not counted against the limit of calls.
+            for_others: For a message that ends the wait of calls under way: never waits for these to end first.
 
         Raises:
             ConnectError: It cannot be made.
@@ -106,6 +109,8 @@ class Pool:
                 return connection
             if long_lived or self._counted < self._limits.max_connections:
                 return await self._open(deadline, long_lived=long_lived)
+            if for_others:
+                return await self._open(deadline, long_lived=True)
             if fresh and self._idle:
                 self._idle.popleft().close()
                 continue
@@ -197,7 +202,7 @@ class Pool:
 
     async def _dial(self, loop: asyncio.AbstractEventLoop, address: str, context: ssl.SSLContext | None) -> Connection:
         transport, connection = await loop.create_connection(
-            lambda: Connection(loop, self._limits, self._on_free, self._on_close),
+            lambda: Connection(loop, self._limits, self._on_free, self._on_close, self._uncount),
             address,
             self._origin.port,
             ssl=context,

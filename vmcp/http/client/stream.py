@@ -21,6 +21,10 @@ class Source(Protocol):
         """Take bytes again."""
         ...
 
+    def stay(self) -> None:
+        """Count no longer as a call's."""
+        ...
+
     def abort(self) -> None:
         """Close at once."""
         ...
@@ -134,12 +138,17 @@ class Stream:
 
     @property
     def deadline(self) -> float | None:
-        """Event loop time after which `chunk` raises; None = no end. May be moved while somebody waits."""
+        """Event loop time after which `chunk` raises; None = no end. May be moved while somebody waits.
+
+        A stream without an end, such as a call's whose client is being asked, no longer counts as a call's connection.
+        """
         return self._deadline
 
     @deadline.setter
     def deadline(self, value: float | None) -> None:
         self._deadline = value
+        if value is None and self._connection is not None:
+            self._connection.stay()
         if self._waiter is not None:
             self._arm(value)
 

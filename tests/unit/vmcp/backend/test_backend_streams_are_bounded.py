@@ -102,6 +102,66 @@ async def test_questions_beyond_what_people_can_think_about_are_refused_and_the_
     await session.close()
 
 
+async def test_calls_that_ask_do_not_keep_others_out_and_get_their_answers(server, backend_of) -> None:
+    """Both need a connection more than there are for calls: whoever waited for one here would wait for himself."""
+    answered = asyncio.Event()
+    asked = asyncio.Semaphore(0)
+    free = asyncio.Event()
+
+    async def asks(request) -> None:
+        if not request.message["params"]["arguments"].get("ask"):
+            await request.peer.result(request, {"content": []})
+            return
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {}})
+        await answered.wait()
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"content": []}})
+        await request.peer.end()
+
+    async def take(request) -> None:
+        await request.peer.accept()
+        if "id" in request.message:
+            answered.set()
+
+    async def thinking(method: str, params: bytes) -> bytes:
+        asked.release()
+        await free.wait()
+        return b'{"action":"decline"}'
+
+    server.on["tools/call"] = asks
+    server.on[""] = take
+    session = backend_of(server.url, max_connections=1).open(SessionSpec())
+    asking = Call(method="tools/call", params=b'{"name":"echo","arguments":{"ask":true}}', bridge=thinking)
+    waits = asyncio.create_task(session.call(asking))
+    await asked.acquire()
+    assert (await session.call(call())).result == b'{"content": []}'
+    free.set()
+    assert (await waits).result == b'{"content": []}'
+    await session.close()
+
+
+async def test_an_answer_does_not_wait_for_the_connections_of_calls(server, backend_of) -> None:
+    pinged = asyncio.Event()
+
+    async def pings(request) -> None:
+        await request.peer.stream()
+        await request.peer.event(ping(1))
+        await pinged.wait()
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"content": []}})
+        await request.peer.end()
+
+    async def take(request) -> None:
+        await request.peer.accept()
+        if "result" in request.message:
+            pinged.set()
+
+    server.on["tools/call"] = pings
+    server.on[""] = take
+    session = backend_of(server.url, max_connections=1).open(SessionSpec())
+    assert (await session.call(call())).result == b'{"content": []}'
+    await session.close()
+
+
 def test_a_flood_waits_and_a_quiet_backend_does_not() -> None:
     now = 0.0
     allowance = Allowance("b", clock=lambda: now)
