@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from api.conditions import MCPServerEntryPhase, MemberSkipReason
 from api.contract import Dialect, header_problems, validate_remote_url
+from api.contract.urls import has_http_url_shape
 from membership.member import Member, MemberType
 
 
@@ -51,6 +52,9 @@ def _judge(member: Member, dialect: Dialect, *, discovered: bool) -> Skipped | N
         problem = validate_remote_url(member.url, allow_private=member.allow_private)
         if problem:
             return Skipped(member.name, MemberSkipReason.INVALID_URL, problem)
+    elif not has_http_url_shape(member.url):
+        # Of a workload the status gives it, which whoever may write that can fill with anything.
+        return Skipped(member.name, MemberSkipReason.INVALID_URL, "the URL in its status is not an http(s) URL")
     if member.transport not in ("sse", "streamable-http"):
         return Skipped(member.name, MemberSkipReason.UNSUPPORTED_TRANSPORT, member.transport)
     return _judge_headers(member)

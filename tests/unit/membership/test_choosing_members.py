@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.conditions import MemberSkipReason
 from api.contract import Dialect, VmcpConfig, validate_config
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfig
 from membership import (
@@ -125,6 +127,15 @@ MEMBERS = st.builds(
     ).map(tuple),
     available=st.booleans(),
 )
+
+
+@pytest.mark.parametrize("url", ["http://x.[::1]/", "x", "ftp://x/", "http://a@b/", "http://b:0/"])
+def test_a_workload_whose_status_holds_no_url_is_skipped_with_the_reason(url):
+    workload = Member(
+        type=MemberType.CONTAINER, name="a", order=("1", "u"), url=url, transport="sse", phase="Running", available=True
+    )
+    (skipped,) = choose([workload], gateway(Dialect.NATIVE)).skipped
+    assert skipped.reason is MemberSkipReason.INVALID_URL
 
 
 @given(st.lists(MEMBERS, max_size=8), st.sampled_from(Dialect))
