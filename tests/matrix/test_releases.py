@@ -93,7 +93,7 @@ def test_a_client_of_this_release_loses_nothing_before_the_gateway(release, star
 @pytest.mark.parametrize(
     ("version", "command"),
     [
-        ("0.16.8", ["inspector-old/build/cli.js", "{url}", "--transport", "http"]),
+        ("0.16.8", ["inspector-old/build/cli.js", "--cli", "{url}", "--transport", "http"]),
         ("2.12.0", ["inspector-new/clients/launcher/build/index.js", "--cli", "{url}", "--transport", "http"]),
     ],
 )
