@@ -258,7 +258,7 @@ def answers() -> Target:
     async def ask(pieces: list[bytes]) -> None:
         free: list[Connection] = []
         wire = _Wire()
-        connection = Connection(loop, Limits(max_head=2048, max_body=4096), free.append, lambda _: None)
+        connection = Connection(loop, Limits(max_head=2048, max_body=4096), free.append, lambda _: None, lambda _: None)
         connection.connection_made(wire)
         asked = asyncio.ensure_future(connection.request(b"GET / HTTP/1.1\r\n\r\n", loop.time() + 60))
         await asyncio.sleep(0)
