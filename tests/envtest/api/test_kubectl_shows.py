@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from hack.controlplane.rest import Kube
+from hack.controlplane.rest import Kube, KubeError
 from tests.envtest.api.samples import KINDS, Builder, fields_of
+from tests.support.eventually import eventually
 
 GROUP = "toolhive.stacklok.dev"
 VERSIONS = [(kind, version) for kind in KINDS for version in ("v1beta1", "v1alpha1")]
@@ -28,8 +30,18 @@ def described(schema: dict, path: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("kind", "version"), SERVED)
 async def test_the_server_publishes_a_description_of_every_field(admin: Kube, kind: str, version: str) -> None:
     """`kubectl explain` prints what /openapi/v3 says."""
-    published = await admin.request("GET", f"/openapi/v3/apis/{GROUP}/{version}")
-    schema = published["components"]["schemas"][f"dev.stacklok.toolhive.{version}.{kind}"]
+
+    async def published() -> dict[str, Any] | None:
+        # A definition is established a moment before its description is there.
+        try:
+            whole = await admin.request("GET", f"/openapi/v3/apis/{GROUP}/{version}")
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        return whole["components"]["schemas"].get(f"dev.stacklok.toolhive.{version}.{kind}")
+
+    schema = await eventually(published)
     texts = dict(described(schema, ""))
     assert len(schema["description"]) > 20
     assert [path for path in fields_of(kind) if len(texts.get(path, "")) < 5] == []
