@@ -131,6 +131,11 @@ class Resource(Struct):
     """Standard object metadata."""
 
     @classmethod
+    def coordinates(cls) -> tuple[str, str, str, str]:
+        """Return what a client needs to find it at an API server: group, stored version, kind, plural."""
+        return GROUP, STORAGE_VERSION, str(cls.model_fields["kind"].default), cls.definition.plural
+
+    @classmethod
     def version(cls) -> str:
         """Return the API version of this class, such as `v1beta1`."""
         return str(cls.model_fields["api_version"].default).partition("/")[2]

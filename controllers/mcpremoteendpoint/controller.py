@@ -13,19 +13,17 @@ from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
-from controllers.shared.judging import Decision, RemoteReconciler
+from controllers.shared.judging import Decision, RemoteReconciler, remote_depends
 from controllers.shared.memo import PerVersion
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import older_namesake
 from controllers.shared.resources import (
     AUTH_CONFIG,
-    CONFIG_MAP,
     ENDPOINT,
     ENTRY,
     GROUP,
     PROXY,
-    SECRET,
     SERVER,
     TOOL_CONFIG,
     VMCP,
@@ -143,22 +141,7 @@ DEPENDS = (
         indexes={references.GROUP_REF: None},
         why="gateways report whether an endpoint's circuit is open",
     ),
-    *(
-        Depends(kind, by=references.same_name, when=came_or_went, why="an older workload of the same name wins")
-        for kind in RIVALS
-    ),
-    Depends(
-        SECRET,
-        by=references.HEADER_SECRETS,
-        why="header Secrets are watched as metadata",
-        content="whether a header Secret has its key is read by name, once per change",
-    ),
-    Depends(
-        CONFIG_MAP,
-        by=references.CA_BUNDLE_REF,
-        why="CA bundles are watched as metadata",
-        content="whether a CA bundle holds a certificate is read by name, once per change",
-    ),
+    *remote_depends(RIVALS),
 )
 RULES = (
     Rule.of(ENDPOINT, *READ, why="the kind itself"),

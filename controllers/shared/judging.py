@@ -13,13 +13,42 @@ from datetime import datetime
 from typing import Any
 
 from api.common.headers import HeaderForwardConfig
+from controllers.shared import references
 from controllers.shared.content import Content, Unknown, contents
+from controllers.shared.depends import Depends
 from controllers.shared.groups import GroupState, Patience
+from controllers.shared.references import came_or_went
 from controllers.shared.remote import Material, gather_material, secret_names
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, StatusWriter, Verdict, standing
 from runtime import Key, Manager, Record, Resource, Result
+
+
+def remote_depends(rivals: Iterable[Resource]) -> tuple[Depends, ...]:
+    """Return what both kinds depend on in the same way.
+
+    Args:
+        rivals: the other kinds whose objects may have the same name.
+    """
+    return (
+        *(
+            Depends(kind, by=references.same_name, when=came_or_went, why="an older workload of the same name wins")
+            for kind in rivals
+        ),
+        Depends(
+            SECRET,
+            by=references.HEADER_SECRETS,
+            why="header Secrets are watched as metadata",
+            content="whether a header Secret has its key is read by name, once per change",
+        ),
+        Depends(
+            CONFIG_MAP,
+            by=references.CA_BUNDLE_REF,
+            why="CA bundles are watched as metadata",
+            content="whether a CA bundle holds a certificate is read by name, once per change",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from api import v1beta1
-from api.common.model import GROUP as API_GROUP
-from api.common.model import STORAGE_VERSION
-from api.common.model import Resource as Kind
 from runtime import Resource
 
-
-def resource_of(kind: type[Kind]) -> Resource:
-    """Return the runtime's name of a kind of the API, in its storage version."""
-    return Resource(API_GROUP, STORAGE_VERSION, kind.model_fields["kind"].default, kind.definition.plural)
-
-
-GROUP = resource_of(v1beta1.MCPGroup)
-ENTRY = resource_of(v1beta1.MCPServerEntry)
-ENDPOINT = resource_of(v1beta1.MCPRemoteEndpoint)
-SERVER = resource_of(v1beta1.MCPServer)
-PROXY = resource_of(v1beta1.MCPRemoteProxy)
-VMCP = resource_of(v1beta1.VirtualMCPServer)
-AUTH_CONFIG = resource_of(v1beta1.MCPExternalAuthConfig)
-TOOL_CONFIG = resource_of(v1beta1.MCPToolConfig)
-OIDC_CONFIG = resource_of(v1beta1.MCPOIDCConfig)
-TELEMETRY_CONFIG = resource_of(v1beta1.MCPTelemetryConfig)
-AUTHZ_CONFIG = resource_of(v1beta1.MCPAuthzConfig)
-COMPOSITE_TOOL = resource_of(v1beta1.VirtualMCPCompositeToolDefinition)
-EMBEDDING_SERVER = resource_of(v1beta1.EmbeddingServer)
+GROUP = Resource(*v1beta1.MCPGroup.coordinates())
+ENTRY = Resource(*v1beta1.MCPServerEntry.coordinates())
+ENDPOINT = Resource(*v1beta1.MCPRemoteEndpoint.coordinates())
+SERVER = Resource(*v1beta1.MCPServer.coordinates())
+PROXY = Resource(*v1beta1.MCPRemoteProxy.coordinates())
+VMCP = Resource(*v1beta1.VirtualMCPServer.coordinates())
+AUTH_CONFIG = Resource(*v1beta1.MCPExternalAuthConfig.coordinates())
+TOOL_CONFIG = Resource(*v1beta1.MCPToolConfig.coordinates())
+OIDC_CONFIG = Resource(*v1beta1.MCPOIDCConfig.coordinates())
+TELEMETRY_CONFIG = Resource(*v1beta1.MCPTelemetryConfig.coordinates())
+AUTHZ_CONFIG = Resource(*v1beta1.MCPAuthzConfig.coordinates())
+COMPOSITE_TOOL = Resource(*v1beta1.VirtualMCPCompositeToolDefinition.coordinates())
+EMBEDDING_SERVER = Resource(*v1beta1.EmbeddingServer.coordinates())
 
 SECRET = Resource("", "v1", "Secret", "secrets")
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")

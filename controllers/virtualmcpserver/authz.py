@@ -13,10 +13,9 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import OIDC, Authz
 from api.v1beta1 import MCPAuthzConfig
 from api.v1beta1.virtualmcpserver import IncomingAuthConfig
-from controllers.shared.resources import SECRET
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import Need, Part
+from controllers.virtualmcpserver.parts import Need, Part, secret_needs
 from controllers.virtualmcpserver.snapshot import PolicyText
 
 _NAMES = {
@@ -68,20 +67,11 @@ def resolve_authz(
 
 def _client_needs(auth: IncomingAuthConfig, client: tuple[Variable, ...]) -> tuple[Need, ...]:
     owner = auth.oidc_config_ref.name if auth.oidc_config_ref is not None else ""
-    return tuple(
-        Need(
-            SECRET,
-            variable.secret,
-            variable.key,
-            Verdict(
-                T.AUTH_CONFIGURED,
-                False,
-                R.AUTH_INVALID,
-                f'Secret "{variable.secret}" with key "{variable.key}" of MCPOIDCConfig {owner} not found',
-            ),
-        )
-        for variable in client
-    )
+
+    def refused(what: str) -> Verdict:
+        return Verdict(T.AUTH_CONFIGURED, False, R.AUTH_INVALID, f"{what} of MCPOIDCConfig {owner} not found")
+
+    return secret_needs(((variable.secret, variable.key) for variable in client), refused)
 
 
 def _shared_authz(name: str, config: MCPAuthzConfig | Unreadable | None) -> tuple[Authz | None, Verdict]:

@@ -12,11 +12,10 @@ from api.contract.volumes import DEFAULT_CA_KEY, VolumeInput, VolumePurpose
 from api.v1beta1 import MCPOIDCConfig, MCPOIDCConfigSpec
 from api.v1beta1.mcpoidcconfig import InlineOIDCConfig
 from api.v1beta1.virtualmcpserver import IncomingAuthConfig
-from controllers.shared.resources import CONFIG_MAP
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.shared.workload.network import service_url
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import CaVolume, Need, Part, Subject
+from controllers.virtualmcpserver.parts import CaVolume, Part, Subject, bundle_needs
 
 SERVICE_ACCOUNT_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 
@@ -40,18 +39,7 @@ def resolve_oidc(
         verdict = refused(R.OIDC_CONFIG_REF_NOT_VALID, f": {problem}")
         return Part(section=None, checks=(verdict,), variables=variables)
     volumes = _bundle(config.spec)
-    needs = tuple(
-        Need(
-            CONFIG_MAP,
-            volume.config_map,
-            volume.key,
-            refused(
-                R.OIDC_CONFIG_REF_NOT_VALID,
-                f': ConfigMap "{volume.config_map}" has no certificate under "{volume.key}"',
-            ),
-        )
-        for volume in volumes
-    )
+    needs = bundle_needs(volumes, lambda what: refused(R.OIDC_CONFIG_REF_NOT_VALID, f": {what}"))
     # Its controller's word counts; where there is none, the spec was judged above.
     valid = next((c for c in (config.status.conditions if config.status else ()) if c.type == "Valid"), None)
     if valid is not None and valid.status == "False":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -49,6 +49,34 @@ class CaVolume:
     input: VolumeInput
     config_map: str
     key: str
+
+
+def secret_needs(references: Iterable[tuple[str, str]], refused: Callable[[str], Verdict]) -> tuple[Need, ...]:
+    """Return the needs for keys of Secrets.
+
+    Args:
+        references: (Secret, key) of each.
+        refused: makes a verdict of what is missing: `Secret "s" with key "k"`.
+    """
+    return tuple(Need(SECRET, name, key, refused(f'Secret "{name}" with key "{key}"')) for name, key in references)
+
+
+def bundle_needs(volumes: Iterable[CaVolume], refused: Callable[[str], Verdict]) -> tuple[Need, ...]:
+    """Return the needs for certificates.
+
+    Args:
+        volumes: what mounts them.
+        refused: makes a verdict of a clause that says what is missing.
+    """
+    return tuple(
+        Need(
+            CONFIG_MAP,
+            volume.config_map,
+            volume.key,
+            refused(f'ConfigMap "{volume.config_map}" has no certificate under "{volume.key}"'),
+        )
+        for volume in volumes
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

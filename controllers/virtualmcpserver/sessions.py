@@ -8,10 +8,9 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect, SessionStorage
 from api.contract.identifiers import REDIS_PASSWORD_ENV
 from controllers.options import DefaultRedis
-from controllers.shared.resources import SECRET
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import Need, Part
+from controllers.virtualmcpserver.parts import Part, secret_needs
 from runtime import Condition
 
 
@@ -33,20 +32,11 @@ def resolve_sessions(
     """
     storage = _storage(own, given, default, dialect)
     password = _password(own, storage, default)
-    needs = tuple(
-        Need(
-            SECRET,
-            variable.secret,
-            variable.key,
-            Verdict(
-                T.AUTH_CONFIGURED,
-                False,
-                R.AUTH_INVALID,
-                f'Secret "{variable.secret}" with key "{variable.key}" of the session store not found',
-            ),
-        )
-        for variable in password
-    )
+
+    def refused(what: str) -> Verdict:
+        return Verdict(T.AUTH_CONFIGURED, False, R.AUTH_INVALID, f"{what} of the session store not found")
+
+    needs = secret_needs(((variable.secret, variable.key) for variable in password), refused)
     return Part(section=storage, checks=needs, variables=password, advice=(_advice(storage, replicas, dialect),))
 
 

@@ -9,10 +9,9 @@ from api.contract import Telemetry
 from api.contract.identifiers import EnvInput, SecretPurpose, assign_env_names
 from api.contract.volumes import DEFAULT_CA_KEY, VolumeInput, VolumePurpose
 from api.v1beta1 import MCPTelemetryConfig, MCPTelemetryConfigSpec
-from controllers.shared.resources import CONFIG_MAP, SECRET
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import CaVolume, Need, Part, Subject
+from controllers.virtualmcpserver.parts import CaVolume, Part, Subject, bundle_needs, secret_needs
 
 
 def resolve_telemetry(
@@ -35,29 +34,15 @@ def resolve_telemetry(
         Variable("OTEL_RESOURCE_ATTRIBUTES", f"service.name={service},service.namespace={subject.namespace}"),
         *_headers(config.spec),
     )
-    needs = [
-        Need(
-            CONFIG_MAP,
-            volume.config_map,
-            volume.key,
-            refused(
-                R.TELEMETRY_CONFIG_REF_INVALID,
-                f': ConfigMap "{volume.config_map}" has no certificate under "{volume.key}"',
-            ),
-        )
-        for volume in volumes
-    ]
     otel = config.spec.open_telemetry
     references = [header.secret_key_ref for header in otel.sensitive_headers] if otel and otel.enabled else []
-    needs += [
-        Need(
-            SECRET,
-            ref.name,
-            ref.key,
-            refused(R.TELEMETRY_CONFIG_REF_INVALID, f': Secret "{ref.name}" with key "{ref.key}" not found'),
-        )
-        for ref in references
-    ]
+    needs = (
+        *bundle_needs(volumes, lambda what: refused(R.TELEMETRY_CONFIG_REF_INVALID, f": {what}")),
+        *secret_needs(
+            ((ref.name, ref.key) for ref in references),
+            lambda what: refused(R.TELEMETRY_CONFIG_REF_INVALID, f": {what} not found"),
+        ),
+    )
     message = f"MCPTelemetryConfig {reference.name} is valid"
     fine = Verdict(T.TELEMETRY_CONFIG_REF_VALIDATED, True, R.TELEMETRY_CONFIG_REF_VALID, message)
     return Part(

@@ -22,15 +22,20 @@ def generation(found: Object) -> int:
     return value
 
 
-async def test_a_touched_secret_rolls_nothing_and_a_changed_value_that_is_used_does(cluster: Gateways) -> None:
-    await cluster.secret("s", k="one", unused="one")
+async def settled(cluster: Gateways) -> Object:
+    """Make a gateway whose member uses key `k` of Secret `s`; return its Deployment."""
     await cluster.group()
     await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-Key", "s", "k")]})
     await cluster.until("MCPServerEntry", "e", phase="Valid")
     await cluster.gateway()
     await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
     await cluster.come_to_rest()
-    before = await cluster.deployment()
+    return await cluster.deployment()
+
+
+async def test_a_touched_secret_rolls_nothing_and_a_changed_value_that_is_used_does(cluster: Gateways) -> None:
+    await cluster.secret("s", k="one", unused="one")
+    before = await settled(cluster)
     for name in ("s", "v-hmac-secret"):
         touched = {"metadata": {"annotations": {"refreshed-at": "now"}, "labels": {"a": "b"}}}
         await cluster.patch("Secret", name, touched)
@@ -51,13 +56,7 @@ async def test_a_damaged_key_that_is_replaced_counts_without_a_restart(
     await admin.create(damaged | {"stringData": {FIELD: "not a key"}})
     cluster = await start()
     await cluster.secret("s", k="one")
-    await cluster.group()
-    await cluster.entry(headerForward={"addHeadersFromSecret": [header("X-Key", "s", "k")]})
-    await cluster.until("MCPServerEntry", "e", phase="Valid")
-    await cluster.gateway()
-    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
-    await cluster.come_to_rest()
-    before = await cluster.deployment()
+    before = await settled(cluster)
     await cluster.patch("Secret", "s", {"metadata": {"annotations": {"refreshed-at": "now"}}})
     without = await cluster.deployment(until=lambda found: generation(found) > generation(before))
     await admin.delete("v1", "Secret", NAME, namespace=namespace)  # what the log advises: a new one is made

@@ -11,7 +11,7 @@ from api import v1beta1
 from controllers.shared import references
 from controllers.shared.references import auth_config_changed, auth_configs_of
 from controllers.shared.remote import rank
-from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, PROXY, SERVER, VMCP, resource_of
+from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, PROXY, SERVER, VMCP
 from runtime import Event, Record, Resource
 from runtime.wire.decode import decode_record
 
@@ -77,7 +77,7 @@ def test_the_older_object_wins_and_then_the_smaller_uid() -> None:
 def test_kinds_are_named_as_the_api_names_them() -> None:
     from api.v1beta1 import MCPServerEntry
 
-    assert resource_of(MCPServerEntry) == ENTRY
+    assert Resource(*MCPServerEntry.coordinates()) == ENTRY
     assert str(ENTRY) == "mcpserverentries.toolhive.stacklok.dev"
 
 
