@@ -151,11 +151,7 @@ class Assembly:
         parts = Parts(
             settings,
             gateway_mark(settings.name, settings.group, ((backend.name, backend.url) for backend in settings.backends)),
-            kept(
-                old.authenticator if old else None,
-                settings.incoming,
-                lambda own: build_authenticator(own, self.overrides),
-            ),
+            kept(old.authenticator if old else None, settings.incoming, self._authenticator),
             kept(old.authorizer if old else None, settings.authz, _authorizer),
             kept(old.limiter if old else None, settings.limits, _limiter),
             kept(old.audit if old else None, settings.audit, self._audit),

@@ -9,16 +9,9 @@ import pytest
 from controllers.shared.contests import FREE, LONGEST_PAUSE, PEACE, Contests, contender
 from controllers.shared.resources import DEPLOYMENT
 from runtime import Key
+from tests.support.clock import Clock
 
 PLACE = (DEPLOYMENT, Key("ns", "v"))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_hand_edits_are_repaired_at_once_however_many_there_are_over_the_day():

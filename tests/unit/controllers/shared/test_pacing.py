@@ -8,17 +8,10 @@ import pytest
 
 from controllers.shared.workload.pacing import LONGEST_WAIT, QUIET, SPACING, Change, Pacing
 from runtime import Key
+from tests.support.clock import Clock
 
 V = Key("ns", "v")
 FIRST = Change(generation=1, intent="a", lasting="A")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

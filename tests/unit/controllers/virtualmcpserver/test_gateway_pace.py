@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from controllers.virtualmcpserver.pace import LONGEST_REST, LOOK, MANY, MOMENT, PATIENCE, SHARE, Pace
 from runtime import Key
+from tests.support.clock import Clock
 
 GATEWAY = Key("default", "gateway")
-
-
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from tests.e2e.vmcp.issuer import Issuer, rsa_key
+from tests.support.clock import Clock
 from vmcp.auth.fetch import AiohttpFetcher
 from vmcp.auth.interface import Unauthenticated
 from vmcp.auth.jwks import UNKNOWN_KID_COOLDOWN, KeyStore
 from vmcp.auth.oidc import OidcAuthenticator, OidcSettings
 from vmcp.auth.tokens import TokenCache
-
-
-class Clock:
-    """Time that only a test moves."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench:
