@@ -157,7 +157,8 @@ class Wire:
                     deadline=deadline,
                     idempotent=idempotent,
                     long_lived=long_lived,
-                    for_others=for_others,
+                    # Calls that take long say nothing about the backend, so our own probes do not wait for them.
+                    for_others=for_others or principal is None,
                 )
             except HttpError as err:
                 raise self.translate(err) from err

@@ -10,7 +10,7 @@ import pytest
 from tests.support.eventually import at_rest, eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
 from vmcp.backend.errors import BackendTimeout
-from vmcp.backend.interface import Call, SessionSpec
+from vmcp.backend.interface import BreakerSettings, Call, Circuit, SessionSpec
 from vmcp.backend.legacy.inbox import MAX_ANSWERS, MAX_QUESTIONS
 from vmcp.wire.protocol import MESSAGE, PROGRESS
 
@@ -160,6 +160,30 @@ async def test_an_answer_does_not_wait_for_the_connections_of_calls(server, back
     session = backend_of(server.url, max_connections=1).open(SessionSpec())
     assert (await session.call(call())).result == b'{"content": []}'
     await session.close()
+
+
+async def test_calls_that_take_all_connections_are_no_failure_of_the_backend(server, backend_of) -> None:
+    free = asyncio.Event()
+    held = asyncio.Semaphore(0)
+
+    async def slow(request) -> None:
+        held.release()
+        await free.wait()
+        await request.peer.result(request, {"content": []})
+
+    server.on["tools/call"] = slow
+    backend = backend_of(
+        server.url, max_connections=1, health_interval=0.1, health_timeout=0.5, breaker=BreakerSettings(threshold=1)
+    )
+    await backend.start()
+    await eventually(lambda: backend.catalogue.known)
+    waits = asyncio.create_task(backend.open(SessionSpec()).call(call()))
+    await held.acquire()
+    probes = len(server.posts("ping"))
+    await eventually(lambda: len(server.posts("ping")) > probes + 3 or backend.state.failures)
+    assert (backend.state.failures, backend.state.circuit) == (0, Circuit.CLOSED)
+    free.set()
+    assert (await waits).result == b'{"content": []}'
 
 
 def test_a_flood_waits_and_a_quiet_backend_does_not() -> None:
