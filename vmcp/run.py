@@ -138,7 +138,7 @@ async def _cluster(
     except ConfigurationError as error:
         if needed or options.config is None:
             raise ConfigErrors([ConfigError("", str(error))]) from None
-        log.warning("the API server is not asked, the file is followed", reason=str(error))
+        log.warning("no usable API server configuration, following the mounted file", reason=str(error))
         return None
 
 

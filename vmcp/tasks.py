@@ -154,7 +154,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         return
     _, stubborn = await asyncio.wait(live, timeout=PATIENCE)
     for task in stubborn:
-        log.warning("a task does not end", task=task.get_name(), seconds=PATIENCE)
+        log.warning("a cancelled task has not ended", task=task.get_name(), seconds=PATIENCE)
 
 
 def _lost(task: asyncio.Task[Any], error: BaseException) -> None:

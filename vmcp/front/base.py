@@ -69,7 +69,7 @@ class Front:
             headers.append((b"www-authenticate", err.www_authenticate.encode("latin-1", "replace")))
         if err.retry_after is not None:
             headers.append((b"retry-after", str(err.retry_after).encode()))
-        message = "authentication is required" if err.status == 401 else "authentication is not possible now"
+        message = "authentication is required" if err.status == 401 else "authentication is temporarily unavailable"
         return Refusal(err.status, err.status, message, headers=headers)
 
     def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:

@@ -89,9 +89,13 @@ class Document:
         if problem != self._said:
             self._said = problem
             if problem:
-                log.warning("own ConfigMap is not followed, the file is", config_map=self.name[1], reason=problem)
+                log.warning(
+                    "cannot follow this gateway's ConfigMap, using the mounted file",
+                    config_map=self.name[1],
+                    reason=problem,
+                )
             else:
-                log.info("own ConfigMap is followed", config_map=self.name[1])
+                log.info("following this gateway's ConfigMap", config_map=self.name[1])
 
 
 def _configuration(record: Record) -> bytes:

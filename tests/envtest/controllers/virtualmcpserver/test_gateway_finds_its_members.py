@@ -317,7 +317,10 @@ async def test_rights_that_are_missing_are_named_and_cost_what_needs_them(
             return await pod.left_out() == {"b": "SecretNotFound"}
 
         await eventually(said)
-        for words in ('Secret \\"keys\\" cannot be read: the API server says 403', "own ConfigMap is not followed"):
+        for words in (
+            'Secret \\"keys\\" cannot be read: the API server says 403',
+            "cannot follow this gateway's ConfigMap",
+        ):
             assert words in pod.text()
         await eventually(lambda: "count as empty" in pod.text() and "mcpremoteendpoints" in pod.text())
     finally:
