@@ -373,6 +373,9 @@ class GuardedProtocol(asyncio.Protocol):
                     await self._called
                     if self._parser is None:
                         return
+                else:
+                    # The next one was waiting already (pipelining): others come first.
+                    await asyncio.sleep(0)
         finally:
             self._tasks.discard(task)
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -214,6 +215,24 @@ async def test_thousands_of_requests_in_one_read_wait_unparsed_and_are_all_answe
     listener.gate.set()
     for number in range(3001):
         assert (await talk.answer())[0] == 200, number
+
+
+async def test_requests_that_came_in_one_read_let_others_in_between(listener) -> None:
+    await listener.start()
+    talk = await Talk.open(listener.port)
+    answered: list[int] = []
+
+    async def look() -> None:
+        while True:
+            answered.append(len(listener.asked))
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    await talk.say(get(b"/x") * 100)
+    for _ in range(100):
+        await talk.answer()
+    looking.cancel()
+    assert max(after - before for before, after in pairwise(answered)) == 1
 
 
 def _silent_reader(port: int) -> socket.socket:

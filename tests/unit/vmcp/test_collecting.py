@@ -1,0 +1,87 @@
+"""No collection of garbage takes longer because a client made the gateway keep more."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from vmcp.collecting import MANY, OFTEN, Collector
+
+
+class _Clocks:
+    """Two clocks that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = self.worked = 0.0
+
+    def second(self, *, worked: float) -> None:
+        self.now += 1.0
+        self.worked += worked
+
+
+class _Looks:
+    """What each collection looked at: its generation, and how many objects that held."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int]] = []
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            generation = info["generation"]
+            self.found.append((generation, sum(len(gc.get_objects(each)) for each in range(generation + 1))))
+
+
+@pytest.fixture
+def looks() -> Iterator[_Looks]:
+    before = gc.get_threshold()
+    found = _Looks()
+    yield found
+    if found in gc.callbacks:
+        gc.callbacks.remove(found)
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+def _begun(clocks: _Clocks, looks: _Looks) -> Collector:
+    collector = Collector(clock=lambda: clocks.now, work=lambda: clocks.worked)
+    collector.begin()
+    gc.callbacks.append(looks)
+    return collector
+
+
+def test_no_look_takes_in_more_the_more_is_kept(looks: _Looks) -> None:
+    _begun(_Clocks(), looks)
+    kept = [[[]] for _ in range(100_000)]
+    assert len(kept) == 100_000
+    assert looks.found
+    assert max(size for _, size in looks.found) < 20_000
+    assert all(generation < 2 for generation, _ in looks.found)
+
+
+def test_everything_is_looked_at_in_a_quiet_second_and_only_where_there_is_something_new(looks: _Looks) -> None:
+    clocks = _Clocks()
+    collector = _begun(clocks, looks)
+    kept = [[] for _ in range(50_000)]
+    clocks.second(worked=0.9)
+    assert not collector.look(), "somebody is served"
+    clocks.second(worked=0.01)
+    assert collector.look()
+    clocks.second(worked=0.01)
+    assert not collector.look(), "nothing was added"
+    assert len(kept) == 50_000
+
+
+def test_who_is_never_quiet_is_looked_at_now_and_then_all_the_same(looks: _Looks) -> None:
+    clocks = _Clocks()
+    collector = _begun(clocks, looks)
+    kept: list[list[int]] = []
+    while gc.get_count()[2] < MANY:
+        kept.append([])
+    for _ in range(int(OFTEN) - 1):
+        clocks.second(worked=1.0)
+        assert not collector.look()
+    clocks.second(worked=1.0)
+    assert collector.look()
+    assert not gc.get_count()[2]

@@ -1,0 +1,71 @@
+"""When Python looks for garbage: often and little while somebody is served, everything only in a quiet moment.
+
+A collection looks at every object of a generation in one go, and nobody is served meanwhile. With Python's defaults,
+and with any thresholds that only count, what one client makes the gateway keep decides how long that is: 2,000 open
+streams are 200,000 objects, and a look at them takes a tenth of a second. So the two young generations are kept small,
+and the old one is looked at where nobody waits, or when it has not been for long.
+
+What a request leaves behind is freed when the last reference goes; the collector is for the few cycles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import Final
+
+YOUNG: Final = 2_000
+"""Objects after which the youngest generation is looked at: about half a millisecond."""
+MIDDLE: Final = 2
+"""Looks at the youngest generation between two at the middle one, which holds what survived those."""
+NEVER: Final = 1_000_000_000
+LOOK: Final = 1.0
+"""Seconds between two looks whether it is quiet."""
+QUIET: Final = 0.05
+"""Part of a second that a process works at most that serves nobody to speak of."""
+MANY: Final = 100
+"""Looks at the middle generation after which the old one may hold so much that it does not wait for quiet any more."""
+OFTEN: Final = 30.0
+"""Seconds between two such looks without quiet."""
+
+
+class Collector:
+    """Decides when everything is looked at."""
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, work: Callable[[], float] = time.process_time
+    ) -> None:
+        """Take clocks for the time, and for the seconds that this process has worked."""
+        self._clock = clock
+        self._work = work
+        self._looked, self._worked = clock(), work()
+        self._collected = self._looked
+
+    def begin(self) -> None:
+        """Leave what is there now alone from now on, which lives until the end, and keep the young generations small.
+
+        A call leaves next to nothing that only a collection frees, and a look every 700 objects took 2 to 3 %.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG, MIDDLE, NEVER)
+
+    def look(self) -> bool:
+        """Look at everything if it is quiet, or if that is overdue; return whether it was done."""
+        now, worked = self._clock(), self._work()
+        quiet = worked - self._worked < QUIET * (now - self._looked)
+        self._looked, self._worked = now, worked
+        since = gc.get_count()[2]
+        if not since or not (quiet or (since >= MANY and now - self._collected >= OFTEN)):
+            return False
+        gc.collect()
+        self._collected, self._worked = now, self._work()
+        return True
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            self.look()
