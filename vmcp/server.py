@@ -21,7 +21,7 @@ from vmcp.front.base import Front
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service, ServiceApp
-from vmcp.front.session import ClientSession, SessionStore
+from vmcp.front.sessions import Sessions
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.sweep import sweep
 from vmcp.observe.metrics import BackendSample, Metrics
@@ -89,7 +89,7 @@ class Server:
         front = front or FrontSettings()
         self._front = Front(self.gateway, front)
         self._count(settings)
-        self._sessions = SessionStore(sealer, front, self._session_ended)
+        self._sessions = Sessions(self.gateway, front)
         self._legacy = LegacyFront(self._front, self._sessions)
         self._modern = ModernFront(self._front)
         self._service = Service(self.gateway, front, self._show_metrics)
@@ -192,9 +192,6 @@ class Server:
                 self.metrics.sessions.set(len(self._sessions))
             except Exception:
                 log.exception("housekeeping failed")
-
-    def _session_ended(self, session: ClientSession) -> None:
-        self.gateway.offers.unwatch(session.watcher)
 
     def _samples(self) -> list[BackendSample]:
         return [

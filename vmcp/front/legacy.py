@@ -7,11 +7,13 @@ get 202. GET opens the session's stream or takes up a broken one. DELETE ends th
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import Raw
 
 from vmcp.audit.interface import EventType
@@ -25,9 +27,12 @@ from vmcp.front.calls import at_once, carry_out
 from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.legacy_call import PRIMED, LegacyCall
 from vmcp.front.request import Arrival, McpRequest, Told, told
-from vmcp.front.session import ClientSession, SessionStore, TooManySessions
+from vmcp.front.session import ClientSession
+from vmcp.front.sessions import Sessions, TooManySessions
 from vmcp.front.streams import Stream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
+from vmcp.sessions.record import SessionRecord
+from vmcp.sessions.store import StoreUnavailable
 from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import (
     JsonRpcError,
@@ -44,6 +49,7 @@ from vmcp.wire.jsonrpc import (
 from vmcp.wire.protocol import (
     CANCELLED,
     INITIALIZE,
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     LATEST_LEGACY,
@@ -57,6 +63,8 @@ from vmcp.wire.protocol import (
     TOOLS_CALL,
 )
 
+log = structlog.get_logger(__name__)
+
 SESSION_NOT_FOUND: Final = -32001
 """What the SDKs answer, with HTTP 404: the client shall initialize again."""
 BATCHING: Final = "2025-03-26"
@@ -69,9 +77,9 @@ _EMPTY = b"{}"
 class LegacyFront:
     """Serves legacy clients."""
 
-    def __init__(self, front: Front, store: SessionStore) -> None:
+    def __init__(self, front: Front, sessions: Sessions) -> None:
         self._front = front
-        self.store = store
+        self._sessions = sessions
 
     # --- POST ---
 
@@ -85,14 +93,24 @@ class LegacyFront:
         self._check_version(arrival)
         if request.method == INITIALIZE:
             return self._initialize(request, send)
-        session = self._session(arrival, request.principal, request.id)
+        session = self._sessions.here(_session_id(arrival, request.id), request.principal)
+        if session is None:
+            return self._serve_from_elsewhere(request, receive, send)
+        return self._serve(session, request, receive, send)
+
+    async def _serve_from_elsewhere(self, request: McpRequest, receive: Receive, send: Send) -> None:
+        """Answer a request of a session whose life is not here."""
+        session = await self._session(request.arrival, request.principal, request.id)
+        await self._serve(session, request, receive, send)
+
+    def _serve(self, session: ClientSession, request: McpRequest, receive: Receive, send: Send) -> Awaitable[None]:
         front = self._front
         if session.active >= front.settings.max_inflight:
             raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request.id)
         exchange = Exchange(
             receive, send, front.watches, keep_alive=front.settings.keep_alive, json_only=request.json_only
         )
-        trace = front.trace(arrival.headers)
+        trace = front.trace(request.arrival.headers)
         call = LegacyCall(request, session, exchange, trace=trace)
         caller = self._caller(request, session, call, trace)
         return carry_out(front, request, caller, call, partial(self.dispatch, session))
@@ -104,7 +122,7 @@ class LegacyFront:
             Refusal: See there.
         """
         self._check_version(arrival)
-        session = self._session(arrival, principal)
+        session = await self._session(arrival, principal)
         await self._take(session, message)
         if message.is_notification:
             what = Told(arrival, Era.LEGACY, str(message.method), principal, session_id=session.id)
@@ -119,32 +137,49 @@ class LegacyFront:
             supported = ", ".join(LEGACY_VERSIONS)
             raise Refusal(400, INVALID_REQUEST, f"unsupported protocol version; supported: {supported}")
 
-    def _session(self, arrival: Arrival, principal: Principal, request_id: RequestId | None = None) -> ClientSession:
+    async def _session(
+        self, arrival: Arrival, principal: Principal, request_id: RequestId | None = None
+    ) -> ClientSession:
         """Return the session that a request names.
 
         Raises:
-            Refusal: 400 without an id, 404 for an id that is not (or no longer) this caller's.
+            Refusal: 400 without an id, 404 for an id that is not (or no longer) this caller's, and see `_found`.
         """
-        session_id = text(arrival.headers, b"mcp-session-id")
-        if not session_id:
-            raise Refusal(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
-        session = self.store.find(session_id, principal)
+        session = await self._found(_session_id(arrival, request_id), arrival, principal, request_id)
         if session is None:
             raise Refusal(404, SESSION_NOT_FOUND, "session not found", id=request_id)
         return session
 
-    def _named_session(self, request: McpRequest) -> ClientSession | None:
-        """Return the live session that an `initialize` names.
+    async def _found(
+        self, session_id: str, arrival: Arrival, principal: Principal, request_id: RequestId | None
+    ) -> ClientSession | None:
+        """Return the session of this id, if it is this caller's.
+
+        Raises:
+            Refusal: 503 while that cannot be known, 429 where there is no room for it.
+        """
+        try:
+            return await self._sessions.find(session_id, principal, self._front.passthrough(arrival.headers))
+        except StoreUnavailable as err:
+            raise store_unavailable(err, request_id) from err
+        except TooManySessions:
+            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request_id) from None
+
+    async def _check_unnamed(self, request: McpRequest) -> None:
+        """Refuse an `initialize` that names a live session.
 
         Clients keep the id of a session that ended (a reloaded editor, a restarted gateway) and start anew with it;
         they get a new session, since a refusal would leave them stuck with the old id.
+
+        Raises:
+            Refusal: 400, and see `_found`.
         """
         session_id = text(request.arrival.headers, b"mcp-session-id")
-        return self.store.find(session_id, request.principal) if session_id else None
+        if session_id and await self._found(session_id, request.arrival, request.principal, request.id) is not None:
+            raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=request.id)
 
     async def _initialize(self, request: McpRequest, send: Send) -> None:
-        if self._named_session(request) is not None:
-            raise Refusal(400, INVALID_REQUEST, "the session is already initialized", id=request.id)
+        await self._check_unnamed(request)
         params = fields(request.params)
         asked = loads_str(params.get("protocolVersion"))
         if asked is None:
@@ -155,7 +190,7 @@ class LegacyFront:
             raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=request.id)
         version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
         try:
-            session = self.store.open(
+            session = await self._sessions.open(
                 request.principal,
                 version,
                 carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
@@ -164,8 +199,8 @@ class LegacyFront:
             )
         except TooManySessions:
             raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request.id) from None
-        session.may_read = self._front.gateway.may_read
-        self._front.gateway.offers.watch(session.watcher)
+        except StoreUnavailable as err:
+            raise store_unavailable(err, request.id) from err
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": MODERN_CAPABILITIES,
@@ -186,15 +221,16 @@ class LegacyFront:
     def _caller(
         self, request: McpRequest, session: ClientSession, call: LegacyCall, trace: TraceContext | None
     ) -> Caller:
+        record = session.record
         return Caller(
             principal=request.principal,
             era=Era.LEGACY,
             sessions=session.backends,
-            capabilities=session.capabilities,
-            info=session.info,
+            capabilities=record.capabilities,
+            info=record.info,
             headers=self._front.passthrough(request.arrival.headers),
             trace=trace,
-            log_level=session.log_level or "info",
+            log_level=record.level or "info",
             sink=call.sink,
             bridge=call.bridge,
         )
@@ -223,21 +259,31 @@ class LegacyFront:
         if uri is None:
             return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
         asks = method == RESOURCES_SUBSCRIBE
-        if asks and len(session.subscribed | {uri}) > self._front.settings.max_subscriptions:
+        if asks and len({*session.record.subscriptions, uri}) > self._front.settings.max_subscriptions:
             return failed(INVALID_REQUEST, "too many subscriptions of this session")
         outcome = await self._front.gateway.subscribe(caller, uri, method=method)
         if not asks:
-            session.subscribed.discard(uri)
+            await self._change(session, session.record.without_subscription(uri))
         elif outcome.error is None:
-            session.subscribed.add(uri)
+            await self._change(session, session.record.with_subscription(uri))
         return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
 
     async def _set_level(self, session: ClientSession, params: bytes) -> Outcome:
         level = loads_str(fields(params).get("level"))
         if level not in LOG_LEVELS:
             return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
-        session.log_level = level
+        await self._change(session, session.record.with_level(level))
         return Outcome(result=_EMPTY)
+
+    async def _change(self, session: ClientSession, record: SessionRecord) -> None:
+        """Go on with another record. What was done is done: that it could not be kept fails no request."""
+        if record == session.record:
+            return
+        session.record = record
+        try:
+            await self._sessions.save(session)
+        except StoreUnavailable as err:
+            log.warning("the record of a session could not be kept", reason=str(err))
 
     async def _take(self, session: ClientSession, message: Message) -> None:
         """Take a notification or an answer of the client."""
@@ -258,8 +304,8 @@ class LegacyFront:
             Refusal: 400 where the session's version has no batches.
         """
         self._check_version(arrival)
-        session = self._session(arrival, principal)
-        if session.version != BATCHING:
+        session = await self._session(arrival, principal)
+        if session.record.version != BATCHING:
             raise Refusal(400, INVALID_REQUEST, "JSON-RPC batches are not supported in this protocol version")
         try:
             raws = msgspec.json.decode(body, type=list[Raw])
@@ -311,7 +357,7 @@ class LegacyFront:
         if b"text/event-stream" not in arrival.headers.get(b"accept", b"").lower():
             raise Refusal(406, INVALID_REQUEST, "accept must list text/event-stream")
         self._check_version(arrival)
-        session = self._session(arrival, principal)
+        session = await self._session(arrival, principal)
         stream, after = session.streams.own, None
         last = text(arrival.headers, b"last-event-id")
         if last is not None:
@@ -322,7 +368,7 @@ class LegacyFront:
         self._front.record(
             Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), Outcome(), 200
         )
-        seconds = min(principal.seconds_left(), self.store.seconds_left(session))
+        seconds = min(principal.seconds_left(), session.seconds_left())
         await self._follow(session, stream, after, seconds, receive, send)
 
     async def _follow(
@@ -330,7 +376,7 @@ class LegacyFront:
     ) -> None:
         """Pass a stream on until it ends, its reader goes, or `seconds` later: nothing outlives what allowed it."""
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
-        if session.version >= PRIMED:
+        if session.record.version >= PRIMED:
             writer.write(stream.prime())
         over = stream.attach(writer, after)
         gone = asyncio.create_task(_gone(receive), name="client watch")
@@ -352,11 +398,33 @@ class LegacyFront:
             Refusal: See there.
         """
         self._check_version(arrival)
-        session = self._session(arrival, principal)
-        self.store.end(session)
+        session = await self._session(arrival, principal)
+        try:
+            await self._sessions.end(session)
+        except StoreUnavailable as err:
+            raise store_unavailable(err, None) from err
         what = Told(arrival, Era.LEGACY, "DELETE", principal, session_id=session.id, kind=EventType.HTTP_REQUEST)
         self._front.record(what, Outcome(), 200)
         await answer(send, 200, b"", ())
+
+
+def _session_id(arrival: Arrival, request_id: RequestId | None = None) -> str:
+    """Return the id of the session that a request names.
+
+    Raises:
+        Refusal: 400, it names none.
+    """
+    session_id = text(arrival.headers, b"mcp-session-id")
+    if not session_id:
+        raise Refusal(400, INVALID_REQUEST, "header mcp-session-id is missing", id=request_id)
+    return session_id
+
+
+def store_unavailable(err: StoreUnavailable, request_id: RequestId | None) -> Refusal:
+    """Return the refusal of a request that needs the store of sessions, which does not answer: 503, try again."""
+    seconds = str(max(1, math.ceil(err.retry_after))).encode()
+    message = "sessions are temporarily unavailable; try again"
+    return Refusal(503, INTERNAL_ERROR, message, headers=((b"retry-after", seconds),), id=request_id)
 
 
 async def _gone(receive: Receive) -> None:

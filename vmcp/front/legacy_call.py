@@ -58,7 +58,7 @@ class LegacyCall:
 
     def told(self) -> Told:
         """See `ClientCall`."""
-        return told(self._request, session_id=self._session.id, trace=self._trace)
+        return told(self._request, session_id=self._session.record.id, trace=self._trace)
 
     def answer(self, outcome: Outcome) -> tuple[int, bytes]:
         """See `ClientCall`."""
@@ -84,7 +84,7 @@ class LegacyCall:
         assert self._exchange is not None
         self._stream = self._session.streams.for_post()
         self._exchange.frame = self._stream.relay
-        return self._stream.prime() if self._session.version >= PRIMED else None
+        return self._stream.prime() if self._session.record.version >= PRIMED else None
 
     async def finish(self, status: int, body: bytes) -> None:
         """See `ClientCall`."""

@@ -35,8 +35,9 @@ from vmcp.front.base import Front
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.modern import ModernFront
 from vmcp.front.service import Service
-from vmcp.front.session import SessionStore
+from vmcp.front.sessions import Sessions
 from vmcp.front.settings import FrontSettings
+from vmcp.sessions.store import SessionStore
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
@@ -206,7 +207,7 @@ class World:
     app: App
     gateway: Gateway
     front: Front
-    store: SessionStore
+    sessions: Sessions
     backends: dict[str, FakeBackend]
     service: Service
     session_id: str | None = None
@@ -306,6 +307,7 @@ async def world() -> AsyncIterator[Build]:
         rules: AggregationRules | None = None,
         settings: FrontSettings | None = None,
         page_size: int = 1000,
+        store: SessionStore | None = None,
         **plan: Any,
     ) -> World:
         parts = {
@@ -321,17 +323,17 @@ async def world() -> AsyncIterator[Build]:
         }
         gateway = Gateway(Plan(**parts), Sealer(), page_size=page_size)
         front = Front(gateway, settings or FrontSettings(version="1"))
-        store = SessionStore(gateway.sealer, front.settings, lambda s: gateway.offers.unwatch(s.watcher))
+        sessions = Sessions(gateway, front.settings, store)
         service = Service(gateway, front.settings, lambda: None)
-        app = App(front, LegacyFront(front, store), ModernFront(front), service)
-        made.append(World(app, gateway, front, store, {backend.name: backend for backend in backends}, service))
+        app = App(front, LegacyFront(front, sessions), ModernFront(front), service)
+        made.append(World(app, gateway, front, sessions, {backend.name: backend for backend in backends}, service))
         return made[-1]
 
     yield build
     for one in made:
         for request in one.opened:
             request.hang_up()
-        await one.store.close()
+        await one.sessions.close()
         await one.gateway.close()
         async with asyncio.timeout(10):
             await asyncio.gather(*(request.task for request in one.opened), return_exceptions=True)

@@ -12,9 +12,7 @@ import pytest
 from vmcp.auth.interface import ANONYMOUS, LEEWAY, Principal, Unauthenticated
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import SessionSpec
-from vmcp.core.seal import Sealer
 from vmcp.core.sessions import SharedSessions, sharing_key
-from vmcp.front.session import SessionStore
 from vmcp.front.settings import FrontSettings
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
@@ -46,7 +44,7 @@ async def test_one_caller_that_opens_sessions_ends_only_its_own(world, backend):
     for _ in range(20):
         assert (await opened(w, BOB))[0] == 200
     assert await status(w, victim, ANN) == 200
-    assert len(w.store) <= 5
+    assert len(w.sessions) <= 5
 
 
 async def test_without_authentication_a_session_in_use_survives_those_that_nobody_uses(world, backend):
@@ -88,7 +86,7 @@ async def test_the_caller_with_most_sessions_makes_room_for_the_others(world, ba
     _, carl = await opened(w, {"authorization": "Bearer carl"})
     assert await status(w, ann, ANN) == 200
     assert await status(w, carl, {"authorization": "Bearer carl"}) == 200
-    assert len(w.store) == 6
+    assert len(w.sessions) == 6
 
 
 @pytest.mark.parametrize("member", ["capabilities", "clientInfo"])
@@ -102,12 +100,12 @@ async def test_what_a_client_declares_of_itself_is_bounded(world, backend, membe
     assert (answer.status, answer.json["error"]["code"]) == (400, -32602)
 
 
-async def test_a_session_that_ended_is_given_back_at_once():
-    store = SessionStore(Sealer(), small(), lambda _: None)
+async def test_a_session_that_ended_is_given_back_at_once(world, backend):
+    w = world(backend("a"), settings=small())
     gc.disable()
     try:
-        gone = weakref.ref(store.open(ANONYMOUS, "2025-11-25", b"{}", None, ()))
-        await store.close()
+        gone = weakref.ref(await w.sessions.open(ANONYMOUS, "2025-11-25", b"{}", None, ()))
+        await w.sessions.close()
         assert gone() is None
     finally:
         gc.enable()
@@ -215,8 +213,8 @@ async def test_a_stream_ends_with_the_life_of_its_session(world, backend):
     w = world(backend("a", tools=[TOOL]), settings=small(session_life=0.5))
     await w.initialize()
     await w.stream().answer()
-    w.store.sweep()
-    assert len(w.store) == 0
+    w.sessions.sweep()
+    assert len(w.sessions) == 0
 
 
 async def test_a_session_with_an_open_stream_ends_at_the_end_of_its_life(world, backend):
@@ -224,10 +222,10 @@ async def test_a_session_with_an_open_stream_ends_at_the_end_of_its_life(world, 
     await w.initialize()
     stream = w.stream()
     await stream.until(lambda a: True)
-    w.store.all()[0].made_at -= 100_000
-    w.store.sweep()
+    w.sessions.all()[0].ends_at -= 100_000
+    w.sessions.sweep()
     await stream.answer()
-    assert len(w.store) == 0
+    assert len(w.sessions) == 0
 
 
 def replaced(w, **changes):
@@ -269,7 +267,7 @@ async def test_an_interrupted_stream_can_be_opened_again(world, backend):
     await w.initialize()
     stream = w.stream()
     await stream.until(lambda a: True)
-    w.store.all()[0].streams.interrupt()
+    w.sessions.all()[0].streams.interrupt()
     await stream.answer()
     again = w.stream()
     await again.until(lambda a: True)
@@ -280,7 +278,7 @@ async def test_an_interrupted_stream_can_be_opened_again(world, backend):
 async def test_the_newest_claims_of_a_caller_count(world, backend):
     w = world(backend("a", tools=[TOOL]))
     await w.initialize(headers=ANN)
-    session = w.store.all()[0]
+    session = w.sessions.all()[0]
     before = session.principal
     assert (await w.legacy("ping", headers=ANN).answer()).status == 200
     assert session.principal is not before

@@ -66,21 +66,21 @@ async def test_a_deleted_session_is_gone_and_its_backend_sessions_end(w):
     await w.legacy("tools/call", {"name": "echo"}).answer()
     assert (await w.send("DELETE", "/mcp", w.session_headers())).status == 200
     assert (await w.legacy("ping").answer()).status == 404
-    await w.store.close()
+    await w.sessions.close()
     assert w.backends["a"].sessions[0].closed
 
 
 async def test_a_session_ends_when_it_was_idle_too_long_or_lived_too_long(world, backend):
     w = world(backend("a"), settings=FrontSettings(session_ttl=50, session_life=1000))
     await w.initialize()
-    (session,) = w.store.all()
+    (session,) = w.sessions.all()
     session.used_at = time.monotonic() - 51
     assert (await w.legacy("ping").answer()).status == 404
-    w.store.sweep()
-    assert len(w.store) == 0
+    w.sessions.sweep()
+    assert len(w.sessions) == 0
     await w.initialize()
-    (session,) = w.store.all()
-    session.made_at = time.monotonic() - 1001
+    (session,) = w.sessions.all()
+    session.ends_at = time.monotonic() - 1
     assert (await w.legacy("ping").answer()).status == 404
 
 
@@ -93,7 +93,7 @@ async def test_beyond_the_limit_the_session_that_was_idle_longest_goes(world, ba
     w.session_id = ids[0]
     await w.legacy("ping").answer()
     await w.initialize()
-    alive = {session.id for session in w.store.all()}
+    alive = {session.id for session in w.sessions.all()}
     assert alive == {ids[0], w.session_id}
 
 
@@ -244,7 +244,7 @@ async def test_a_call_goes_on_without_its_client_and_its_stream_can_be_taken_up_
 
 
 async def test_the_sessions_stream_gets_what_happened_before_it_was_open_once(w):
-    (session,) = w.store.all()
+    (session,) = w.sessions.all()
     session.notification("a", "notifications/resources/updated", b'{"uri":"r:1"}')
     first = w.stream()
     found = await first.until(lambda answer: bool(answer.events))
@@ -262,7 +262,7 @@ async def test_a_newer_stream_takes_over_from_the_older(w):
     second = w.stream()
     await second.until(lambda answer: True)
     assert (await first.answer()).status == 200
-    (session,) = w.store.all()
+    (session,) = w.sessions.all()
     session.notification("a", "notifications/resources/updated", b'{"uri":"r:1"}')
     await second.until(lambda answer: len(answer.events) == 1)
 

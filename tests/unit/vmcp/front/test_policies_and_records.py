@@ -209,7 +209,7 @@ async def test_a_question_outside_of_any_call_takes_the_sessions_stream(world, b
     await w.initialize({"roots": {}})
     stream = w.stream()
     await stream.until(lambda answer: True)
-    (session,) = w.store.all()
+    (session,) = w.sessions.all()
     asking = asyncio.create_task(session.request("a", "roots/list", b"{}"))
     question = (await stream.until(lambda answer: bool(answer.events))).events[0]
     reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"roots": []}}

@@ -1,0 +1,129 @@
+"""Sessions whose records are kept where other gateways find them, and what happens while the store does not answer."""
+
+import pytest
+
+from vmcp.sessions.record import SessionRecord, decode_record, encode_record
+from vmcp.sessions.store import StoreUnavailable
+
+TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
+ANN, BOB = {"authorization": "Bearer ann"}, {"authorization": "Bearer bob"}
+
+
+class Shelf:
+    """A store in this process, for gateways that share it.
+
+    Attributes:
+        away: It does not answer.
+        asked: What it was asked, by name.
+    """
+
+    def __init__(self) -> None:
+        self.away = False
+        self.asked: list[str] = []
+        self._kept: dict[tuple[str, str], bytes] = {}
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if self.away:
+            raise StoreUnavailable("no answer", retry_after=2.5)
+
+    async def open(self, record: SessionRecord) -> None:
+        self._ask("open")
+        self._kept[record.owner, record.id] = encode_record(record)
+
+    async def find(self, session_id: str, owner: str) -> SessionRecord | None:
+        self._ask("find")
+        kept = self._kept.get((owner, session_id))
+        return None if kept is None else decode_record(kept)
+
+    async def save(self, record: SessionRecord) -> None:
+        self._ask("save")
+        if (record.owner, record.id) in self._kept:
+            self._kept[record.owner, record.id] = encode_record(record)
+
+    async def end(self, record: SessionRecord) -> None:
+        self._ask("end")
+        self._kept.pop((record.owner, record.id), None)
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@pytest.fixture
+async def one(world, backend, shelf):
+    gateway = world(backend("a", tools=[TOOL], resources=[{"uri": "r:1", "name": "r"}]), store=shelf)
+    await gateway.initialize({"elicitation": {}}, headers=ANN)
+    return gateway
+
+
+@pytest.fixture
+async def other(world, backend, shelf, one):
+    gateway = world(backend("a", tools=[TOOL], resources=[{"uri": "r:1", "name": "r"}]), store=shelf)
+    gateway.session_id = one.session_id
+    return gateway
+
+
+async def test_a_session_goes_on_at_another_gateway_as_it_is(one, other):
+    await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()
+    await one.legacy("resources/subscribe", {"uri": "r:1"}, headers=ANN).answer()
+    assert (await other.legacy("tools/call", {"name": "echo"}, headers=ANN).answer()).status == 200
+    (session,) = other.sessions.all()
+    assert session.record == one.sessions.all()[0].record
+    assert (session.record.level, session.record.subscriptions) == ("error", ("r:1",))
+    assert other.backends["a"].sessions[0].spec.client_capabilities == b'{"elicitation": {}}'
+
+
+async def test_nobody_goes_on_with_the_session_of_another(one, other):
+    for gateway in (one, other):
+        assert (await gateway.legacy("ping", headers=BOB).answer()).status == 404
+    assert (await other.legacy("ping", headers=ANN).answer()).status == 200
+
+
+async def test_a_session_that_was_ended_is_found_nowhere(one, other):
+    assert (await one.send("DELETE", "/mcp", {**one.session_headers(), **ANN})).status == 200
+    for gateway in (one, other):
+        assert (await gateway.legacy("ping", headers=ANN).answer()).status == 404
+
+
+async def test_the_store_is_not_asked_for_a_session_that_is_served_here(one, shelf):
+    shelf.asked.clear()
+    for _ in range(3):
+        assert (await one.legacy("tools/call", {"name": "echo"}, headers=ANN).answer()).status == 200
+    assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
+    assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
+    assert shelf.asked == ["save"], "once, for what changed"
+
+
+async def test_initialize_does_not_succeed_for_a_session_that_could_not_be_kept(world, backend, shelf):
+    w = world(backend("a", tools=[TOOL]), store=shelf)
+    shelf.away = True
+    answer = await w.initialize(headers=ANN)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "3")
+    assert "mcp-session-id" not in answer.headers
+    assert answer.json["error"]["message"] == "sessions are temporarily unavailable; try again"
+    assert len(w.sessions) == 0
+    shelf.away = False
+    assert (await w.initialize(headers=ANN)).status == 200
+
+
+async def test_while_the_store_is_away_sessions_that_are_here_go_on_and_others_hear_to_come_back(one, other, shelf):
+    shelf.away = True
+    assert (await one.legacy("tools/call", {"name": "echo"}, headers=ANN).answer()).status == 200
+    assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
+    elsewhere = await other.legacy("ping", headers=ANN).answer()
+    assert (elsewhere.status, elsewhere.headers["retry-after"]) == (503, "3")
+    assert (await other.modern("tools/call", {"name": "echo"}, headers=ANN).answer()).status == 200
+    shelf.away = False
+    assert (await other.legacy("ping", headers=ANN).answer()).status == 200
+
+
+async def test_a_session_that_cannot_be_ended_everywhere_is_not_said_to_be_ended(one, shelf):
+    shelf.away = True
+    answer = await one.send("DELETE", "/mcp", {**one.session_headers(), **ANN})
+    assert (answer.status, answer.headers["retry-after"]) == (503, "3")
+    shelf.away = False
+    assert (await one.legacy("ping", headers=ANN).answer()).status == 200
+    assert (await one.send("DELETE", "/mcp", {**one.session_headers(), **ANN})).status == 200
+    assert (await one.legacy("ping", headers=ANN).answer()).status == 404
