@@ -29,7 +29,7 @@ from vmcp.backend.errors import BackendError
 from vmcp.config.load import load
 from vmcp.core.templates import MAX_URI, compile_template
 from vmcp.http.client import HttpError, Limits, Response, parse_origin
-from vmcp.http.client.connection import Connection
+from vmcp.http.client.connection import ClientConnection
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.observe.redact import Redactor
 from vmcp.server import Server
@@ -256,9 +256,11 @@ def answers() -> Target:
     loop = asyncio.new_event_loop()
 
     async def ask(pieces: list[bytes]) -> None:
-        free: list[Connection] = []
+        free: list[ClientConnection] = []
         wire = _Wire()
-        connection = Connection(loop, Limits(max_head=2048, max_body=4096), free.append, lambda _: None, lambda _: None)
+        connection = ClientConnection(
+            loop, Limits(max_head=2048, max_body=4096), free.append, lambda _: None, lambda _: None
+        )
         connection.connection_made(wire)
         asked = asyncio.ensure_future(connection.request(b"GET / HTTP/1.1\r\n\r\n", loop.time() + 60))
         await asyncio.sleep(0)

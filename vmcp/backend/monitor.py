@@ -266,7 +266,7 @@ class Monitor:
         if not wanted:
             return
         self._listener = Subscription(
-            backend.wire,
+            backend.endpoint,
             backend.modern,
             wanted,
             on_notification=self._on_notification,

@@ -9,6 +9,7 @@ import structlog
 
 from vmcp.auth.interface import OutgoingAuth, Principal
 from vmcp.backend.breaker import Breaker
+from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.era import Eras
 from vmcp.backend.health import HealthKeeper
 from vmcp.backend.interface import BackendState, CallObserver, Catalogue, CatalogueChange, Kind
@@ -18,7 +19,6 @@ from vmcp.backend.modern.discover import Verdict, classify
 from vmcp.backend.modern.mirrored import mirror_of
 from vmcp.backend.settings import BackendSettings, HeaderList
 from vmcp.backend.shelf import differences
-from vmcp.backend.wire import Wire
 from vmcp.http.client import Client, Limits, Reach, Trust, parse_origin
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Remote:
         state: See `BackendState`.
         breaker: Guards calls and probes.
         health: Where every call and probe reports to.
-        wire: For the adapters of the eras.
+        endpoint: For the adapters of the eras.
         modern: Sends requests in the modern era.
         eras: Which era serves a request.
         refresh: Fetches lists now; set by who monitors the backend.
@@ -80,10 +80,10 @@ class Remote:
             on_change=lambda: self._tell(frozenset()),
             on_doubt=self._doubted,
         )
-        self.wire = Wire(settings, self._client, auth, target)
+        self.endpoint = McpEndpoint(settings, self._client, auth, target)
         ask = None if settings.transport == "sse" else self._discover
         self.eras = Eras(settings.name, self.state, ask, probe_timeout=lambda: self.settings.health_timeout)
-        self.modern = ModernCaller(self.wire, max_event=settings.max_response, on_suspicion=self.eras.suspect)
+        self.modern = ModernCaller(self.endpoint, max_event=settings.max_response, on_suspicion=self.eras.suspect)
         self._catalogue = Catalogue()
         self._listeners: list[Callable[[CatalogueChange], None]] = []
         self.refresh: Callable[[tuple[Kind, ...]], Awaitable[None]] = _no_refresh
@@ -108,7 +108,7 @@ class Remote:
     @property
     def auth_method(self) -> str:
         """See `Backend`."""
-        return self.wire.auth_method
+        return self.endpoint.auth_method
 
     @property
     def catalogue(self) -> Catalogue:

@@ -216,7 +216,7 @@ class Session:
 
     def _session(self) -> LegacySession:
         if self._legacy is None:
-            self._legacy = LegacySession(self._backend.wire, self._spec, self._options)
+            self._legacy = LegacySession(self._backend.endpoint, self._spec, self._options)
         return self._legacy
 
     async def _to_modern(self, call: Call, deadline: float, *, final: bool) -> Reply:
@@ -265,7 +265,7 @@ class Session:
     def _listen(self, uris: list[str], call: Call) -> Subscription:
         backend = self._backend
         listener = Subscription(
-            backend.wire,
+            backend.endpoint,
             backend.modern,
             {"resourceSubscriptions": uris},
             on_notification=self._updated,

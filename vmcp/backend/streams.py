@@ -8,9 +8,9 @@ from collections import deque
 import structlog
 
 from vmcp.backend.allowance import LINE
+from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendProtocolError, BackendTimeout
-from vmcp.backend.wire import Wire
-from vmcp.http.client import HttpError, HttpTimeout, Stream
+from vmcp.http.client import BodyStream, HttpError, HttpTimeout
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.sse import Event, SseError, SseParser
 
@@ -33,10 +33,10 @@ class MessageStream:
         noise: Words to append to a complaint: that events were skipped; "" = none were.
     """
 
-    __slots__ = ("_events", "_parser", "_stream", "_wire", "last_id", "messages", "noise", "retry")
+    __slots__ = ("_endpoint", "_events", "_parser", "_stream", "last_id", "messages", "noise", "retry")
 
-    def __init__(self, wire: Wire, stream: Stream, *, max_event: int) -> None:
-        self._wire = wire
+    def __init__(self, endpoint: McpEndpoint, stream: BodyStream, *, max_event: int) -> None:
+        self._endpoint = endpoint
         self._stream = stream
         self._parser = SseParser(max_event=max_event)
         self._events: deque[Event] = deque()
@@ -70,13 +70,13 @@ class MessageStream:
             except HttpTimeout as err:
                 if idle is None:
                     # The stream may have said a lot: what passed is the deadline.
-                    raise BackendTimeout(self._wire.name, "the answer was not complete in time") from err
-                raise self._wire.translate(err) from err
+                    raise BackendTimeout(self._endpoint.name, "the answer was not complete in time") from err
+                raise self._endpoint.translate(err) from err
             except HttpError as err:
-                raise self._wire.translate(err) from err
+                raise self._endpoint.translate(err) from err
             except SseError as err:
                 self._stream.close()
-                raise BackendProtocolError(self._wire.name, str(err)) from err
+                raise BackendProtocolError(self._endpoint.name, str(err)) from err
             self.retry = self._parser.retry
         event = self._events.popleft()
         if event.id is not None:
@@ -102,7 +102,9 @@ class MessageStream:
                 message = parse(event.data)
             except JsonRpcError as err:
                 if not self.noise:
-                    log.debug("an event that is not a message was skipped", backend=self._wire.name, reason=str(err))
+                    log.debug(
+                        "an event that is not a message was skipped", backend=self._endpoint.name, reason=str(err)
+                    )
                 self.noise = f", and one of its events is not a message: {err}"
                 await self.pay(1)
                 continue
@@ -117,14 +119,14 @@ class MessageStream:
         Raises:
             BackendTimeout: The deadline passed meanwhile.
         """
-        wait = self._wire.allowance.spend(messages)
+        wait = self._endpoint.allowance.spend(messages)
         if not wait:
             return
         await asyncio.sleep(wait)
         deadline = self.deadline
         if deadline is not None and asyncio.get_running_loop().time() >= deadline:
             self._stream.close()
-            raise BackendTimeout(self._wire.name, "sent too much else before the answer")
+            raise BackendTimeout(self._endpoint.name, "sent too much else before the answer")
 
     def close(self) -> None:
         """Give up the rest. Ends the connection, which a modern server takes as a cancellation."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final
 
-from vmcp.http.server.asgi import JSON, Budget, Receive, Send
+from vmcp.http.budget import MemoryBudget
+from vmcp.http.server.asgi import JSON, Receive, Send
 from vmcp.wire.sse import comment, encode
 
 SSE_HEADERS: Final = (
@@ -22,7 +23,7 @@ SSE_HEADERS: Final = (
 )
 MAX_QUEUED: Final = 16 * 1024 * 1024
 """Bytes that wait for a slow reader; beyond that notifications are dropped, answers never."""
-QUEUED: Final = Budget(64 * 1024 * 1024)
+QUEUED: Final = MemoryBudget(64 * 1024 * 1024)
 """For what waits for all readers of streams. When it is used up, those that are behind lose notifications, and their
 stream with the next answer; a stream that keeps up is not touched."""
 WATCH_AFTER: Final = 0.05

@@ -29,7 +29,7 @@ from vmcp.front.legacy_call import PRIMED, LegacyCall
 from vmcp.front.request import Arrival, McpRequest, Told, told
 from vmcp.front.session import ClientSession
 from vmcp.front.sessions import Sessions, TooManySessions
-from vmcp.front.streams import Stream
+from vmcp.front.streams import EventStream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
 from vmcp.sessions.record import SessionRecord
 from vmcp.sessions.store import StoreUnavailable
@@ -372,7 +372,13 @@ class LegacyFront:
         await self._follow(session, stream, after, seconds, receive, send)
 
     async def _follow(
-        self, session: ClientSession, stream: Stream, after: int | None, seconds: float, receive: Receive, send: Send
+        self,
+        session: ClientSession,
+        stream: EventStream,
+        after: int | None,
+        seconds: float,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Pass a stream on until it ends, its reader goes, or `seconds` later: nothing outlives what allowed it."""
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)

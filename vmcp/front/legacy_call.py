@@ -12,7 +12,7 @@ from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import Exchange
 from vmcp.front.request import McpRequest, Told, told
 from vmcp.front.session import ClientSession
-from vmcp.front.streams import Stream
+from vmcp.front.streams import EventStream
 from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import RpcError, dumps, error_response, notification, response
@@ -34,7 +34,7 @@ class LegacyCall:
         self._request = request
         self._session = session
         self._exchange = exchange
-        self._stream: Stream | None = None
+        self._stream: EventStream | None = None
         self._trace = trace
         if exchange is not None:
             exchange.on_open = self._opened

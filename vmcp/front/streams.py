@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from vmcp.front.exchange import EventWriter
-from vmcp.http.server.asgi import Budget
+from vmcp.http.budget import MemoryBudget
 from vmcp.wire.sse import encode
 
 KEPT_EVENTS: Final = 128
@@ -19,13 +19,13 @@ KEPT_BYTES: Final = 128 * 1024
 """Bounds of what one stream keeps."""
 KEPT_STREAMS: Final = 4
 """Streams of ended requests that one session keeps."""
-KEPT: Final = Budget(64 * 1024 * 1024)
+KEPT: Final = MemoryBudget(64 * 1024 * 1024)
 """For what the streams of all sessions keep. When it is used up, a stream that has something new keeps less."""
 RETRY: Final = 1.0
 """Seconds after which a client should reconnect."""
 
 
-class Stream:
+class EventStream:
     """One stream: that of a POST, or the session's own (GET).
 
     Attributes:
@@ -132,14 +132,14 @@ class Streams:
     """All streams of a session."""
 
     def __init__(self) -> None:
-        self.own = Stream("get")
-        self._posts: dict[str, Stream] = {}
+        self.own = EventStream("get")
+        self._posts: dict[str, EventStream] = {}
         self._count = 0
 
-    def for_post(self) -> Stream:
+    def for_post(self) -> EventStream:
         """Make the stream of a request."""
         self._count += 1
-        stream = Stream(f"post{self._count}")
+        stream = EventStream(f"post{self._count}")
         self._posts[stream.name] = stream
         if len(self._posts) > KEPT_STREAMS:
             ended = next((name for name, kept in self._posts.items() if kept.done), None)
@@ -147,7 +147,7 @@ class Streams:
                 del self._posts[ended]
         return stream
 
-    def find(self, event_id: str) -> tuple[Stream, int] | None:
+    def find(self, event_id: str) -> tuple[EventStream, int] | None:
         """Return the stream and the place that an event id names; None when they are not known (any more)."""
         name, _, number = event_id.rpartition("-")
         stream = self.own if name == self.own.name else self._posts.get(name)

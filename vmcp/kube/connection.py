@@ -17,10 +17,10 @@ from vmcp.version import VERSION
 GROUP_REF = "spec.groupRef.name"
 """Index of members: the group that they name."""
 
-__all__ = ["GROUP_REF", "ConfigurationError", "Connection"]
+__all__ = ["GROUP_REF", "ClusterConnection", "ConfigurationError"]
 
 
-class Connection:
+class ClusterConnection:
     """One API server, as one gateway sees it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Connection:
         self.on_change: Callable[[], None] = lambda: None
 
     @classmethod
-    async def open(cls, identity: Identity, environ: Mapping[str, str]) -> Connection:
+    async def open(cls, identity: Identity, environ: Mapping[str, str]) -> ClusterConnection:
         """Find the API server: `KUBECONFIG`, or the pod's ServiceAccount. It need not be there yet.
 
         Raises:

@@ -32,7 +32,7 @@ from membership import (
 )
 from runtime import Key, Record, Resource
 from vmcp.config.reload import PendingError
-from vmcp.kube.connection import GROUP_REF, Connection
+from vmcp.kube.connection import GROUP_REF, ClusterConnection
 from vmcp.kube.kinds import AUTH_CONFIG, GROUP, MEMBER_KINDS, TOOL_CONFIG, VMCP
 from vmcp.kube.named import CONFIG_MAP, SECRET, Name, NamedObjects, explain
 from vmcp.kube.view import Data, Unreadable, View, data_of
@@ -43,7 +43,7 @@ AuthConfig = MCPExternalAuthConfig | Unreadable
 class Observer:
     """Takes looks at the group of one gateway."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClusterConnection) -> None:
         self._connection = connection
         self._namespace = connection.identity.namespace
         self._standing: Standing[tuple[Resource, Key], Record] = Standing()
@@ -160,7 +160,7 @@ class _Look:
         auth_configs: Each that was asked for, as it counts now.
     """
 
-    def __init__(self, named: NamedObjects, before: dict[str, AuthConfig], connection: Connection) -> None:
+    def __init__(self, named: NamedObjects, before: dict[str, AuthConfig], connection: ClusterConnection) -> None:
         self.wanted: set[Name] = set()
         self.unread: dict[tuple[str, str], str] = {}
         self.auth_configs: dict[str, AuthConfig] = {}

@@ -24,7 +24,7 @@ from vmcp.config.resolve import Surroundings
 from vmcp.config.secrets import EnvironmentSecrets, NamedSecrets
 from vmcp.config.settings import LeftOut
 from vmcp.kube.bundles import Bundles
-from vmcp.kube.connection import Connection
+from vmcp.kube.connection import ClusterConnection
 from vmcp.kube.document import Document
 from vmcp.kube.identity import Identity
 
@@ -60,7 +60,7 @@ async def follow(
     Raises:
         ConfigurationError: There is no usable configuration of an API server.
     """
-    connection = await Connection.open(identity, environ)
+    connection = await ClusterConnection.open(identity, environ)
     document = Document(connection.named, identity, path)
     source = ClusterSource(connection, document, environ, debug=debug, root=root)
     running = asyncio.create_task(connection.run(), name="api-server")
@@ -81,7 +81,7 @@ async def first_document(identity: Identity, environ: Mapping[str, str]) -> byte
         ConfigurationError: There is no usable configuration of an API server.
         ConfigErrors: The ConfigMap holds none.
     """
-    connection = await Connection.open(identity, environ)
+    connection = await ClusterConnection.open(identity, environ)
     changed = asyncio.Event()
     connection.on_change = changed.set
     document = Document(connection.named, identity, None)
@@ -106,7 +106,7 @@ class ClusterSource:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ClusterConnection,
         document: Document,
         environ: Mapping[str, str],
         *,

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from vmcp.backend.backoff import Backoff
+from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError
 from vmcp.backend.legacy.inbox import Inbox
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.model import Push
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
-from vmcp.backend.wire import Wire
 from vmcp.http.client import LATER, Response
 from vmcp.tasks import loop_time
 
@@ -32,7 +32,7 @@ class GetStream:
 
     def __init__(
         self,
-        wire: Wire,
+        endpoint: McpEndpoint,
         channel: StreamableChannel,
         inbox: Inbox,
         *,
@@ -43,14 +43,14 @@ class GetStream:
         """Make a stream; opens nothing.
 
         Args:
-            wire: To the backend.
+            endpoint: To the backend.
             channel: Of the session.
             inbox: Takes what comes.
             max_event: Bytes of one event.
             is_alive: Asks whether the server knows the session; None = it cannot be said now.
             on_push: Told of each attempt: how the stream is, and whether something may have been missed before it.
         """
-        self._wire = wire
+        self._endpoint = endpoint
         self._channel = channel
         self._inbox = inbox
         self._max_event = max_event
@@ -71,13 +71,13 @@ class GetStream:
                     # A server that gives its events ids repeats what came meanwhile.
                     self._tell(Push.OPEN, missed=self._tried and self._last_id is None)
                     self._was_open = True
-                    retry = await self._read(MessageStream(self._wire, response.stream, max_event=self._max_event))
+                    retry = await self._read(MessageStream(self._endpoint, response.stream, max_event=self._max_event))
                 elif not await self._goes_on(response.status):
                     return
                 else:
                     self._tell(Push.DOWN)
             except BackendError as err:
-                log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
+                log.debug("the session's stream broke", backend=self._endpoint.name, category=err.category)
                 self._tell(Push.DOWN)
             self._tried = True
             await asyncio.sleep(self._backoff.next(retry))
@@ -98,7 +98,7 @@ class GetStream:
             return True
         alive = await self._is_alive()
         if alive:
-            log.debug("the backend offers no stream of the session", backend=self._wire.name, status=status)
+            log.debug("the backend offers no stream of the session", backend=self._endpoint.name, status=status)
         # A stream that was there may come back; one that was never there is not offered.
         return alive is None or (alive and self._was_open)
 
@@ -110,7 +110,7 @@ class GetStream:
                 if not message.is_response:
                     await self._inbox.take(message, None)
         except BackendError as err:
-            log.debug("the session's stream broke", backend=self._wire.name, category=err.category)
+            log.debug("the session's stream broke", backend=self._endpoint.name, category=err.category)
         finally:
             self._last_id = stream.last_id or self._last_id
             stream.close()

@@ -18,6 +18,7 @@ import structlog
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.answers import SessionLost, is_doubtful, reply_of
 from vmcp.backend.backoff import Backoff
+from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import Handshake, WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
@@ -28,7 +29,6 @@ from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
 from vmcp.backend.model import Era, Push
-from vmcp.backend.wire import Wire
 from vmcp.http.client import LATER
 from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.wire import jsonrpc, protocol
@@ -85,23 +85,23 @@ class LegacyOptions:
 class LegacySession:
     """See the module."""
 
-    def __init__(self, wire: Wire, spec: SessionSpec, options: LegacyOptions) -> None:
-        self._wire = wire
+    def __init__(self, endpoint: McpEndpoint, spec: SessionSpec, options: LegacyOptions) -> None:
+        self._endpoint = endpoint
         self._spec = spec
         self._options = options
         self._principal: Principal | None = None if options.probe else spec.principal
         self._link: Link | None = None
-        self._background = Background(wire.name)
-        self._opening = SingleFlight[None, Link](f"{wire.name}: handshake", expected=(BackendError, WrongEra))
-        self._verifying = SingleFlight[None, bool | None](f"{wire.name}: sign of life", expected=(BackendError,))
-        self._reviving = SingleFlight[None, None](f"{wire.name}: revival")
+        self._background = Background(endpoint.name)
+        self._opening = SingleFlight[None, Link](f"{endpoint.name}: handshake", expected=(BackendError, WrongEra))
+        self._verifying = SingleFlight[None, bool | None](f"{endpoint.name}: sign of life", expected=(BackendError,))
+        self._reviving = SingleFlight[None, None](f"{endpoint.name}: revival")
         self._trusted_until = 0.0
         self._trust = Backoff(limit=60.0)
         self._lives = Lives(Backoff())
         self._subscribed: dict[str, Call] = {}
         self._next_id = 0
         self._closed = False
-        self._inbox = Inbox(wire.name, spec.events, self._post, options.on_notification)
+        self._inbox = Inbox(endpoint.name, spec.events, self._post, options.on_notification)
 
     @property
     def handshake(self) -> Handshake | None:
@@ -130,7 +130,7 @@ class LegacySession:
                 return await self._request(link, call, deadline)
             except SessionLost:
                 self._lose(link)
-        raise BackendProtocolError(self._wire.name, "forgets every session at once")
+        raise BackendProtocolError(self._endpoint.name, "forgets every session at once")
 
     def _id(self) -> int:
         self._next_id += 1
@@ -159,7 +159,7 @@ class LegacySession:
             raise
         finally:
             self._inbox.end(id_)
-        reply = reply_of(self._wire.name, message, id_, status=status, era=Era.LEGACY)
+        reply = reply_of(self._endpoint.name, message, id_, status=status, era=Era.LEGACY)
         if reply.error is None:
             link.answered = True
             link.errors = 0
@@ -221,7 +221,7 @@ class LegacySession:
             reason = err.reason
         if reason:
             link.deaf = True
-            log.info("a backend takes no log level", backend=self._wire.name, reason=reason)
+            log.info("a backend takes no log level", backend=self._endpoint.name, reason=reason)
 
     def _cancel(self, link: Link, id_: int) -> None:
         params = dumps({"requestId": id_, "reason": "the client is no longer waiting"})
@@ -231,7 +231,7 @@ class LegacySession:
         try:
             await link.channel.post(body)
         except BackendError as err:
-            log.debug("a notification did not reach the backend", backend=self._wire.name, category=err.category)
+            log.debug("a notification did not reach the backend", backend=self._endpoint.name, category=err.category)
 
     async def notify(self, method: str, params: bytes) -> None:
         """Send a notification of the client; nobody to tell = nothing to do.
@@ -265,16 +265,16 @@ class LegacySession:
         if link is not None and not link.lost:
             return link
         if self._closed:
-            raise BackendUnavailable(self._wire.name, "the session is closed", sent=False)
+            raise BackendUnavailable(self._endpoint.name, "the session is closed", sent=False)
         now = loop_time()
         refused_for = self._lives.refuses(now)
         if refused_for > 0:
             reason = f"forgets every session at once; the next is tried in {refused_for:.1f} s"
-            raise BackendProtocolError(self._wire.name, reason, sent=False)
+            raise BackendProtocolError(self._endpoint.name, reason, sent=False)
         try:
             return await self._opening.wait(None, self._open, deadline=deadline)
         except TimeoutError:
-            raise BackendTimeout(self._wire.name, "the session could not be opened in time", sent=False) from None
+            raise BackendTimeout(self._endpoint.name, "the session could not be opened in time", sent=False) from None
 
     async def _open(self) -> Link:
         link = await self._shake_hands()
@@ -283,7 +283,7 @@ class LegacySession:
 
     async def _shake_hands(self) -> Link:
         channel = self._channel()
-        handshake = await shake_hands(self._wire.name, channel, self._spec, self._id)
+        handshake = await shake_hands(self._endpoint.name, channel, self._spec, self._id)
         return Link(channel, handshake, loop_time())
 
     def _install(self, link: Link) -> None:
@@ -302,17 +302,17 @@ class LegacySession:
             try:
                 reply = await self._request(link, call, loop_time() + self._spec.timeout)
             except (BackendError, SessionLost) as err:
-                log.info("a subscription was not renewed", backend=self._wire.name, uri=uri, reason=str(err))
+                log.info("a subscription was not renewed", backend=self._endpoint.name, uri=uri, reason=str(err))
             else:
                 if reply.error is not None:
                     log.info(
-                        "a subscription was not renewed", backend=self._wire.name, uri=uri, reason=reply.error.code
+                        "a subscription was not renewed", backend=self._endpoint.name, uri=uri, reason=reply.error.code
                     )
 
     def _channel(self) -> StreamableChannel | SseChannel:
         if self._options.sse:
             channel = SseChannel(
-                self._wire,
+                self._endpoint,
                 lambda: self._inbox,
                 principal=self._principal,
                 passthrough=self._spec.headers,
@@ -321,7 +321,7 @@ class LegacySession:
             )
             return channel
         return StreamableChannel(
-            self._wire,
+            self._endpoint,
             lambda: self._inbox,
             principal=self._principal,
             passthrough=self._spec.headers,
@@ -332,7 +332,7 @@ class LegacySession:
         if link.stream is not None or not isinstance(link.channel, StreamableChannel):
             return
         stream = GetStream(
-            self._wire,
+            self._endpoint,
             link.channel,
             self._inbox,
             max_event=self._options.max_event,
@@ -382,7 +382,7 @@ class LegacySession:
                 fresh = await self._shake_hands()
         except (BackendError, WrongEra, TimeoutError):
             return None  # the server is in trouble, which says nothing about the session
-        log.info("a session that only failed was replaced", backend=self._wire.name)
+        log.info("a session that only failed was replaced", backend=self._endpoint.name)
         self._lose(link)
         self._install(fresh)
         if not self._inbox.active:
@@ -424,9 +424,9 @@ class LegacySession:
             except WrongEra:
                 return
             except BackendProtocolError as err:
-                log.info("the backend refuses a new session", backend=self._wire.name, reason=err.reason)
+                log.info("the backend refuses a new session", backend=self._endpoint.name, reason=err.reason)
             except BackendError as err:
-                log.debug("no new session yet", backend=self._wire.name, category=err.category)
+                log.debug("no new session yet", backend=self._endpoint.name, category=err.category)
             else:
                 return
             await asyncio.sleep(backoff.next())

@@ -8,12 +8,12 @@ from urllib.parse import urljoin, urlsplit
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import SessionLost, answers, check_session, message_of
+from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
-from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
 from vmcp.http.client import Response
 from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError
@@ -52,7 +52,7 @@ class SseChannel:
 
     def __init__(
         self,
-        wire: Wire,
+        endpoint: McpEndpoint,
         inbox: Callable[[], Inbox],
         *,
         principal: Principal | None,
@@ -60,13 +60,13 @@ class SseChannel:
         max_event: int,
         on_lost: Callable[[], None],
     ) -> None:
-        self._wire = wire
+        self._endpoint = endpoint
         self._inbox = inbox
         self._max_event = max_event
         self._on_lost = on_lost
         self._target = ""
-        self._cookies = Cookies(secure=wire.url.startswith("https:"))
-        self._tasks = Background(wire.name)
+        self._cookies = Cookies(secure=endpoint.url.startswith("https:"))
+        self._tasks = Background(endpoint.name)
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, _Waiter] = {}
         self._lost = False
@@ -88,7 +88,7 @@ class SseChannel:
         waiter = self._waiting[id_] = _Waiter()
         active.attach(waiter)
         try:
-            response = await self._wire.send(
+            response = await self._endpoint.send(
                 "POST",
                 body,
                 POST_HEADERS + self._cookies.header,
@@ -106,7 +106,7 @@ class SseChannel:
                 return self._refusal(response, id_), response.status
             message = await waiter.future
         except BackendTimeout as err:
-            raise BackendTimeout(self._wire.name, err.reason) from None
+            raise BackendTimeout(self._endpoint.name, err.reason) from None
         finally:
             waiter.deadline = None
             waiter.future.cancel()
@@ -117,7 +117,7 @@ class SseChannel:
     def _refusal(self, response: Response, id_: int) -> Message:
         """Return the error in an answer that should have been an acknowledgement."""
         try:
-            message = message_of(self._wire.name, response)
+            message = message_of(self._endpoint.name, response)
         except BackendError:
             check_session(response, None, id_, self._target)
             if response.status == 400:
@@ -139,7 +139,7 @@ class SseChannel:
                 await self._open(deadline)
 
     async def _open(self, deadline: float) -> None:
-        response = await self._wire.send(
+        response = await self._endpoint.send(
             "GET",
             None,
             GET_HEADERS,
@@ -152,38 +152,40 @@ class SseChannel:
         self._keep_cookies(response)
         if response.stream is None:
             if response.status >= 500:
-                raise BackendUnavailable(self._wire.name, f"answered HTTP {response.status}", status=response.status)
+                raise BackendUnavailable(
+                    self._endpoint.name, f"answered HTTP {response.status}", status=response.status
+                )
             raise BackendProtocolError(
-                self._wire.name, f"offers no event stream (HTTP {response.status})", status=response.status
+                self._endpoint.name, f"offers no event stream (HTTP {response.status})", status=response.status
             )
-        stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+        stream = MessageStream(self._endpoint, response.stream, max_event=self._max_event)
         stream.deadline = deadline
         try:
             event = await stream.event()
             while event is not None and event.event != "endpoint":
                 event = await stream.event()
             if event is None:
-                raise BackendProtocolError(self._wire.name, "the stream ended before it named an endpoint")
-            self._target = self._endpoint(event.data)
+                raise BackendProtocolError(self._endpoint.name, "the stream ended before it named an endpoint")
+            self._target = self._read_endpoint(event.data)
         except BaseException:
             stream.close()
             raise
         stream.deadline = None
         self._reader = self._tasks.spawn(self._read(stream), "event stream")
 
-    def _endpoint(self, data: bytes) -> str:
+    def _read_endpoint(self, data: bytes) -> str:
         """Return the path that the server wants posts at. Another origin would get our credentials: refused."""
         said = data.decode("utf-8", "replace").strip()
         parts = urlsplit(said)
         if parts.scheme or parts.netloc:
-            base = urlsplit(self._wire.url)
+            base = urlsplit(self._endpoint.url)
             if (parts.scheme or base.scheme, parts.netloc.lower()) != (base.scheme, base.netloc.lower()):
-                raise BackendProtocolError(self._wire.name, "names an endpoint on another host")
-        joined = urlsplit(urljoin(self._wire.url, said))
+                raise BackendProtocolError(self._endpoint.name, "names an endpoint on another host")
+        joined = urlsplit(urljoin(self._endpoint.url, said))
         return joined.path + (f"?{joined.query}" if joined.query else "")
 
     async def _read(self, stream: MessageStream) -> None:
-        error: BackendError = BackendUnavailable(self._wire.name, "the event stream ended")
+        error: BackendError = BackendUnavailable(self._endpoint.name, "the event stream ended")
         try:
             while (message := await stream.message()) is not None:
                 await self._take(message)
@@ -221,9 +223,9 @@ class SseChannel:
             BackendError: It could not be sent.
         """
         if self._lost or not self._target:
-            raise BackendUnavailable(self._wire.name, "the session is gone", sent=False)
+            raise BackendUnavailable(self._endpoint.name, "the session is gone", sent=False)
         deadline = asyncio.get_running_loop().time() + POST_TIMEOUT
-        response = await self._wire.send(
+        response = await self._endpoint.send(
             "POST",
             body,
             POST_HEADERS + self._cookies.header,

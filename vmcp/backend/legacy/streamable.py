@@ -9,12 +9,12 @@ from msgspec import UNSET
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import check_session, is_answer, message_of
+from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
-from vmcp.backend.wire import GET_HEADERS, POST_HEADERS, Wire
 from vmcp.http.client import Response
 from vmcp.wire.jsonrpc import Message
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
@@ -40,19 +40,19 @@ class StreamableChannel:
 
     def __init__(
         self,
-        wire: Wire,
+        endpoint: McpEndpoint,
         inbox: Callable[[], Inbox],
         *,
         principal: Principal | None,
         passthrough: HeaderList,
         max_event: int,
     ) -> None:
-        self._wire = wire
+        self._endpoint = endpoint
         self._inbox = inbox
         self._max_event = max_event
         self._version: str | None = None
         self._headers: HeaderList = POST_HEADERS
-        self._cookies = Cookies(secure=wire.url.startswith("https:"))
+        self._cookies = Cookies(secure=endpoint.url.startswith("https:"))
         self.session_id: str | None = None
         self.principal = principal
         self.passthrough = passthrough
@@ -80,7 +80,7 @@ class StreamableChannel:
             BackendError: No answer.
         """
         call = active.call
-        response = await self._wire.send(
+        response = await self._endpoint.send(
             "POST",
             body,
             self._headers,
@@ -99,7 +99,7 @@ class StreamableChannel:
         """Return the response to a request, once it is certain that it does not say that the session is lost."""
         try:
             if response.stream is None:
-                message = message_of(self._wire.name, response)
+                message = message_of(self._endpoint.name, response)
             else:
                 message = await self._follow(response, id_, active)
         except BackendError as err:
@@ -116,7 +116,7 @@ class StreamableChannel:
         floor = RESUME_FLOOR
         while True:
             assert response.stream is not None
-            stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+            stream = MessageStream(self._endpoint, response.stream, max_event=self._max_event)
             active.attach(stream)
             try:
                 found = await self._until_response(stream, id_, active)
@@ -134,7 +134,7 @@ class StreamableChannel:
                 return found
             last_id = stream.last_id or last_id
             if last_id is None:
-                raise BackendUnavailable(self._wire.name, f"the stream ended without the answer{stream.noise}")
+                raise BackendUnavailable(self._endpoint.name, f"the stream ended without the answer{stream.noise}")
             floor = RESUME_FLOOR if stream.messages else floor * 2
             response = await self._resume(
                 last_id, max(floor, RESUME_WAIT if stream.retry is None else stream.retry), active
@@ -154,13 +154,13 @@ class StreamableChannel:
         loop = asyncio.get_running_loop()
         if loop.time() + wait >= active.deadline:
             raise BackendUnavailable(
-                self._wire.name, "the stream ended without the answer, and there is no time to resume"
+                self._endpoint.name, "the stream ended without the answer, and there is no time to resume"
             )
         await asyncio.sleep(wait)
         response = await self.get(last_id, deadline=active.deadline)
         if response.stream is None:
             raise BackendUnavailable(
-                self._wire.name, f"the stream could not be resumed (HTTP {response.status})", status=response.status
+                self._endpoint.name, f"the stream could not be resumed (HTTP {response.status})", status=response.status
             )
         return response
 
@@ -173,7 +173,7 @@ class StreamableChannel:
         headers = GET_HEADERS + self._session_headers()
         if last_id is not None:
             headers = (*headers, (H_LAST_EVENT, last_id))
-        return await self._wire.send(
+        return await self._endpoint.send(
             "GET",
             None,
             headers,
@@ -191,7 +191,7 @@ class StreamableChannel:
             BackendError: It could not be sent, or the server is in trouble.
         """
         deadline = asyncio.get_running_loop().time() + POST_TIMEOUT
-        response = await self._wire.send(
+        response = await self._endpoint.send(
             "POST",
             body,
             self._headers,
@@ -204,7 +204,7 @@ class StreamableChannel:
             response.stream.discard(1.0)
         if response.status >= 400:
             raise BackendUnavailable(
-                self._wire.name, f"did not take a message (HTTP {response.status})", status=response.status
+                self._endpoint.name, f"did not take a message (HTTP {response.status})", status=response.status
             )
 
     async def close(self) -> None:
@@ -215,7 +215,7 @@ class StreamableChannel:
         headers = self._session_headers()
         self.session_id = None
         try:
-            response = await self._wire.send(
+            response = await self._endpoint.send(
                 "DELETE",
                 None,
                 headers,

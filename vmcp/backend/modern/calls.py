@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import is_answer, message_of, reply_of
+from vmcp.backend.endpoint import POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable
 from vmcp.backend.handshake import WrongEra, supported_versions
 from vmcp.backend.interface import Call, InputRequired, NotificationSink, Reply, RpcFault
@@ -21,7 +22,6 @@ from vmcp.backend.model import Era
 from vmcp.backend.modern.mirrored import Mirror, mirrored_headers
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
-from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import Response
 from vmcp.tasks import loop_time
 from vmcp.wire import jsonrpc, protocol
@@ -73,9 +73,9 @@ class ModernCaller:
         mirrors: What each tool wants mirrored in headers; replaced with the catalogue.
     """
 
-    def __init__(self, wire: Wire, *, max_event: int, on_suspicion: Callable[[], None]) -> None:
-        """Take the wire, the largest event, and whom to tell when the backend does not behave like a modern one."""
-        self._wire = wire
+    def __init__(self, endpoint: McpEndpoint, *, max_event: int, on_suspicion: Callable[[], None]) -> None:
+        """Take the endpoint, the largest event, and whom to tell when the backend does not behave like a modern one."""
+        self._endpoint = endpoint
         self._max_event = max_event
         self._on_suspicion = on_suspicion
         self._ids = itertools.count(1)
@@ -101,17 +101,17 @@ class ModernCaller:
                 return reply
             began = loop_time()
             try:
-                call.input_responses = await _answers(self._wire.name, call, asked)
+                call.input_responses = await _answers(self._endpoint.name, call, asked)
             except RpcFault as fault:
                 return Reply(error=fault.error, era=Era.MODERN, status=reply.status)
             call.request_state = asked.state
             deadline += loop_time() - began
-        raise BackendProtocolError(self._wire.name, f"asked more than {MAX_ROUNDS} times for one call")
+        raise BackendProtocolError(self._endpoint.name, f"asked more than {MAX_ROUNDS} times for one call")
 
     async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:
         id_ = next(self._ids)
         params = modern_params(call)
-        response = await self._wire.send(
+        response = await self._endpoint.send(
             "POST",
             jsonrpc.request(id_, call.method, params),
             self._headers(call),
@@ -123,11 +123,11 @@ class ModernCaller:
         )
         if response.stream is not None:
             message = await self._follow(response, id_, call, deadline)
-            return self._sort(call, reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN))
+            return self._sort(call, reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN))
         looks_legacy = not final and response.status in _ERA_STATUS and _is_legacy_refusal(response)
         try:
-            message = message_of(self._wire.name, response)
-            reply = reply_of(self._wire.name, message, id_, status=response.status, era=Era.MODERN)
+            message = message_of(self._endpoint.name, response)
+            reply = reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN)
         except BackendError as err:
             if looks_legacy:
                 raise WrongEra(err) from None
@@ -143,7 +143,7 @@ class ModernCaller:
         try:
             head = _result.decode(reply.result)
         except msgspec.DecodeError as err:
-            raise BackendProtocolError(self._wire.name, "the result is malformed", status=reply.status) from err
+            raise BackendProtocolError(self._endpoint.name, "the result is malformed", status=reply.status) from err
         if head.resultType is UNSET:
             self._on_suspicion()
             return reply
@@ -183,7 +183,7 @@ class ModernCaller:
         Raises:
             BackendError: No answer.
         """
-        return await self._wire.send(
+        return await self._endpoint.send(
             "POST",
             body,
             headers,
@@ -198,7 +198,7 @@ class ModernCaller:
     @property
     def backend(self) -> str:
         """The backend's name."""
-        return self._wire.name
+        return self._endpoint.name
 
     async def first_response(self, response: Response, id_: int, deadline: float) -> Message:
         """Read a stream until the response to `id_`.
@@ -211,7 +211,7 @@ class ModernCaller:
     async def _follow(self, response: Response, id_: int, call: Call, deadline: float) -> Message:
         """Read a request's own stream. Leaving early closes it, which tells the backend to stop."""
         assert response.stream is not None
-        stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+        stream = MessageStream(self._endpoint, response.stream, max_event=self._max_event)
         stream.deadline = deadline
         try:
             while (message := await stream.message()) is not None:
@@ -224,7 +224,7 @@ class ModernCaller:
         except asyncio.CancelledError:
             stream.close()
             raise
-        raise BackendUnavailable(self._wire.name, f"the stream ended without the answer{stream.noise}")
+        raise BackendUnavailable(self._endpoint.name, f"the stream ended without the answer{stream.noise}")
 
 
 def _pass_on(message: Message, call: Call, sink: NotificationSink) -> None:

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.answers import message_of
+from vmcp.backend.endpoint import POST_HEADERS
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
 from vmcp.backend.handshake import Handshake, supported_versions
 from vmcp.backend.interface import Call
@@ -20,7 +21,6 @@ from vmcp.backend.meta import modern_params
 from vmcp.backend.model import Era
 from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
-from vmcp.backend.wire import POST_HEADERS
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
 from vmcp.wire.protocol import (

@@ -14,13 +14,13 @@ from msgspec import UNSET, Raw
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.backoff import Backoff
+from vmcp.backend.endpoint import POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError
 from vmcp.backend.interface import Call
 from vmcp.backend.meta import modern_params
 from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import OPEN_TIMEOUT, MessageStream
-from vmcp.backend.wire import POST_HEADERS, Wire
 from vmcp.http.client import LATER, Response
 from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
@@ -44,7 +44,7 @@ class Subscription:
 
     def __init__(
         self,
-        wire: Wire,
+        endpoint: McpEndpoint,
         caller: ModernCaller,
         wanted: dict[str, Any],
         *,
@@ -54,7 +54,7 @@ class Subscription:
         passthrough: HeaderList = (),
         max_event: int,
     ) -> None:
-        self._wire = wire
+        self._endpoint = endpoint
         self._caller = caller
         self._wanted = wanted
         self._on_notification = on_notification
@@ -65,7 +65,7 @@ class Subscription:
         self._backoff = Backoff()
         self._answered = asyncio.Event()
         self._since: float | None = None
-        self._tasks = Background(wire.name)
+        self._tasks = Background(endpoint.name)
         self.honoured: dict[str, Raw] = {}
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class Subscription:
                     if not await self._once(gap=not first):
                         return
                 except BackendError as err:
-                    log.debug("a subscription broke", backend=self._wire.name, category=err.category)
+                    log.debug("a subscription broke", backend=self._endpoint.name, category=err.category)
                 first = False
                 if self._since is not None and loop_time() - self._since >= STEADY:
                     self._backoff.reset()
@@ -111,7 +111,7 @@ class Subscription:
         )
         if response.stream is None:
             return self._comes_back(response)
-        stream = MessageStream(self._wire, response.stream, max_event=self._max_event)
+        stream = MessageStream(self._endpoint, response.stream, max_event=self._max_event)
         try:
             while (message := await stream.message()) is not None:
                 if message.is_response:

@@ -15,7 +15,7 @@ from vmcp.http.client.errors import (
 )
 from vmcp.http.client.origin import Origin, parse_origin
 from vmcp.http.client.reach import Reach
-from vmcp.http.client.stream import Stream
+from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.tls import BundlePathError, Trust
 from vmcp.http.client.types import LATER, Headers, Limits, Response
 
@@ -23,6 +23,7 @@ __all__ = [
     "LATER",
     "BadRequest",
     "BadResponse",
+    "BodyStream",
     "BundlePathError",
     "Client",
     "ConnectError",
@@ -36,7 +37,6 @@ __all__ = [
     "Reach",
     "Response",
     "ResponseTooLarge",
-    "Stream",
     "Trust",
     "parse_origin",
 ]

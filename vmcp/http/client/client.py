@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
-from vmcp.http.client.connection import Connection
+from vmcp.http.client.connection import ClientConnection
 from vmcp.http.client.errors import BadResponse, ConnectionLost
 from vmcp.http.client.heads import Heads
 from vmcp.http.client.origin import Origin, parse_origin
@@ -140,7 +140,7 @@ class Client:
         origin: Origin,
         data: bytes,
         deadline: float,
-        connection: Connection | None,
+        connection: ClientConnection | None,
         *,
         idempotent: bool,
         long_lived: bool,

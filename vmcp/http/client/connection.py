@@ -15,7 +15,7 @@ import httptools
 
 from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
-from vmcp.http.client.stream import Stream
+from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.types import Limits, Response
 
 _NO_BODY = frozenset({204, 304})
@@ -39,7 +39,7 @@ class _State(enum.IntEnum):
     CLOSED = 4
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """A connection that serves one request at a time.
 
     Attributes:
@@ -81,9 +81,9 @@ class Connection(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
-        on_free: Callable[[Connection], None],
-        on_close: Callable[[Connection], None],
-        on_stay: Callable[[Connection], None],
+        on_free: Callable[[ClientConnection], None],
+        on_close: Callable[[ClientConnection], None],
+        on_stay: Callable[[ClientConnection], None],
     ) -> None:
         self._loop = loop
         self._limits = limits
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._state = _State.IDLE
         self._waiter: asyncio.Future[Response] | None = None
-        self._stream: Stream | None = None
+        self._stream: BodyStream | None = None
         self._touched = False
         self._paused = False
         self._poll: select.poll | None = None
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         if status == 200 and headers.get("content-type", "").lower().startswith("text/event-stream"):
             self._state = _State.STREAM
-            self._stream = Stream(self, self._loop, self._limits.stream_buffer, self._decoder)
+            self._stream = BodyStream(self, self._loop, self._limits.stream_buffer, self._decoder)
             self._resolve(Response(status, headers, b"", self._stream))
             return
         self._state = _State.BODY

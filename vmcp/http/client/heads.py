@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vmcp.http.budget import MemoryBudget
 from vmcp.http.client.errors import BadRequest
 from vmcp.http.client.origin import Origin
 from vmcp.http.client.types import Headers
@@ -23,22 +24,7 @@ PER_PROCESS: Final = 16 * 1024 * 1024
 _SHARE: Final = 4
 """Times its length that a kept head takes: itself, and the texts that it is found by."""
 _OWN: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-
-
-class Budget:
-    """Bytes that several may use together.
-
-    Attributes:
-        left: Not used yet.
-    """
-
-    __slots__ = ("left",)
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-
-_process = Budget(PER_PROCESS)
+_process = MemoryBudget(PER_PROCESS)
 
 
 class Heads:
@@ -48,7 +34,7 @@ class Heads:
         kept: Bytes that the kept heads take.
     """
 
-    def __init__(self, origin: Origin, *, limit: int = PER_BACKEND, budget: Budget = _process) -> None:
+    def __init__(self, origin: Origin, *, limit: int = PER_BACKEND, budget: MemoryBudget = _process) -> None:
         """Keep nothing yet.
 
         Args:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from time import monotonic
 
-from vmcp.http.client.connection import Connection
+from vmcp.http.client.connection import ClientConnection
 from vmcp.http.client.errors import ConnectError, HttpTimeout
 from vmcp.http.client.origin import Origin
 from vmcp.http.client.reach import Reach
@@ -48,10 +48,10 @@ class Pool:
         self._trust = trust
         self._limits = limits
         self._address = resolve.get((origin.host, origin.port))
-        self._idle: deque[Connection] = deque()
-        self._all: set[Connection] = set()
+        self._idle: deque[ClientConnection] = deque()
+        self._all: set[ClientConnection] = set()
         self._counted = 0
-        self._long_lived: set[Connection] = set()
+        self._long_lived: set[ClientConnection] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._generation = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -68,7 +68,7 @@ class Pool:
         """Of these, the unused ones."""
         return len(self._idle)
 
-    def take_idle(self) -> Connection | None:
+    def take_idle(self) -> ClientConnection | None:
         """Return a connection that is ready for a request, None when a new one is needed."""
         now = monotonic()
         if self._origin.tls:
@@ -87,7 +87,7 @@ class Pool:
 
     async def acquire(
         self, deadline: float, *, fresh: bool = False, long_lived: bool = False, for_others: bool = False
-    ) -> Connection:
+    ) -> ClientConnection:
         """Return a connection; `fresh` never an old one.
 
         Args:
@@ -139,7 +139,7 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    async def _open(self, deadline: float, *, long_lived: bool) -> Connection:
+    async def _open(self, deadline: float, *, long_lived: bool) -> ClientConnection:
         loop = asyncio.get_running_loop()
         if not long_lived:
             self._counted += 1
@@ -160,7 +160,7 @@ class Pool:
         self.opened += 1
         return connection
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, until: float) -> Connection:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, until: float) -> ClientConnection:
         context = self._trust.context() if self._origin.tls else None
         self._drop_outdated()
         host = self._address or self._origin.host
@@ -200,9 +200,11 @@ class Pool:
             )
         return allowed
 
-    async def _dial(self, loop: asyncio.AbstractEventLoop, address: str, context: ssl.SSLContext | None) -> Connection:
+    async def _dial(
+        self, loop: asyncio.AbstractEventLoop, address: str, context: ssl.SSLContext | None
+    ) -> ClientConnection:
         transport, connection = await loop.create_connection(
-            lambda: Connection(loop, self._limits, self._on_free, self._on_close, self._uncount),
+            lambda: ClientConnection(loop, self._limits, self._on_free, self._on_close, self._uncount),
             address,
             self._origin.port,
             ssl=context,
@@ -220,13 +222,13 @@ class Pool:
             while self._idle:
                 self._idle.pop().close()
 
-    def _uncount(self, connection: Connection) -> None:
+    def _uncount(self, connection: ClientConnection) -> None:
         if connection not in self._long_lived:
             self._long_lived.add(connection)
             self._counted -= 1
             self._wake()
 
-    def _on_free(self, connection: Connection) -> None:
+    def _on_free(self, connection: ClientConnection) -> None:
         if self._closed or connection in self._long_lived:
             connection.close()
             return
@@ -237,7 +239,7 @@ class Pool:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_timeout, self._sweep)
 
-    def _on_close(self, connection: Connection) -> None:
+    def _on_close(self, connection: ClientConnection) -> None:
         if connection in self._all:
             self._all.discard(connection)
             if connection in self._long_lived:

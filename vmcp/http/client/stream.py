@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-class Stream:
+class BodyStream:
     """Chunks of a body as they arrive. One reader at a time."""
 
     __slots__ = (

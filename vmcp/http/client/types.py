@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vmcp.http.client.stream import Stream
+from vmcp.http.client.stream import BodyStream
 
 Headers = Sequence[tuple[str, str]]
 """Names and values in the order in which they are written."""
@@ -26,7 +26,7 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
-    stream: Stream | None = None
+    stream: BodyStream | None = None
 
     @property
     def media_type(self) -> str:

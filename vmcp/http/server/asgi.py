@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
+from vmcp.http.budget import MemoryBudget
 from vmcp.wire.jsonrpc import RequestId, RpcError, error_response
 
 Scope = MutableMapping[str, Any]
@@ -23,21 +24,7 @@ _CLOSE: Final = ((b"connection", b"close"),)
 _SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"host", b"content-type"})
 """Headers that must not come twice: readers would disagree about which one counts."""
 
-
-class Budget:
-    """Bytes that all requests may use together.
-
-    Attributes:
-        left: Not used yet.
-    """
-
-    __slots__ = ("left",)
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-
-BODIES: Final = Budget(64 * 1024 * 1024)
+BODIES: Final = MemoryBudget(64 * 1024 * 1024)
 """For bodies that are not complete yet; one that comes in one piece needs none of it."""
 
 

@@ -40,7 +40,7 @@ class AnswerError(RuntimeError):
     """The application says something that is no answer, or a second one."""
 
 
-class Connection(Protocol):
+class ServerConnection(Protocol):
     """What a cycle needs of its connection."""
 
     transport: asyncio.Transport
@@ -88,7 +88,7 @@ class Cycle:
         "started",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, *, keep_alive: bool) -> None:
+    def __init__(self, connection: ServerConnection, scope: Scope, *, keep_alive: bool) -> None:
         """Take the request's head."""
         self._connection = connection
         self.scope = scope

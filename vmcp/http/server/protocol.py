@@ -261,11 +261,11 @@ class GuardedProtocol(asyncio.Protocol):
     # --- for cycles ---
 
     def may_write(self) -> asyncio.Future[None] | None:
-        """See `vmcp.http.server.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.ServerConnection`."""
         return None if self._drained is None else asyncio.shield(self._drained)
 
     def may_read(self, *, more: bool) -> None:
-        """See `vmcp.http.server.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.ServerConnection`."""
         if more is self._reading or self.transport.is_closing():
             return
         if more and (self._waiting or self._unread is not None):
@@ -277,7 +277,7 @@ class GuardedProtocol(asyncio.Protocol):
             self.transport.pause_reading()
 
     def answered(self) -> None:
-        """See `vmcp.http.server.cycle.Connection`."""
+        """See `vmcp.http.server.cycle.ServerConnection`."""
         if self.transport.is_closing():
             return
         if self._waiting:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmcp.http.budget import MemoryBudget
 from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Origin, Reach, ResponseTooLarge
 from vmcp.http.client.coding import PIECE, Decoder
-from vmcp.http.client.heads import LONGEST, Budget, Heads
+from vmcp.http.client.heads import LONGEST, Heads
 from vmcp.tasks import loop_time
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
@@ -252,7 +253,7 @@ def test_addresses_of_metadata_services_are_out_of_reach_in_every_form() -> None
 
 def test_kept_heads_are_bounded_for_one_backend_and_for_all() -> None:
     origin = Origin(False, "b.example", 80)
-    budget = Budget(64 * 1024)
+    budget = MemoryBudget(64 * 1024)
     one, other = (Heads(origin, limit=40 * 1024, budget=budget) for _ in range(2))
     for number in range(5000):
         one.encode(origin, "POST", "/mcp", (("mcp-name", f"chosen-by-a-client-{number}"),), b"{}")

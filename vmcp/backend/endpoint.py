@@ -51,7 +51,7 @@ def _one_cookie(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [*(pair for pair in headers if pair[0].lower() != "cookie"), ("cookie", said)]
 
 
-class Wire:
+class McpEndpoint:
     """Everything that the requests to one backend share.
 
     Attributes:
