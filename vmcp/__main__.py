@@ -1,9 +1,9 @@
-"""`python -m vmcp`: serve a configuration, or only check it.
+"""`python -m vmcp`: serve a configuration, as a gateway or as a proxy, or only check it.
 
 | exit code | meaning |
 |---|---|
-| 0 | done: the configuration is valid (`validate`), or the gateway was asked to end and did (`serve`) |
-| 1 | the gateway could not start: the address is taken or not ours |
+| 0 | done: the configuration is valid (`validate`), or the program was asked to end and did (`serve`, `proxy`) |
+| 1 | it could not start: the address is taken or not ours |
 | 2 | the command line is wrong |
 | 3 | the configuration is wrong; every mistake is on standard error, one per line |
 """
@@ -22,7 +22,7 @@ import structlog
 from api.contract.errors import ConfigError, ConfigErrors
 from api.contract.identifiers import GATEWAY_PORT, NAME_ENV, NAMESPACE_ENV
 from api.contract.lifetime import GRACE_PERIOD_ENV
-from vmcp.config.load import Loaded, is_discovered, load, load_file
+from vmcp.config.load import Loaded, is_discovered, load, load_file, load_proxy
 from vmcp.config.options import (
     DEFAULT_HOST,
     HTTP_TOKENS_ENV,
@@ -57,7 +57,7 @@ log = structlog.get_logger("vmcp")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    top = argparse.ArgumentParser(prog="vmcp", description="One MCP endpoint in front of many MCP servers.")
+    top = argparse.ArgumentParser(prog="vmcp", description="One MCP endpoint in front of many MCP servers, or of one.")
     commands = top.add_subparsers(dest="command", required=True)
     serve = commands.add_parser(
         "serve",
@@ -66,24 +66,38 @@ def parser() -> argparse.ArgumentParser:
         "its ConfigMap, and in discovered mode its group, through the API server. The file is the start-up copy then, "
         "and may be left out.",
     )
+    proxy = commands.add_parser(
+        "proxy",
+        help="run a proxy: one remote server that shows through, behind authentication, policies and an audit log",
+        epilog="The file is watched; a changed one is swapped in without a restart.",
+    )
     validate = commands.add_parser("validate", help="check a configuration and exit 0 or 3")
-    for command in (serve, validate):
+    validate.add_argument("--proxy", action="store_true", help="the file is a proxy's")
+    for command in (serve, proxy, validate):
         command.add_argument(
-            "--config", "-c", type=Path, required=command is validate, metavar="F", help="configuration file (YAML)"
+            "--config", "-c", type=Path, required=command is not serve, metavar="F", help="configuration file (YAML)"
         )
         command.add_argument("--debug", action="store_true", help="log at debug level")
-        command.add_argument(
-            "--max-name-length",
-            metavar="N",
-            help=f"shorten longer names of tools and prompts to N characters (some take {COMMON_LIMIT}); "
-            f"{MAX_NAME_ENV}=N does the same",
-        )
+        if command is not proxy:
+            command.add_argument(
+                "--max-name-length",
+                metavar="N",
+                help=f"shorten longer names of tools and prompts to N characters (some take {COMMON_LIMIT}); "
+                f"{MAX_NAME_ENV}=N does the same",
+            )
         command.add_argument(
             "--root",
             default="",
             metavar="DIR",
             help="look up the configuration's CA bundles below DIR, to run a pod's configuration outside of a pod",
         )
+    _add_serving(serve)
+    _add_serving(proxy)
+    return top
+
+
+def _add_serving(serve: argparse.ArgumentParser) -> None:
+    """Add what a program that serves can be told, gateway or proxy."""
     serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, default=GATEWAY_PORT, metavar="P", help="port (default: %(default)s)")
     serve.add_argument(
@@ -137,7 +151,6 @@ def parser() -> argparse.ArgumentParser:
         "endpoint that says for whom they are good, or 'none': nobody checks; may be given more than once; "
         f"the comma list {OPAQUE_TOKENS_ENV} adds to it",
     )
-    return top
 
 
 def _port(text: str) -> int:
@@ -151,12 +164,14 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     commands = parser()
     arguments = commands.parse_args(argv)
     logs.configure(debug=arguments.debug)
-    if arguments.max_name_length is not None:
+    if getattr(arguments, "max_name_length", None) is not None:
         environ = {**environ, MAX_NAME_ENV: arguments.max_name_length}
     if arguments.config is None and read_identity(environ) is None:
         commands.error(f"--config is required without an API server and {NAME_ENV} and {NAMESPACE_ENV}")
     try:
-        loaded = _loaded(arguments.config, environ, debug=arguments.debug, root=arguments.root.rstrip("/"))
+        proxy = arguments.command == "proxy" or getattr(arguments, "proxy", False)
+        root = arguments.root.rstrip("/")
+        loaded = _loaded(arguments.config, environ, debug=arguments.debug, root=root, proxy=proxy)
         if arguments.command == "serve" and is_discovered(loaded.source) and read_identity(environ) is None:
             raise ConfigErrors([ConfigError("outgoingAuth.source", _NO_API_SERVER)])
     except ConfigErrors as errors:
@@ -191,7 +206,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         service_port=arguments.service_port,
         debug=arguments.debug,
         resolve=resolve,
-        root=arguments.root.rstrip("/"),
+        root=root,
+        proxy=proxy,
         allowed_origins=origins,
         allowed_networks=networks,
         separate_anonymous=arguments.separate_anonymous or environ.get(SEPARATE_ANONYMOUS_ENV, "") == "true",
@@ -202,10 +218,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     return _served(options, loaded, dict(environ))
 
 
-def _loaded(path: Path | None, environ: Mapping[str, str], *, debug: bool, root: str) -> Loaded:
-    """Load the configuration to start with: the file, or where none is given the ConfigMap."""
+def _loaded(path: Path | None, environ: Mapping[str, str], *, debug: bool, root: str, proxy: bool) -> Loaded:
+    """Load the configuration to start with: the file, or where none is given the ConfigMap of a gateway."""
     if path is not None:
-        return load_file(path, environ, debug=debug, root=root)
+        return load_file(path, environ, debug=debug, root=root, read=load_proxy if proxy else load)
     from vmcp.kube.connection import ConfigurationError
     from vmcp.kube.source import first_document
 
@@ -231,7 +247,8 @@ def _validated(path: Path, loaded: Loaded) -> int:
         names = ", ".join(one.name for one in settings.left_out)
         print(f"{path}: {errors}\n`serve` leaves out: {names}", file=sys.stderr)  # noqa: T201  the command's answer
         return EXIT_CONFIG
-    print(f"{path}: valid: {settings.name}, {len(settings.backends)} backends, digest {loaded.digest}")  # noqa: T201
+    what = f"{len(settings.backends)} backends" if settings.proxy is None else f"proxy of {settings.backends[0].url}"
+    print(f"{path}: valid: {settings.name}, {what}, digest {loaded.digest}")  # noqa: T201
     return 0
 
 

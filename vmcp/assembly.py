@@ -102,6 +102,8 @@ class Parts:
             fail_partial=settings.fail_partial,
             passthrough=frozenset(name.lower() for name in settings.passthrough),
             mark=self.mark,
+            policed=settings.authz is not None,
+            trust_forwarded=settings.proxy is not None and settings.proxy.trust_forwarded,
         )
 
     def missing_in(self, other: Parts) -> list[RunningBackend]:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +19,7 @@ from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.collecting import Collector
-from vmcp.config.load import Loaded, is_discovered
+from vmcp.config.load import Loaded, is_discovered, load, load_proxy
 from vmcp.config.options import ServeOptions, is_loopback
 from vmcp.config.reload import ConfigStatus, FileSource, Reloader, Source, report_left_out
 from vmcp.config.settings import Settings
@@ -34,6 +35,9 @@ from vmcp.version import VERSION
 
 if TYPE_CHECKING:
     from vmcp.kube.source import ClusterSource
+
+MAX_BODY_OF_PROXY = 8 * 1024 * 1024
+"""Bytes of a request's body: what the stock proxy lets through."""
 
 log = structlog.get_logger("vmcp")
 
@@ -51,13 +55,7 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     server = Server(
         loaded.settings,
         make_backend=_Backends(options),
-        front=FrontSettings(
-            version=VERSION,
-            loopback_only=is_loopback(options.host),
-            allowed_origins=options.allowed_origins,
-            separate_anonymous=options.separate_anonymous,
-            service_apart=options.service_port is not None,
-        ),
+        front=_front(options),
         resolve=options.resolve,
         overrides=options.resolve,
         token_endpoints=TokenEndpoints(
@@ -94,6 +92,21 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
             collecting.cancel()
 
 
+def front_of_proxy(version: str) -> FrontSettings:
+    """Return the front's settings where they are a proxy's own."""
+    return FrontSettings(version=version, max_body=MAX_BODY_OF_PROXY)
+
+
+def _front(options: ServeOptions) -> FrontSettings:
+    return replace(
+        front_of_proxy(VERSION) if options.proxy else FrontSettings(version=VERSION),
+        loopback_only=is_loopback(options.host),
+        allowed_origins=options.allowed_origins,
+        separate_anonymous=options.separate_anonymous,
+        service_apart=options.service_port is not None,
+    )
+
+
 @asynccontextmanager
 async def _reloading(
     options: ServeOptions, loaded: Loaded, environ: Mapping[str, str], swap: _Swap, metrics: Metrics
@@ -108,7 +121,8 @@ async def _reloading(
             source = cluster
         else:
             assert options.config is not None, "without an API server there is a file"
-            source = FileSource(options.config, environ, debug=options.debug, root=options.root)
+            read = load_proxy if options.proxy else load
+            source = FileSource(options.config, environ, debug=options.debug, root=options.root, read=read)
         pending = "api_server_pending" if found else ""
         reloader = Reloader(source, swap, metrics, status, loaded.settings, pending=pending)
         if cluster is not None:
@@ -131,7 +145,7 @@ async def _cluster(
         ConfigErrors: It is needed, and how to reach it is not known.
     """
     identity = read_identity(environ)
-    if identity is None:
+    if identity is None or options.proxy:
         return None
     from vmcp.kube.connection import ConfigurationError  # a Kubernetes client is for gateways that have a use for one
     from vmcp.kube.source import follow

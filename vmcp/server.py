@@ -15,6 +15,7 @@ from vmcp.backend.settings import Resolve
 from vmcp.config.settings import Settings
 from vmcp.core.gateway import Gateway
 from vmcp.core.outcomes import CLIENTS_FAULT
+from vmcp.core.relay import Relay
 from vmcp.core.seal import Sealer
 from vmcp.front.app import App
 from vmcp.front.base import Front
@@ -85,7 +86,7 @@ class Server:
         )
         self._parts = self._assembly.build(settings)
         sealer = Sealer(secrets)
-        self.gateway = Gateway(self._parts.plan(), sealer)
+        self.gateway = (Gateway if settings.proxy is None else Relay)(self._parts.plan(), sealer)
         front = front or FrontSettings()
         self._front = Front(self.gateway, front)
         self._count(settings)

@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,8 @@ from api.contract.section import Section
 from api.contract.validation import validate_config
 from api.contract.yaml_reader import read_yaml
 from api.contract.yaml_writer import Rendered, render_item, write_yaml
+
+D = TypeVar("D", bound=Section)
 
 MAX_CONFIG_BYTES = 64 * 1024 * 1024
 """Longest document, unpacked. A ConfigMap holds 1 MiB; YAML of thousands of backends packs to a twentieth."""
@@ -67,13 +69,22 @@ def parse_config(data: bytes | str) -> VmcpConfig:
     Raises:
         ConfigErrors: every unknown key (with the nearest known one) and wrong type at once.
     """
+    return parse_document(data, VmcpConfig)
+
+
+def parse_document(data: bytes | str, kind: type[D]) -> D:
+    """Read a document of any kind; see `parse_config`.
+
+    Raises:
+        ConfigErrors: See there.
+    """
     tree = read_yaml(_decode(data))
     if not isinstance(tree, dict):
         raise ConfigErrors([ConfigError("", "the document must be a mapping")])
     try:
-        return VmcpConfig.model_validate(tree, by_alias=True, by_name=False)
+        return kind.model_validate(tree, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ConfigErrors(_explain(error)) from None
+        raise ConfigErrors(_explain(error, kind)) from None
 
 
 def dump_config(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> bytes:
@@ -154,21 +165,21 @@ def _unpack(data: bytes) -> bytes:
         raise ConfigErrors([ConfigError("", "the packed document is damaged")]) from None
 
 
-def _explain(error: ValidationError) -> list[ConfigError]:
+def _explain(error: ValidationError, document: type[Section]) -> list[ConfigError]:
     found = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         where = item["loc"]
         if item["type"] == "extra_forbidden":
-            known = _keys_at(where[:-1])
+            known = _keys_at(document, where[:-1])
             found.append(ConfigError(join(*where), f"unknown key{nearest(str(where[-1]), known)}"))
         else:
             found.append(ConfigError(join(*where), _SENTENCES.get(item["type"], item["msg"])))
     return found
 
 
-def _keys_at(where: tuple[int | str, ...]) -> tuple[str, ...]:
+def _keys_at(document: type[Section], where: tuple[int | str, ...]) -> tuple[str, ...]:
     """Return the keys of the section at a place of the document."""
-    kind: Any = VmcpConfig
+    kind: Any = document
     for step in where:
         if isinstance(kind, type) and issubclass(kind, Section):
             by_key = {field.alias or name: field for name, field in kind.model_fields.items()}

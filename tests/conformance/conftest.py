@@ -161,6 +161,30 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         process.stop()
 
 
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """Starts proxies: `proxy(3101)` in front of that port, further keys as in a proxy's configuration."""
+    running: list[Process] = []
+    known: dict[str, Process] = {}
+
+    def start(port: int, **config: Any) -> Process:
+        key = json.dumps([port, config])
+        if key not in known:
+            remote = {"url": f"http://127.0.0.1:{port}/mcp", "transport": "streamable-http"}
+            document = {"name": "proxy", "remote": remote, "incomingAuth": {"type": "anonymous"}, **config}
+            path = tmp_path_factory.mktemp("proxy") / "proxy.yaml"
+            path.write_text(json.dumps(document))
+            command = [sys.executable, "-m", "vmcp", "proxy", "--config", str(path), "--port", "0"]
+            running.append(Process(command, r'"port": (\d+)', stream="stderr"))
+            _until_ready(running[-1].port)
+            known[key] = running[-1]
+        return known[key]
+
+    yield start
+    for process in running:
+        process.stop()
+
+
 def _until_ready(port: int) -> None:
     def ready() -> bool:
         try:

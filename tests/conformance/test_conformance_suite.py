@@ -72,6 +72,21 @@ def test_a_backend_of_one_era_serves_clients_of_both(era, requirements, expected
     assert failing(requirements, front.port) == expected
 
 
+@pytest.mark.parametrize(
+    ("era", "requirements", "expected"),
+    [
+        ("dual", "2025-11-25", set()),
+        ("dual", "2026-07-28", set()),
+        ("legacy", "2025-11-25", set()),
+        ("modern", "2026-07-28", set()),
+        ("modern", "2025-11-25", set()),
+        ("legacy", "2026-07-28", KEY_OF_THE_BACKEND),
+    ],
+)
+def test_a_server_scores_through_a_proxy_what_it_scores_itself(era, requirements, expected, everything, proxy, failing):
+    assert failing(requirements, proxy(everything(era).port).port) == expected
+
+
 @pytest.mark.parametrize("requirements", SCORED)
 def test_a_server_written_with_the_sdk_alone_scores_in_full_through_the_gateway(
     requirements, sdk_only, gateway, failing, scale

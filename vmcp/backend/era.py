@@ -19,8 +19,7 @@ import structlog
 
 from vmcp.auth.interface import Principal
 from vmcp.backend.errors import BackendAuthFailed, BackendError
-from vmcp.backend.handshake import Handshake
-from vmcp.backend.model import BackendState, Era
+from vmcp.backend.model import BackendState, Era, Handshake
 from vmcp.backend.modern.discover import Verdict
 from vmcp.backend.settings import HeaderList
 from vmcp.tasks import SingleFlight, loop_time

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from msgspec import UNSET
 
 from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendProtocolError
 from vmcp.backend.interface import Reply
 from vmcp.backend.meta import OWN_INFO
+from vmcp.backend.model import Handshake
 from vmcp.wire.jsonrpc import Message, RpcError, dumps, fields, join, loads_str
 from vmcp.wire.protocol import LATEST_LEGACY, LEGACY_VERSIONS, MODERN, MODERN_CODES
 
@@ -36,36 +35,6 @@ class VersionRefused(Exception):  # noqa: N818
     def __init__(self, version: str) -> None:
         super().__init__(version)
         self.version = version
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """The server's part of an `initialize`, or of a `server/discover`.
-
-    Attributes:
-        version: The agreed protocol version.
-        capabilities: Raw members of the server's capabilities.
-        raw_capabilities: The same, as they came.
-        server_info: Raw, None when it said none.
-        instructions: None when there are none.
-        ttl: Seconds that lists stay fresh (modern); None = not said.
-    """
-
-    version: str
-    capabilities: frozenset[str]
-    raw_capabilities: bytes = b"{}"
-    server_info: bytes | None = None
-    instructions: str | None = None
-    ttl: float | None = None
-
-    def offers(self, name: str) -> bool:
-        """Tell whether a capability was announced: `tools`, `resources`, `prompts`, `logging`, `completions`."""
-        return name in self.capabilities
-
-    def announces(self, name: str, member: str = "listChanged") -> bool:
-        """Tell whether a capability was announced with a member that is true."""
-        raw = fields(self.raw_capabilities).get(name)
-        return raw is not None and bytes(fields(raw).get(member) or b"") == b"true"
 
 
 def initialize_params(capabilities: bytes, info: bytes | None, version: str = LATEST_LEGACY) -> bytes:

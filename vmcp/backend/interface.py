@@ -39,6 +39,7 @@ from vmcp.backend.model import (
     CatalogueChange,
     Circuit,
     Era,
+    Handshake,
     Health,
     Item,
     Kind,
@@ -66,6 +67,7 @@ __all__ = [
     "Circuit",
     "CircuitOpen",
     "Era",
+    "Handshake",
     "HeaderList",
     "Health",
     "InputRequired",
@@ -138,6 +140,8 @@ class Call:
         relay_input: See the module's table.
         input_responses: Raw JSON object: the client's answers to an earlier `input_required` of this backend.
         request_state: The backend's opaque state that came with that `input_required`.
+        verbatim: The client's era, where `sink` gets every notification of the call that a backend of that era sends,
+            known or not, and judges log messages itself; None = those that are known.
     """
 
     method: str
@@ -156,6 +160,7 @@ class Call:
     relay_input: bool = False
     input_responses: bytes | None = None
     request_state: str | None = None
+    verbatim: Era | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -250,6 +255,14 @@ class BackendSession(Protocol):
 
         Raises:
             BackendError: There is no answer. Never raised for a JSON-RPC error of the backend: that is a Reply.
+        """
+        ...
+
+    async def announced(self, timeout: float) -> Handshake:
+        """Return what the backend says of itself in the client's era, opening the session where that era has one.
+
+        Raises:
+            BackendError: It cannot be had within `timeout` seconds.
         """
         ...
 

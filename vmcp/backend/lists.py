@@ -10,9 +10,8 @@ from msgspec import Raw
 
 from vmcp.backend.entries import EntryError, check_entry, name_for_people
 from vmcp.backend.errors import BackendProtocolError
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Item, Kind, Reply
-from vmcp.backend.model import LIST_KINDS, Era, ListKind
+from vmcp.backend.model import LIST_KINDS, Era, Handshake, ListKind
 from vmcp.backend.modern.discover import ttl_of
 from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of
 from vmcp.wire.jsonrpc import dumps, fields, loads_str

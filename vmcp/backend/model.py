@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmcp.wire import protocol
+from vmcp.wire.jsonrpc import fields
 
 EMPTY_OBJECT: Final = b"{}"
 
@@ -104,6 +105,36 @@ LIST_KINDS: Final[Mapping[Kind, ListKind]] = MappingProxyType(
         ),
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """The server's part of an `initialize`, or of a `server/discover`.
+
+    Attributes:
+        version: The agreed protocol version.
+        capabilities: Raw members of the server's capabilities.
+        raw_capabilities: The same, as they came.
+        server_info: Raw, None when it said none.
+        instructions: None when there are none.
+        ttl: Seconds that lists stay fresh (modern); None = not said.
+    """
+
+    version: str
+    capabilities: frozenset[str]
+    raw_capabilities: bytes = b"{}"
+    server_info: bytes | None = None
+    instructions: str | None = None
+    ttl: float | None = None
+
+    def offers(self, name: str) -> bool:
+        """Tell whether a capability was announced: `tools`, `resources`, `prompts`, `logging`, `completions`."""
+        return name in self.capabilities
+
+    def announces(self, name: str, member: str = "listChanged") -> bool:
+        """Tell whether a capability was announced with a member that is true."""
+        raw = fields(self.raw_capabilities).get(name)
+        return raw is not None and bytes(fields(raw).get(member) or b"") == b"true"
 
 
 @dataclass(slots=True, frozen=True)

@@ -15,10 +15,9 @@ import structlog
 
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavailable
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Kind, Reply, SessionSpec
 from vmcp.backend.lists import Listed
-from vmcp.backend.model import LIST_KINDS, Era, Push
+from vmcp.backend.model import LIST_KINDS, Era, Handshake, Push
 from vmcp.backend.modern.discover import classify
 from vmcp.backend.modern.subscription import Subscription
 from vmcp.backend.remote import Remote

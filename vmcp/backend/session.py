@@ -10,10 +10,10 @@ import structlog
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, CircuitOpen
-from vmcp.backend.handshake import Handshake, WrongEra
+from vmcp.backend.handshake import WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
-from vmcp.backend.model import Era, Push
+from vmcp.backend.model import Era, Handshake, Push
 from vmcp.backend.modern.subscription import Subscription
 from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
@@ -171,8 +171,26 @@ class Session:
             return True
         return False
 
+    async def announced(self, timeout: float) -> Handshake:
+        """See `BackendSession.announced`."""
+        backend = self._backend
+        if self._closed:
+            raise BackendUnavailable(backend.name, "the session is closed", sent=False)
+        if not backend.breaker.admit():
+            raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
+        try:
+            found = await self.handshake(self._loop.time() + timeout)
+        except BackendError as err:
+            backend.health.failed(err)
+            raise
+        except BaseException:
+            backend.health.released()
+            raise
+        backend.health.answered()
+        return found
+
     async def handshake(self, deadline: float) -> Handshake:
-        """Return what the backend announces, asking it where that is not known.
+        """Return what the backend announces in the era of this session, asking it where that is not known.
 
         Raises:
             BackendError: It cannot be had.
@@ -180,7 +198,9 @@ class Session:
         eras = self._backend.eras
         headers = self._spec.headers
         for _ in range(ATTEMPTS):
-            era = await eras.choose(None, deadline, self.principal, headers)
+            era = await eras.choose(self._spec.era, deadline, self.principal, headers)
+            if era is Era.LEGACY and eras.on_trial and not await self._has_legacy(deadline):
+                era = Era.MODERN
             if era is Era.MODERN:
                 return await eras.discovered(deadline, self.principal, headers)
             try:

@@ -10,10 +10,9 @@ from dataclasses import replace
 import structlog
 
 from vmcp.backend.errors import BackendError
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Catalogue, Kind
 from vmcp.backend.lists import Ask, Listed, fetch
-from vmcp.backend.model import LIST_KINDS, Era
+from vmcp.backend.model import LIST_KINDS, Era, Handshake
 
 log = structlog.get_logger(__name__)
 

@@ -8,18 +8,20 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from api.contract.config import Dialect, VmcpConfig
 from api.contract.defaults import with_defaults
 from api.contract.dialect import dialect_errors
 from api.contract.errors import ConfigError, ConfigErrors, join
 from api.contract.loader import MAX_CONFIG_BYTES, parse_config
+from api.contract.proxy import ProxyConfig, as_gateway, parse_proxy, told_of_proxy, validate_proxy
 from api.contract.support import unsupported
 from api.contract.validation import validate_config
 from vmcp.authz.cedar import CedarAuthorizer, PolicyError
 from vmcp.config.resolve import Surroundings, resolve
 from vmcp.config.secrets import EnvironmentSecrets
-from vmcp.config.settings import LeftOut, Settings
+from vmcp.config.settings import LeftOut, ProxySettings, Settings
 from vmcp.http.client import BundlePathError, ConnectError, Trust
 
 
@@ -81,13 +83,15 @@ def settle(given: VmcpConfig, digest: str, surroundings: Surroundings) -> Loaded
             of meaning are checked only on a document of the right shape.
     """
     config = with_defaults(given)
-    errors = [
-        *dialect_errors(config, Dialect.NATIVE),
-        *validate_config(config, env=surroundings.secrets),
-        *unsupported(config),
-    ]
-    settings, more = resolve(config, surroundings)
-    errors = _unique([*errors, *more, *_deep_checks(config, settings)])
+    settings, found = _resolved(config, surroundings)
+    errors = _unique(
+        [
+            *dialect_errors(config, Dialect.NATIVE),
+            *validate_config(config, env=surroundings.secrets),
+            *unsupported(config),
+            *found,
+        ]
+    )
     if any(error.backends is None for error in errors):
         raise ConfigErrors(errors)
     settings = _without_broken(config, settings, errors)
@@ -98,6 +102,42 @@ def settle(given: VmcpConfig, digest: str, surroundings: Surroundings) -> Loaded
         if backend.name in left_out and backend.ca_bundle_path
     )
     return Loaded(settings, digest, config, awaited)
+
+
+def settle_proxy(given: ProxyConfig, digest: str, surroundings: Surroundings) -> Loaded:
+    """Check and resolve a proxy's configuration.
+
+    Args:
+        given: As it was parsed.
+        digest: Tells people which version runs.
+        surroundings: What it is resolved in.
+
+    Raises:
+        ConfigErrors: Everything that is wrong, in the words of the proxy's own document.
+    """
+    config = with_defaults(as_gateway(given))
+    settings, found = _resolved(config, surroundings)
+    errors = _unique([*validate_proxy(given, env=surroundings.secrets), *told_of_proxy(given, found)])
+    if errors:
+        raise ConfigErrors(errors)
+    proxy = ProxySettings(trust_forwarded=given.trust_proxy_headers)
+    return Loaded(replace(settings, group=given.group_ref, proxy=proxy), digest, config)
+
+
+def load_proxy(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
+    """Read, check and resolve a proxy's configuration; the arguments are those of `load`.
+
+    Raises:
+        ConfigErrors: See `settle_proxy`; also when the bytes are no configuration.
+    """
+    surroundings = Surroundings(environ, EnvironmentSecrets(environ), root=root, debug=debug)
+    return settle_proxy(parse_proxy(data), digest_of(data), surroundings)
+
+
+def _resolved(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, list[ConfigError]]:
+    """Return the settings, and what only shows when files and variables are looked at."""
+    settings, found = resolve(config, surroundings)
+    return settings, [*found, *_deep_checks(config, settings)]
 
 
 def _without_broken(config: VmcpConfig, settings: Settings, errors: list[ConfigError]) -> Settings:
@@ -125,13 +165,23 @@ def is_discovered(config: VmcpConfig) -> bool:
     return not config.backends and config.outgoing_auth is not None and config.outgoing_auth.source == "discovered"
 
 
-def load_file(path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
-    """Load a file.
+class Read(Protocol):
+    """Makes a configuration out of bytes: `load`, `load_proxy`."""
+
+    def __call__(self, data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:
+        """Read, check and resolve."""
+        ...
+
+
+def load_file(
+    path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "", read: Read = load
+) -> Loaded:
+    """Load a file; `read` says what kind of document is in it.
 
     Raises:
         ConfigErrors: See `load`; also when the file cannot be read.
     """
-    return load(read_bounded(path), environ, debug=debug, root=root)
+    return read(read_bounded(path), environ, debug=debug, root=root)
 
 
 def read_bounded(path: Path) -> bytes:

@@ -50,6 +50,7 @@ class ServeOptions:
         opaque_tokens: Token endpoint -> introspection endpoint that says for whom its opaque tokens are good, or
             `UNCHECKED`; those of other endpoints are refused where an audience is configured.
         separate_anonymous: Anonymous modern clients share no sessions with backends.
+        proxy: The configuration is a proxy's, and comes from the file only.
         ending: How the time between SIGTERM and the end is divided.
     """
 
@@ -65,6 +66,7 @@ class ServeOptions:
     allow_http_tokens: bool = False
     opaque_tokens: Mapping[str, str] = field(default_factory=dict)
     separate_anonymous: bool = False
+    proxy: bool = False
     ending: Ending = field(default_factory=Ending)
 
 

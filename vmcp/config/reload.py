@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from api.contract.errors import ConfigErrors
-from vmcp.config.load import Loaded, load, read_bounded
+from vmcp.config.load import Loaded, Read, load, read_bounded
 from vmcp.config.settings import LeftOut, Settings
 from vmcp.observe.metrics import Metrics
 
@@ -101,8 +101,11 @@ class Source(Protocol):
 class FileSource:
     """A file, with secrets from the environment, which does not change while the process lives."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> None:
-        """Take the file's path; the rest is as `load` takes it."""
+    def __init__(
+        self, path: Path, environ: Mapping[str, str], *, debug: bool = False, root: str = "", read: Read = load
+    ) -> None:
+        """Take the file's path, and what reads the document in it; the rest is as `load` takes it."""
+        self._read = read
         self._path = path
         self._environ = environ
         self._debug = debug
@@ -118,7 +121,7 @@ class FileSource:
         """Read the file."""
         data = await asyncio.to_thread(read_bounded, self._path)
         # Reading and checking thousands of backends takes a second: not in the event loop.
-        loaded = await asyncio.to_thread(load, data, self._environ, debug=self._debug, root=self._root)
+        loaded = await asyncio.to_thread(self._read, data, self._environ, debug=self._debug, root=self._root)
         # Files that were not watched before may have come since they were looked for: the stamp is another one now.
         self._awaited = loaded.awaited
         return loaded

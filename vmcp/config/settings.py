@@ -45,6 +45,17 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """What makes a proxy of a gateway: its one backend shows through.
+
+    Attributes:
+        trust_forwarded: The last address of `X-Forwarded-For` is the client's.
+    """
+
+    trust_forwarded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that a configuration file decides.
 
@@ -68,6 +79,7 @@ class Settings:
         secrets: Every secret value in use, for the redactor.
         warnings: What works, but probably not as meant.
         left_out: Backends of the file that cannot be used, in the order of the file.
+        proxy: Set for a proxy, which has exactly one backend; None = a gateway.
     """
 
     name: str
@@ -89,3 +101,4 @@ class Settings:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    proxy: ProxySettings | None = None

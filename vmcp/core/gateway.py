@@ -39,7 +39,7 @@ from vmcp.core.seal import Sealer
 from vmcp.core.sessions import BackendSessions, SharedSessions
 from vmcp.core.snapshot import Route, Snapshot
 from vmcp.core.state import Continuations, RequestState, StateError, open_state, request_digest
-from vmcp.core.types import DENIED_CODE, Caller, Outcome, failed
+from vmcp.core.types import DENIED_CODE, Caller, Introduction, Outcome, failed
 from vmcp.core.views import CursorError, Page, Pager
 from vmcp.limits.interface import RATE_LIMITED_CODE, RateLimiter
 from vmcp.wire.jsonrpc import RpcError, dumps
@@ -47,9 +47,11 @@ from vmcp.wire.protocol import (
     COMPLETE,
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    METHOD_NOT_FOUND,
     PROMPTS_GET,
     RESOURCES_READ,
     RESOURCES_SUBSCRIBE,
+    ROOTS_CHANGED,
     TOOLS_CALL,
 )
 
@@ -75,7 +77,13 @@ _list_params = msgspec.json.Decoder(_ListParams)
 
 
 class Gateway:
-    """Serves requests under the current plan; a plan is replaced without touching what is under way."""
+    """Serves requests under the current plan; a plan is replaced without touching what is under way.
+
+    Attributes:
+        transparent: Its one backend shows through (`vmcp.core.relay`).
+    """
+
+    transparent = False
 
     def __init__(self, plan: Plan, sealer: Sealer, *, page_size: int = 1000) -> None:
         """Take the first plan, the sealer of cursors and request state, and the most items of one page."""
@@ -310,7 +318,39 @@ class Gateway:
         call.request_state = None if state is None else state.inner
         return await self._send(caller, backend, route, call, arguments)
 
+    # --- what a proxy answers otherwise (`vmcp.core.relay`) ---
+
+    async def introduction(self, sessions: BackendSessions) -> Introduction | None:  # noqa: ARG002
+        """Return what clients are told of the server; None = what the front says of the gateway."""
+        return None
+
+    async def other(self, caller: Caller, method: str, params: bytes) -> Outcome:  # noqa: ARG002
+        """Answer a request whose method the fronts have no place for."""
+        return failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}")
+
+    async def set_level(self, caller: Caller, params: bytes) -> Outcome | None:  # noqa: ARG002
+        """Take a legacy client's log level; None = backends are told with the calls."""
+        return None
+
+    def passes(self, method: str) -> bool:
+        """Say whether a client's notification goes on to its backends."""
+        return method == ROOTS_CHANGED
+
+    def tells(self, method: str) -> bool:  # noqa: ARG002
+        """Say whether a backend's notification that nobody here knows goes on to its client."""
+        return False
+
+    def announces(self) -> bool:
+        """Say whether legacy clients are told when the lists here change, besides what their sessions tell them."""
+        return True
+
     # --- completion, subscriptions, notifications ---
+
+    def _prompt(self, snapshot: Snapshot, name: str) -> Route | None:
+        return snapshot.prompts.get(name)
+
+    def _template(self, snapshot: Snapshot, uri: str) -> Route | None:
+        return snapshot.for_uri(uri)
 
     async def complete(self, caller: Caller, params: bytes) -> Outcome:
         """Complete an argument; a reference that leads nowhere has no completions."""
@@ -320,9 +360,9 @@ class Gateway:
             return failed(INVALID_PARAMS, str(err))
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         if ref.type == "ref/prompt" and ref.name is not UNSET:
-            name, action, route = ref.name, Action.GET_PROMPT, views.snapshot.prompts.get(ref.name)
+            name, action, route = ref.name, Action.GET_PROMPT, self._prompt(views.snapshot, ref.name)
         elif ref.type == "ref/resource" and ref.uri is not UNSET:
-            name, action, route = ref.uri, Action.READ_RESOURCE, views.snapshot.for_uri(ref.uri)
+            name, action, route = ref.uri, Action.READ_RESOURCE, self._template(views.snapshot, ref.uri)
         else:
             return Outcome(result=_NO_COMPLETION)
         if not self.plan.authorizer.allows(caller.principal, action, name):

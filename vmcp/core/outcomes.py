@@ -48,13 +48,18 @@ def unread(error: RpcError) -> RpcError:
     return error
 
 
-def broken(err: BackendError, route: Route) -> Outcome:
-    """The backend gave no answer: an error of ours, with a sentence that is safe to show."""
+def broken(err: BackendError, route: Route | None) -> Outcome:
+    """The backend gave no answer: an error of ours, with a sentence that is safe to show.
+
+    Args:
+        err: Why.
+        route: What was asked for; None = nothing that has a name.
+    """
     data = {"backend": err.backend, "category": err.category}
     return Outcome(
         error=RpcError(INTERNAL_ERROR, str(err), Raw(dumps(data))),
         verdict=AuditResult.ERROR,
-        name=route.name,
+        name=None if route is None else route.name,
         route=route,
         backend_status=err.status or None,
     )

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import structlog
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import BackendError, BackendSession, Call, Catalogue, Era, HeaderList, Kind, Provider, Reply
+from vmcp.backend.model import Handshake
 from vmcp.backend.shelf import differences, fetch_catalogue
 from vmcp.core.offers import Offers
 from vmcp.core.views import Views

@@ -31,6 +31,8 @@ class Plan:
         timeouts: Seconds for calls to single backends.
         fail_partial: A list is refused while a backend cannot answer; False = lists hold what is there.
         passthrough: Lower-case names of client headers that backends get.
+        policed: There are policies: what they cannot judge is refused where it would pass otherwise (`relay`).
+        trust_forwarded: The last address of `X-Forwarded-For` is the client's: a proxy that we trust adds it.
         others: Providers that are no backends, by name; where a backend has that name, it counts.
         providers: All whose lists are merged and whose items are called: backends and others.
         mark: By which gateways recognise this one (`vmcp.wire.lineage`); "" = lists bear none.
@@ -49,6 +51,8 @@ class Plan:
     fail_partial: bool = False
     passthrough: frozenset[str] = frozenset()
     mark: str = ""
+    policed: bool = False
+    trust_forwarded: bool = False
     others: Mapping[str, Provider] = field(default_factory=dict)
     providers: Mapping[str, Provider] = field(init=False)
 

@@ -51,6 +51,15 @@ class WorkloadRules:
     filter: frozenset[str] = frozenset()
     exclude_all: bool = False
     overrides: Mapping[str, Override] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(init=False, repr=False)
+    """New name -> the backend's own; of several overrides with one name the first in their order counts."""
+
+    def __post_init__(self) -> None:
+        renamed: dict[str, str] = {}
+        for original, override in self.overrides.items():
+            if override.name:
+                renamed.setdefault(override.name, original)
+        object.__setattr__(self, "renamed", renamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,23 @@ class AggregationRules:
             return self.priority.index(backend)
         except ValueError:
             return None
+
+    def override(self, backend: str, original: str) -> Override | None:
+        """Return what to change on a tool; None = nothing."""
+        rules = self.workloads.get(backend)
+        return None if rules is None else rules.overrides.get(original)
+
+    def renamed(self, backend: str) -> Mapping[str, str]:
+        """Return the backend's own names of the tools that overrides rename, by their new names."""
+        rules = self.workloads.get(backend)
+        return {} if rules is None else rules.renamed
+
+    def changes(self, backend: str) -> bool:
+        """Say whether anything of a backend's list of tools is left out or changed."""
+        rules = self.workloads.get(backend)
+        return self.exclude_all_tools or (
+            self.deny_by_default if rules is None else bool(rules.filter or rules.exclude_all or rules.overrides)
+        )
 
     def visible(self, backend: str, name: str) -> bool:
         """Say whether a tool is offered; `name` is the one after overrides and before prefixing."""

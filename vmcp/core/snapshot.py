@@ -178,7 +178,7 @@ def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, pro
     for offer in offers:
         taken: set[str] = set()
         for item in offer.tools:
-            override = _override(rules, offer.backend, item.key)
+            override = rules.override(offer.backend, item.key) or _NO_OVERRIDE
             wanted = override.name or item.key
             if wanted in taken:
                 problems.append(f"{offer.backend}: overrides give {wanted!r} to a second tool, {item.key!r}: dropped")
@@ -196,9 +196,31 @@ def _tool_route(
 ) -> Route:
     item = items[claim.backend, claim.original]
     raw = pages.renamed_in(claim.backend, item.raw)
-    override = _override(rules, claim.backend, claim.original)
+    override = rules.override(claim.backend, claim.original) or _NO_OVERRIDE
+    advertised, annotations = advertised_tool(raw, claim.original, name, override)
+    return Route(
+        name=name,
+        backend=claim.backend,
+        original=claim.original,
+        raw=advertised,
+        annotations=annotations,
+        hidden=not rules.visible(claim.backend, claim.wanted),
+        mirror=_mirror(raw),
+        via=item.via,
+    )
+
+
+def advertised_tool(raw: bytes, original: str, name: str, override: Override) -> tuple[bytes, dict[str, object] | None]:
+    """Return a tool's entry as clients see it, and its annotations.
+
+    Args:
+        raw: The entry as it came.
+        original: Its name there.
+        name: The one that clients know.
+        override: What else to change.
+    """
     changes: dict[str, object] = {}
-    if name != claim.original:
+    if name != original:
         changes["name"] = name
     if override.description is not None:
         changes["description"] = override.description
@@ -207,16 +229,7 @@ def _tool_route(
     if override.annotations:
         annotations = {**(annotations or {}), **override.annotations}
         changes["annotations"] = annotations
-    return Route(
-        name=name,
-        backend=claim.backend,
-        original=claim.original,
-        raw=replace_members(raw, changes) if changes else raw,
-        annotations=annotations,
-        hidden=not rules.visible(claim.backend, claim.wanted),
-        mirror=_mirror(raw),
-        via=item.via,
-    )
+    return replace_members(raw, changes) if changes else raw, annotations
 
 
 def _mirror(raw: bytes) -> Mirror:
@@ -269,8 +282,3 @@ def _owned(
     for name, (backend, uri) in pages.unlisted() if kind is Kind.RESOURCES else ():
         routes.setdefault(name, Route(name, backend, uri, b"{}", hidden=True))
     return routes
-
-
-def _override(rules: AggregationRules, backend: str, original: str) -> Override:
-    workload = rules.workloads.get(backend)
-    return _NO_OVERRIDE if workload is None else workload.overrides.get(original, _NO_OVERRIDE)

@@ -80,6 +80,21 @@ class Outcome:
     retry_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a server says of itself, in the era of the client that asks.
+
+    Attributes:
+        capabilities: Raw JSON object, of those that are carried.
+        server_info: Raw JSON object; None = it said none.
+        instructions: For models; None = none.
+    """
+
+    capabilities: bytes
+    server_info: bytes | None
+    instructions: str | None
+
+
 def failed(code: int, message: str, *, verdict: AuditResult = AuditResult.FAILURE, name: str | None = None) -> Outcome:
     """Return an outcome that is an error."""
     return Outcome(error=RpcError(code, message), verdict=verdict, name=name)

@@ -130,6 +130,8 @@ class App:
         if names_modern(headers):
             arrival.era = Era.MODERN
         check_addressee(headers, self._front.settings)
+        if self._front.via:
+            self._front.check_loop(headers)
         return headers
 
     async def _take(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from vmcp.audit.interface import AuditEvent, AuditResult, event_type
 from vmcp.auth.interface import Unauthenticated
-from vmcp.backend.interface import Era, HeaderList
+from vmcp.backend.interface import BackendError, BackendTimeout, CircuitOpen, Era, HeaderList
 from vmcp.core.gateway import Gateway
-from vmcp.core.types import Outcome
+from vmcp.core.sessions import BackendSessions
+from vmcp.core.types import Introduction, Outcome
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
 from vmcp.front.request import Told
@@ -21,8 +24,8 @@ from vmcp.http.server.asgi import Refusal, text
 from vmcp.observe.metrics import Metrics
 from vmcp.trace import TraceContext
 from vmcp.trace import parse as parse_trace
-from vmcp.wire.jsonrpc import dumps
-from vmcp.wire.protocol import TOOLS_CALL
+from vmcp.wire.jsonrpc import RequestId, RpcError, dumps
+from vmcp.wire.protocol import INTERNAL_ERROR, TOOLS_CALL
 
 MODERN_CAPABILITIES: Final = {
     "tools": {"listChanged": True},
@@ -32,6 +35,9 @@ MODERN_CAPABILITIES: Final = {
     "logging": {},
 }
 """What the gateway can do, whatever its backends offer at the moment: they may come and go."""
+LONGEST_VIA: Final = 1024
+"""Characters of a client's `Via` that are passed on."""
+_OWN_CAPABILITIES: Final = dumps(MODERN_CAPABILITIES)
 
 
 @dataclass(slots=True)
@@ -50,9 +56,12 @@ class Front:
         """Take over what the plan says of the gateway itself."""
         self.server_info = dumps({"name": self.gateway.plan.name, "version": self.settings.version})
         self.rendering = Rendering(self.server_info)
+        # A proxy waits for its remote, so one that is its own remote would wait for itself (RFC 9110, 7.6.3).
+        self.via = self.gateway.plan.mark.encode() if self.gateway.transparent else b""
 
     watches: Watches = field(init=False)
     server_info: bytes = b"{}"
+    via: bytes = b""
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))
 
     @property
@@ -75,11 +84,26 @@ class Front:
     def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:
         """Return the client's headers that backends get."""
         wanted = self.gateway.plan.passthrough
-        if not wanted:
+        if not wanted and not self.via:
             return ()
-        return tuple(
+        passed = tuple(
             (name, value) for name in sorted(wanted) if (value := text(headers, name.encode("latin-1"))) is not None
         )
+        return (*passed, ("via", self._via(headers))) if self.via else passed
+
+    def _via(self, headers: dict[bytes, bytes]) -> str:
+        """Return the proxies that a request came through, and this one."""
+        said, own = text(headers, b"via") or "", f"1.1 {self.via.decode()}"
+        return f"{said}, {own}" if 0 < len(said) <= LONGEST_VIA else own
+
+    def check_loop(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse a request that came through this proxy already.
+
+        Raises:
+            Refusal: 508.
+        """
+        if self.via in headers.get(b"via", b""):
+            raise Refusal(508, INTERNAL_ERROR, "the remote of this proxy leads back to it")
 
     def trace(self, headers: dict[bytes, bytes], meta: dict[str, str] | None = None) -> TraceContext | None:
         """Return the trace that a request is part of; `_meta` wins over headers."""
@@ -110,7 +134,7 @@ class Front:
             name=outcome.name,
             request_id=None if told.id is None else str(told.id),
             session_id=told.session_id,
-            client_ip=client[0] if client else None,
+            client_ip=self._client_ip(arrival.headers, client[0] if client else None),
             user_agent=(text(arrival.headers, b"user-agent") or "")[:256] or None,
             era=told.era.value,
             status=status,
@@ -130,6 +154,16 @@ class Front:
                 event.auth_method = backend.auth_method
         audit.write(event)
 
+    def _client_ip(self, headers: dict[bytes, bytes], peer: str | None) -> str | None:
+        """Return who sent a request: the peer, or whom the proxy in front of us names. Only its own entry counts."""
+        if not self.gateway.plan.trust_forwarded:
+            return peer
+        said = (text(headers, b"x-forwarded-for") or "").rpartition(",")[2].strip()
+        try:
+            return str(ip_address(said))
+        except ValueError:
+            return peer
+
     def _count(self, metrics: Metrics, method: str, era: Era, outcome: Outcome, seconds: float) -> None:
         verdict, route = outcome.verdict.value, outcome.route
         metrics.request(method, era.value, verdict, seconds)
@@ -137,6 +171,15 @@ class Front:
             metrics.rate_limited.inc()
         elif route is not None and verdict != "denied" and method == TOOLS_CALL:
             metrics.tool_call(route.name, route.backend, verdict)
+
+    async def introduction(self, sessions: BackendSessions) -> Introduction:
+        """Return what clients are told of the server: of the gateway, or of the remote that shows through.
+
+        Raises:
+            BackendError: The remote cannot be asked.
+        """
+        said = await self.gateway.introduction(sessions)
+        return said or Introduction(_OWN_CAPABILITIES, None, self.instructions())
 
     def instructions(self) -> str | None:
         """Return what the backends tell models about themselves, each under its name where there are several."""
@@ -160,3 +203,15 @@ def rejected(err: Refusal) -> Outcome:
 def decode_params(params: object) -> bytes:
     """Return raw params, {} where there are none."""
     return bytes(params) if isinstance(params, msgspec.Raw) else b"{}"
+
+
+def no_remote(err: BackendError, request_id: RequestId | None) -> Refusal:
+    """Return the refusal of a request that needs what the remote of a proxy does not say.
+
+    A remote that refuses the proxy's credentials is no reason for a 401: the client's own were good, and it must not
+    look for another authorization server.
+    """
+    status = 504 if isinstance(err, BackendTimeout) else 503 if isinstance(err, CircuitOpen) else 502
+    refusal = Refusal(status, INTERNAL_ERROR, str(err), id=request_id)
+    refusal.error = RpcError(INTERNAL_ERROR, str(err), Raw(dumps({"backend": err.backend, "category": err.category})))
+    return refusal

@@ -7,6 +7,7 @@ get 202. GET opens the session's stream or takes up a broken one. DELETE ends th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable
 from functools import partial
@@ -18,11 +19,11 @@ from msgspec import Raw
 
 from vmcp.audit.interface import EventType
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import Era
+from vmcp.backend.interface import BackendError, Era
 from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
-from vmcp.front.base import MODERN_CAPABILITIES, Front, decode_params
+from vmcp.front.base import Front, decode_params, no_remote
 from vmcp.front.calls import at_once, carry_out
 from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.legacy_call import PRIMED, LegacyCall
@@ -55,11 +56,9 @@ from vmcp.wire.protocol import (
     LATEST_LEGACY,
     LEGACY_VERSIONS,
     LOG_LEVELS,
-    METHOD_NOT_FOUND,
     PROMPTS_GET,
     RESOURCES_READ,
     RESOURCES_SUBSCRIBE,
-    ROOTS_CHANGED,
     TOOLS_CALL,
 )
 
@@ -80,6 +79,8 @@ class LegacyFront:
     def __init__(self, front: Front, sessions: Sessions) -> None:
         self._front = front
         self._sessions = sessions
+        # A proxy tells its remote a level only when the client did.
+        self._unsaid_level = None if front.gateway.transparent else "info"
 
     # --- POST ---
 
@@ -201,14 +202,19 @@ class LegacyFront:
             raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request.id) from None
         except StoreUnavailable as err:
             raise store_unavailable(err, request.id) from err
+        try:
+            said = await self._front.introduction(session.backends)
+        except BackendError as err:
+            with contextlib.suppress(StoreUnavailable):  # nobody knows its id, and it expires
+                await self._sessions.end(session)
+            raise no_remote(err, request.id) from err
         result: dict[str, Any] = {
             "protocolVersion": version,
-            "capabilities": MODERN_CAPABILITIES,
-            "serverInfo": Raw(self._front.server_info),
+            "capabilities": Raw(said.capabilities),
+            "serverInfo": Raw(said.server_info or self._front.server_info),
         }
-        instructions = self._front.instructions()
-        if instructions is not None:
-            result["instructions"] = instructions
+        if said.instructions is not None:
+            result["instructions"] = said.instructions
         body = response(request.id, dumps(result))
         headers = (
             (b"content-type", b"application/json"),
@@ -230,7 +236,7 @@ class LegacyFront:
             info=record.info,
             headers=self._front.passthrough(request.arrival.headers),
             trace=trace,
-            log_level=record.level or "info",
+            log_level=record.level or self._unsaid_level,
             sink=call.sink,
             bridge=call.bridge,
         )
@@ -249,10 +255,10 @@ class LegacyFront:
             case "completion/complete":
                 return gateway.complete(caller, params)
             case "logging/setLevel":
-                return self._set_level(session, params)
+                return self._set_level(session, caller, params)
             case "resources/subscribe" | "resources/unsubscribe":
                 return self._subscribe(session, caller, method, params)
-        return at_once(failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}"))
+        return gateway.other(caller, method, params)
 
     async def _subscribe(self, session: ClientSession, caller: Caller, method: str, params: bytes) -> Outcome:
         uri = loads_str(fields(params).get("uri"))
@@ -268,12 +274,14 @@ class LegacyFront:
             await self._change(session, session.record.with_subscription(uri))
         return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
 
-    async def _set_level(self, session: ClientSession, params: bytes) -> Outcome:
+    async def _set_level(self, session: ClientSession, caller: Caller, params: bytes) -> Outcome:
         level = loads_str(fields(params).get("level"))
         if level not in LOG_LEVELS:
             return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
-        await self._change(session, session.record.with_level(level))
-        return Outcome(result=_EMPTY)
+        outcome = await self._front.gateway.set_level(caller, params) or Outcome(result=_EMPTY)
+        if outcome.error is None:
+            await self._change(session, session.record.with_level(level))
+        return outcome
 
     async def _change(self, session: ClientSession, record: SessionRecord) -> None:
         """Go on with another record. What was done is done: that it could not be kept fails no request."""
@@ -294,8 +302,8 @@ class LegacyFront:
             task = None if request_id is None else session.inflight.get(request_id)
             if task is not None:
                 task.cancel()
-        elif message.method == ROOTS_CHANGED:
-            await self._front.gateway.notify(session.backends, ROOTS_CHANGED, decode_params(message.params))
+        elif self._front.gateway.passes(method := str(message.method)):
+            await self._front.gateway.notify(session.backends, method, decode_params(message.params))
 
     async def batch(self, arrival: Arrival, principal: Principal, body: bytes, send: Send) -> None:
         """Answer an array of messages, each as if it had come alone; what belongs to no answer takes the own stream.

@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.interface import Era, Provider, SessionSpec
+from msgspec import Raw
+
+from vmcp.auth.interface import ANONYMOUS
+from vmcp.backend.interface import BackendError, Era, Provider, SessionSpec
 from vmcp.core.items import LIST_METHOD
+from vmcp.core.outcomes import broken
 from vmcp.core.sessions import sharing_key
-from vmcp.core.types import Caller, Outcome, failed
-from vmcp.front.base import MODERN_CAPABILITIES, Front
-from vmcp.front.calls import at_once, carry_out
-from vmcp.front.convert import UNCACHED
+from vmcp.core.types import Caller, Outcome
+from vmcp.front.base import Front
+from vmcp.front.calls import carry_out
+from vmcp.front.convert import UNCACHED, Rendering
 from vmcp.front.envelope import Envelope
 from vmcp.front.exchange import EventWriter, Exchange, bounded
 from vmcp.front.listen import Listener, read_filter
@@ -30,7 +33,6 @@ from vmcp.wire.protocol import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     LISTEN,
-    METHOD_NOT_FOUND,
     PROMPTS_GET,
     RESOURCES_READ,
     SUPPORTED_VERSIONS,
@@ -127,21 +129,25 @@ class ModernFront:
             case "completion/complete":
                 return gateway.complete(caller, request.params)
             case "server/discover":
-                return at_once(Outcome(result=self.discover(caller.principal), era=Era.MODERN))
-        return at_once(failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}"))
+                return self._discover(caller)
+        return gateway.other(caller, method, request.params)
 
-    def discover(self, principal: Principal) -> bytes:  # noqa: ARG002  one day it may depend on who asks
-        """Return the result of `server/discover`."""
+    async def _discover(self, caller: Caller) -> Outcome:
+        """Answer `server/discover`."""
+        try:
+            said = await self._front.introduction(caller.sessions)
+        except BackendError as err:
+            return broken(err, None)
         members: dict[str, Any] = {
             "resultType": "complete",
             "supportedVersions": SUPPORTED_VERSIONS,
-            "capabilities": MODERN_CAPABILITIES,
+            "capabilities": Raw(said.capabilities),
         }
-        instructions = self._front.instructions()
-        if instructions is not None:
-            members["instructions"] = instructions
+        if said.instructions is not None:
+            members["instructions"] = said.instructions
         head = dumps(members)[:-1]
-        return b"%b,%b,%b}" % (head, UNCACHED, self._front.rendering.meta)
+        rendering = self._front.rendering if said.server_info is None else Rendering(said.server_info)
+        return Outcome(result=b"%b,%b,%b}" % (head, UNCACHED, rendering.meta), era=Era.MODERN)
 
     async def _listen(self, request: McpRequest, envelope: Envelope, receive: Receive, send: Send) -> None:
         wanted = read_filter(request.params)

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import Era
+from vmcp.core.items import LIST_METHOD
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.snapshot import Route
 from vmcp.core.types import DENIED_CODE, Outcome
@@ -129,8 +130,8 @@ def modern_answer(request_id: RequestId | None, outcome: Outcome, *, hints: bool
 
 
 def wants_hints(method: str) -> bool:
-    """Say whether a modern result of this method carries cache hints; lists are stamped where they are made."""
-    return method == RESOURCES_READ
+    """Say whether a modern result of this method carries cache hints; a gateway's own lists come with theirs."""
+    return method == RESOURCES_READ or method in LIST_METHOD
 
 
 def _wanted(params: bytes, level: str | None) -> bool:

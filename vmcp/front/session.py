@@ -51,6 +51,8 @@ class ClientSession:
         ask_timeout: Seconds that the client has to answer a question.
         ends_at: `time.monotonic()` at which the session is over, however much it is used.
         may_read: What policy says of a resource, now.
+        tells: Whether a notification that nobody here knows passes, now.
+        announces: Whether changes of the gateway's lists are told, now; else those that its backends tell are all.
         backends: Its sessions towards backends.
         streams: Its event streams.
         inflight: What can be cancelled, by request id.
@@ -64,6 +66,8 @@ class ClientSession:
     ask_timeout: float
     ends_at: float
     may_read: Callable[[Principal, str], bool]
+    tells: Callable[[str], bool]
+    announces: Callable[[], bool]
     streams: Streams = field(default_factory=Streams)
     inflight: dict[object, asyncio.Task[object]] = field(default_factory=dict)
     used_at: float = field(default_factory=time.monotonic)
@@ -117,6 +121,8 @@ class ClientSession:
             # Perhaps a list of this session alone; the shared ones are watched elsewhere.
             self.backends.own.changed(backend)
             self.streams.own.emit(notification(method))
+        elif method != MESSAGE and self.tells(method):
+            self.streams.own.emit(notification(method, params))
 
     def _may_hear_of(self, params: bytes) -> bool:
         uri = loads_str(fields(params).get("uri"))
@@ -160,6 +166,8 @@ class ClientSession:
             answer.set_exception(RpcFault(message.error))
 
     def _lists_changed(self, kinds: frozenset[Kind]) -> None:
+        if not self.announces():
+            return
         for method in sorted({LIST_KINDS[kind].changed for kind in kinds}):
             self.streams.own.emit(notification(method))
 

@@ -181,6 +181,8 @@ class Sessions:
             ask_timeout=self._settings.ask_timeout,
             ends_at=time.monotonic() + record.expires_at - time.time(),
             may_read=self._gateway.may_read,
+            tells=self._gateway.tells,
+            announces=self._gateway.announces,
         )
         self._sessions[session.id] = session
         self._owners.setdefault(record.owner, _Owned()).fresh[session.id] = session

@@ -19,6 +19,7 @@ from api.contract import (
     to_dialect,
     with_defaults,
 )
+from api.contract.proxy import ProxyConfig, dump_proxy, parse_proxy
 from api.contract.section import Section
 
 ODD = (
@@ -95,7 +96,20 @@ def _configs(draw: Any) -> VmcpConfig:
     return _section(draw, VmcpConfig)
 
 
+@st.composite
+def _proxies(draw: Any) -> ProxyConfig:
+    return _section(draw, ProxyConfig)
+
+
 CONFIGS = _configs()
+PROXIES = _proxies()
+
+
+@given(PROXIES)
+def test_a_proxys_document_reads_back_as_what_was_written(proxy: ProxyConfig):
+    document = dump_proxy(proxy)
+    assert parse_proxy(document) == proxy
+    assert dump_proxy(parse_proxy(document)) == document
 
 
 @given(CONFIGS)
@@ -272,9 +286,9 @@ def test_every_part_of_the_schema_is_generated():
 
     # Not random: what is judged is the generator, and with any seed a rare part may be missing.
     @settings(max_examples=1000, database=None, derandomize=True)
-    @given(CONFIGS)
-    def collect(config: VmcpConfig):
-        stack: list[Any] = [config]
+    @given(CONFIGS, PROXIES)
+    def collect(config: VmcpConfig, proxy: ProxyConfig):
+        stack: list[Any] = [config, proxy]
         while stack:
             item = stack.pop()
             if isinstance(item, Section):

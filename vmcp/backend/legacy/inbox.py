@@ -18,6 +18,7 @@ from msgspec import UNSET
 from vmcp.backend.errors import BackendError, BackendTimeout
 from vmcp.backend.interface import Call, RpcFault, SessionEvents
 from vmcp.backend.meta import replace_token
+from vmcp.backend.model import Era
 from vmcp.tasks import Background, loop_time
 from vmcp.wire import jsonrpc
 from vmcp.wire.jsonrpc import Message, RequestId, RpcError, fields, loads_str
@@ -153,6 +154,11 @@ class Inbox:
             return
         if method == CANCELLED:
             self._withdrawn(params)
+            return
+        if owner is not None and owner.call.sink is not None and owner.call.verbatim is Era.LEGACY:
+            if self._listener is not None:
+                self._listener(method, params)
+            owner.call.sink(method, params)
             return
         if owner is not None and method == MESSAGE:
             if owner.call.sink is not None and reaches(loads_str(fields(params).get("level")), owner.call.log_level):

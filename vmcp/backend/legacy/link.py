@@ -11,11 +11,12 @@ import structlog
 from vmcp.backend.answers import SessionLost
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
-from vmcp.backend.handshake import Handshake, VersionRefused, initialize_params, read_initialize
+from vmcp.backend.handshake import VersionRefused, initialize_params, read_initialize
 from vmcp.backend.interface import Call, SessionSpec
 from vmcp.backend.legacy.inbox import ActiveCall
 from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
+from vmcp.backend.model import Handshake
 from vmcp.wire import jsonrpc
 from vmcp.wire.protocol import INITIALIZE, INITIALIZED, LATEST_LEGACY, LEGACY_VERSIONS
 

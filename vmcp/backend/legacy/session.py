@@ -20,7 +20,7 @@ from vmcp.backend.answers import SessionLost, is_doubtful, reply_of
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
-from vmcp.backend.handshake import Handshake, WrongEra
+from vmcp.backend.handshake import WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.getstream import GetStream
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
@@ -28,7 +28,7 @@ from vmcp.backend.legacy.link import Link, Lives, shake_hands
 from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import legacy_params, progress_token
-from vmcp.backend.model import Era, Push
+from vmcp.backend.model import Era, Handshake, Push
 from vmcp.http.client import LATER
 from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.wire import jsonrpc, protocol

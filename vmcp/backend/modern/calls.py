@@ -234,9 +234,9 @@ def _pass_on(message: Message, call: Call, sink: NotificationSink) -> None:
         wanted, said = progress_token(call.params), fields(params).get("progressToken")
         if wanted is None or said is None or not _equal(wanted, bytes(said)):
             return
-    elif message.method != MESSAGE:
+    elif message.method != MESSAGE and call.verbatim is not Era.MODERN:
         return
-    sink(message.method, params)
+    sink(str(message.method), params)
 
 
 def _equal(one: bytes, other: bytes) -> bool:

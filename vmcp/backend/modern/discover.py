@@ -15,10 +15,10 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.answers import message_of
 from vmcp.backend.endpoint import POST_HEADERS
 from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
-from vmcp.backend.handshake import Handshake, supported_versions
+from vmcp.backend.handshake import supported_versions
 from vmcp.backend.interface import Call
 from vmcp.backend.meta import modern_params
-from vmcp.backend.model import Era
+from vmcp.backend.model import Era, Handshake
 from vmcp.backend.modern.calls import ModernCaller
 from vmcp.backend.settings import HeaderList
 from vmcp.wire import jsonrpc

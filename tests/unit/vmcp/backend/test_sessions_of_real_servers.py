@@ -14,10 +14,10 @@ from tests.support.eventually import eventually
 from tests.support.hurried_time import HOUR
 from vmcp.backend.answers import SessionLost, check_session
 from vmcp.backend.backoff import Backoff
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import BackendError, BackendTimeout, Call, Health, SessionSpec
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.link import SOUND_LIFE, Link, Lives
+from vmcp.backend.model import Handshake
 from vmcp.http.client import Response
 from vmcp.wire.jsonrpc import parse
 

@@ -9,9 +9,9 @@ import pytest
 
 from vmcp.auth.interface import ANONYMOUS
 from vmcp.authz.cedar import AllowAll
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.interface import Era, Item, Kind, Reply
 from vmcp.backend.lists import Listed, fetch
+from vmcp.backend.model import Handshake
 from vmcp.core.rules import AggregationRules
 from vmcp.core.seal import Sealer
 from vmcp.core.snapshot import Offer, aggregate
