@@ -174,6 +174,7 @@ class Server:
         await self._sessions.close()
         await self.gateway.close()
         await self._parts.close()
+        self._front.aside.close()
 
     # --- housekeeping ---
 

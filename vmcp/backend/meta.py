@@ -41,14 +41,17 @@ def _trace_members(trace: TraceContext | None) -> bytes:
 
 def _rewrite(params: bytes, drop: frozenset[str], *added: bytes) -> bytes:
     members = fields(params)
-    meta = fields(members.pop("_meta", None))
+    raw = members.pop("_meta", None)
+    meta = fields(raw)
     kept = {key: value for key, value in meta.items() if key not in drop} if meta else meta
     parts = [join_raw(kept)[1:-1] if kept else b"", *added]
     inner = b",".join([part for part in parts if part])
     if not members:
         return b'{"_meta":{%b}}' % inner if inner else b"{}"
-    head = join_raw(members)[:-1]
-    return b'%b,"_meta":{%b}}' % (head, inner) if inner else head + b"}"
+    last = b"" if raw is None else b',"_meta":%b}' % bytes(raw)
+    # Most clients write it last; then the rest, which may be long, is copied once.
+    head = memoryview(params)[: -len(last)] if last and params.endswith(last) else memoryview(join_raw(members))[:-1]
+    return b"".join((head, b',"_meta":{', inner, b"}}") if inner else (head, b"}"))
 
 
 def modern_params(call: Call) -> bytes:
@@ -81,9 +84,14 @@ def progress_token(params: bytes) -> bytes | None:
     return None if token is None else bytes(token)
 
 
+def are_legacy(params: bytes, trace: TraceContext | None, token: bytes | None) -> bool:
+    """Say whether params are those of a legacy request already: `legacy_params` would change nothing."""
+    return trace is None and token is None and b"io.modelcontextprotocol/" not in params
+
+
 def legacy_params(params: bytes, trace: TraceContext | None, *, token: bytes | None = None) -> bytes:
     """Return the params of a legacy request: no modern envelope, the trace, and `token` for the progress token."""
-    if trace is None and token is None and b"io.modelcontextprotocol/" not in params:
+    if are_legacy(params, trace, token):
         return params
     drop = ENVELOPE_KEYS if trace is None else _DROPPED_MODERN
     if token is None:

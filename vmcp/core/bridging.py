@@ -61,7 +61,7 @@ class Bridging:
         session: BackendSession,
         route: Route,
         call: Call,
-        arguments: bytes | None,
+        arguments: bytes | Raw | None,
         era: Era | None,
     ) -> Outcome:
         """Send a call; `era` is what is known of the backend.
@@ -88,7 +88,7 @@ class Bridging:
         method: str,
         state: RequestState,
         responses: bytes | None,
-        arguments: bytes | None,
+        arguments: bytes | Raw | None,
     ) -> Outcome:
         """Go on with a parked call.
 
@@ -105,7 +105,7 @@ class Bridging:
         caller: Caller,
         route: Route,
         method: str,
-        arguments: bytes | None,
+        arguments: bytes | Raw | None,
         reply: Reply | ParkedCall,
         missing: list[str],
     ) -> Outcome:
@@ -139,7 +139,7 @@ class Bridging:
         caller: Caller,
         route: Route,
         method: str,
-        arguments: bytes | None,
+        arguments: bytes | Raw | None,
         *,
         parked: str = "",
         inner: str | None = None,

@@ -42,6 +42,7 @@ from vmcp.core.state import Continuations, RequestState, StateError, open_state,
 from vmcp.core.types import DENIED_CODE, Caller, Introduction, Outcome, failed
 from vmcp.core.views import CursorError, Page, Pager
 from vmcp.limits.interface import RATE_LIMITED_CODE, RateLimiter
+from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import RpcError, dumps
 from vmcp.wire.protocol import (
     COMPLETE,
@@ -166,7 +167,7 @@ class Gateway:
         route = None if views is None else self._route(caller, views.snapshot, method, name)
         if route is None:
             route = await self._look_up(caller, method, name)
-        arguments = None if target.arguments is UNSET else bytes(target.arguments)
+        arguments = _arguments(target, plan)
         refused = self._refuse(caller, method, name, arguments, route)
         if refused is not None:
             return refused
@@ -185,7 +186,9 @@ class Gateway:
         if target.is_retry:
             outcome = await self._again(caller, backend, route, method, params, target, state)
         else:
-            outcome = await self._send(caller, backend, route, self._call(caller, route, method, params), arguments)
+            outcome = await self._send(
+                caller, backend, route, await self._call(caller, route, method, params), arguments
+            )
         if method == RESOURCES_READ:
             _name_what_was_read(outcome, route)
         elif outcome.result is not None and MARK in outcome.result:
@@ -223,7 +226,7 @@ class Gateway:
         return route if backend not in self.plan.providers else Route(uri, str(backend), uri, b"{}")
 
     def _refuse(
-        self, caller: Caller, method: str, name: str, arguments: bytes | None, route: Route | None
+        self, caller: Caller, method: str, name: str, arguments: bytes | Raw | None, route: Route | None
     ) -> Outcome | None:
         """Ask policy, then the table. Policy first: a denial must not tell what exists."""
         action = _ACTIONS[method]
@@ -244,7 +247,7 @@ class Gateway:
         return None
 
     def _state(
-        self, caller: Caller, route: Route, method: str, target: Target, arguments: bytes | None
+        self, caller: Caller, route: Route, method: str, target: Target, arguments: bytes | Raw | None
     ) -> RequestState:
         """Return what the `requestState` of a retry says.
 
@@ -258,15 +261,21 @@ class Gateway:
             raise StateError("requestState is not valid")
         return state
 
-    def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
-        named = method in _NAMED
+    async def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
+        named, large = method in _NAMED, len(params) > LARGE
+        if large:
+            await turn()
         if route.original != route.name:
             if named:
                 params = with_name(params, route.name, route.original)
             elif method == RESOURCES_READ:
                 params = with_uri(params, route.original)
+        if large:
+            await turn()
         if method == TOOLS_CALL and b'"task"' in params:
             params = without_task(params)
+        if large:
+            await turn()
         return Call(
             method=method,
             params=params,
@@ -284,7 +293,7 @@ class Gateway:
         )
 
     async def _send(
-        self, caller: Caller, backend: Provider, route: Route, call: Call, arguments: bytes | None
+        self, caller: Caller, backend: Provider, route: Route, call: Call, arguments: bytes | Raw | None
     ) -> Outcome:
         """Send one call; a modern caller's goes by way of `Bridging`."""
         session = caller.sessions.get(backend)
@@ -307,13 +316,13 @@ class Gateway:
     ) -> Outcome:
         """Continue a request that ended with `input_required`."""
         responses = None if target.inputResponses is UNSET else bytes(target.inputResponses)
-        arguments = None if target.arguments is UNSET else bytes(target.arguments)
+        arguments = _arguments(target, self.plan)
         try:
             if state is not None and state.parked:
                 return await self._bridging.resume(caller, route, method, state, responses, arguments)
         except BackendError as err:
             return broken(err, route)
-        call = self._call(caller, route, method, without_answers(params))
+        call = await self._call(caller, route, method, without_answers(params))
         call.input_responses = responses
         call.request_state = None if state is None else state.inner
         return await self._send(caller, backend, route, call, arguments)
@@ -372,7 +381,7 @@ class Gateway:
             return Outcome(result=_NO_COMPLETION, name=name)
         if route.original != route.name:
             params = with_reference(params, route.original)
-        call = self._call(caller, route, COMPLETE, params)
+        call = await self._call(caller, route, COMPLETE, params)
         try:
             return conclude(await caller.sessions.get(backend).call(call), route)
         except BackendError as err:
@@ -388,7 +397,7 @@ class Gateway:
         backend = None if route is None else self.plan.providers.get(route.backend)
         if route is None or backend is None:
             return unknown(RESOURCES_READ, uri)
-        call = self._call(caller, route, method, dumps({"uri": uri}))
+        call = await self._call(caller, route, method, dumps({"uri": uri}))
         try:
             return conclude(await caller.sessions.get(backend).call(call), route)
         except BackendError as err:
@@ -405,6 +414,14 @@ class Gateway:
                 await session.notify(method, params)
             except BackendError as err:
                 log.debug("a notification did not reach its backend", backend=err.backend, category=err.category)
+
+
+def _arguments(target: Target, plan: Plan) -> bytes | Raw | None:
+    """Return the arguments; large ones are copied only where a policy looks at them."""
+    found = target.arguments
+    if found is UNSET:
+        return None
+    return bytes(found) if len(found) <= LARGE or plan.authorizer.uses_arguments else found
 
 
 def _name_what_was_read(outcome: Outcome, route: Route) -> None:

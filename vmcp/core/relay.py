@@ -189,8 +189,8 @@ class Relay(Gateway):
     def _to(self, name: str, original: str | None = None) -> Route:
         return Route(name, self.remote.name, name if original is None else original, b"{}")
 
-    def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
-        call = super()._call(caller, route, method, params)
+    async def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
+        call = await super()._call(caller, route, method, params)
         call.verbatim = None if self.plan.policed else caller.era
         return call
 
@@ -227,7 +227,7 @@ class Relay(Gateway):
         """Send a request that names no item."""
         route = self._to("")
         try:
-            reply = await caller.sessions.get(self.remote).call(self._call(caller, route, method, params))
+            reply = await caller.sessions.get(self.remote).call(await self._call(caller, route, method, params))
         except BackendError as err:
             outcome = broken(err, route)
         else:

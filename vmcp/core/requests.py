@@ -59,7 +59,7 @@ def read_target(params: bytes, key: str, target: Target | None = None) -> tuple[
     if found is UNSET:
         raise ParamsError(f"invalid params: member {key!r} is missing")
     arguments = target.arguments
-    if arguments is not UNSET and bytes(arguments)[:1] != b"{" and bytes(arguments) != b"null":
+    if arguments is not UNSET and bytes(memoryview(arguments)[:1]) != b"{" and bytes(arguments) != b"null":
         raise ParamsError("invalid params: member 'arguments' must be an object")
     return found, target
 
@@ -118,7 +118,7 @@ def with_name(params: bytes, advertised: str, name: str) -> bytes:
     """
     head = b'{"name":' + dumps(advertised)
     if params.startswith(head):
-        return b'{"name":%b%b' % (dumps(name), params[len(head) :])
+        return b"".join((b'{"name":', dumps(name), memoryview(params)[len(head) :]))
     members = fields(params)
     members["name"] = Raw(dumps(name))
     return dumps(members)

@@ -69,7 +69,7 @@ class Continuations:
         return True
 
 
-def request_digest(method: str, name: str, arguments: bytes | None) -> bytes:
+def request_digest(method: str, name: str, arguments: bytes | msgspec.Raw | None) -> bytes:
     """Return what makes two requests the same request: method, item and arguments, however they are spelled in JSON."""
     digest = hashlib.sha256(f"{method}\0{name}\0".encode())
     if arguments:

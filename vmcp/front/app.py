@@ -16,10 +16,11 @@ from vmcp.front.base import Front, decode_params
 from vmcp.front.cors import allowed_origin, preflight, readable
 from vmcp.front.envelope import is_modern, names_modern, read_envelope
 from vmcp.front.forms import Form, as_events
-from vmcp.front.guard import LONG, check_addressee, check_depth, check_depth_in_turns, check_post
+from vmcp.front.guard import check_addressee, check_depth, check_post
 from vmcp.front.legacy import LegacyFront
 from vmcp.front.members import check_members
 from vmcp.front.modern import ModernFront
+from vmcp.front.reading import Bounds, parsed
 from vmcp.front.request import Arrival, McpRequest, Params, Told, read_params
 from vmcp.front.service import Service
 from vmcp.http.server.asgi import (
@@ -34,7 +35,8 @@ from vmcp.http.server.asgi import (
     read_headers,
 )
 from vmcp.http.server.cycle import AnswerError
-from vmcp.wire.jsonrpc import JsonRpcError, Message, known_id, parse
+from vmcp.turns import LARGE, turn
+from vmcp.wire.jsonrpc import Message, known_id
 from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
 _PATHS: Final = frozenset({"/mcp", "/"})
@@ -97,12 +99,12 @@ class App:
         except Unauthenticated as err:
             raise front.unauthenticated(err) from err
         body = await read_body(receive, headers, settings.max_body)
-        if len(body) <= LONG:
+        if len(body) <= LARGE:
             check_depth(body, settings.max_depth)
+            message = arrival.message = parsed(body)
+            target = check_members(body, message, arguments_judged=plan.authorizer.uses_arguments)
         else:
-            await check_depth_in_turns(body, settings.max_depth)
-        message = arrival.message = _parsed(body)
-        target = check_members(body, message, arguments_judged=plan.authorizer.uses_arguments)
+            message, target = await self._read_aside(arrival, body)
         era = arrival.era = Era.MODERN if is_modern(headers, message) else Era.LEGACY
         if message is None or not message.is_request:
             await self._take(arrival, principal, body, message, send)
@@ -124,6 +126,21 @@ class App:
             await self._modern.post(request, envelope, receive, send)
         else:
             await self._legacy.post(request, receive, send)
+
+    async def _read_aside(self, arrival: Arrival, body: bytes) -> tuple[Message | None, Params | None]:
+        """Read a large body without holding up everybody else.
+
+        Raises:
+            Refusal: See there.
+        """
+        settings, authorizer = self._front.settings, self._front.gateway.plan.authorizer
+        bounds = Bounds(settings.max_depth, settings.max_batch, authorizer.uses_arguments)
+        found = await self._front.aside.read(body, bounds)
+        arrival.message = found.message
+        if found.refusal is not None:
+            raise found.refused()
+        await turn()
+        return found.message, found.target
 
     def _read_head(self, arrival: Arrival) -> dict[bytes, bytes]:
         headers = arrival.headers = read_headers(arrival.scope["headers"])
@@ -182,20 +199,6 @@ class App:
         what = Told(arrival, arrival.era, arrival.method, arrival.principal, refusal.id)
         self._front.record(what, Outcome(error=refusal.error, verdict=verdict), refusal.status)
         await answer_error(send, refusal, null_id=arrival.era is Era.LEGACY)
-
-
-def _parsed(body: bytes) -> Message | None:
-    """Return the message; None for an array, which one old version allows.
-
-    Raises:
-        Refusal: 400, neither.
-    """
-    try:
-        return parse(body)
-    except JsonRpcError as err:
-        if err.code == INVALID_REQUEST and body.lstrip()[:1] == b"[":
-            return None
-        raise Refusal(400, err.code, str(err), id=err.id) from err
 
 
 def _read(message: Message) -> Params:

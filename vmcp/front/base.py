@@ -16,6 +16,7 @@ from vmcp.backend.interface import BackendError, BackendTimeout, CircuitOpen, Er
 from vmcp.core.gateway import Gateway
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.types import Introduction, Outcome
+from vmcp.front.aside import Aside
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
 from vmcp.front.request import Told
@@ -50,6 +51,7 @@ class Front:
 
     def __post_init__(self) -> None:
         self.watches = Watches()
+        self.aside = Aside()
         self.refresh()
 
     def refresh(self) -> None:
@@ -60,6 +62,7 @@ class Front:
         self.via = self.gateway.plan.mark.encode() if self.gateway.transparent else b""
 
     watches: Watches = field(init=False)
+    aside: Aside = field(init=False)
     server_info: bytes = b"{}"
     via: bytes = b""
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))

@@ -8,9 +8,7 @@ Only an address cannot be rebound.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import accumulate
 from typing import Final
@@ -22,8 +20,6 @@ from vmcp.http.server.asgi import Refusal
 
 MAX_BRACKETS: Final = 400_000
 """Opening and closing brackets of one body: counting more would hold up everybody else."""
-LONG: Final = 256 * 1024
-"""Bytes of a body that is looked at in turns with the loop's other work."""
 _STRING = re.compile(rb'"[^"]*+"?')
 _PLAIN = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
@@ -105,41 +101,8 @@ def check_depth(body: bytes, limit: int) -> None:
         _judge(_structure(body), limit)
 
 
-async def check_depth_in_turns(body: bytes, limit: int, piece: int = LONG) -> None:
-    """Do the same for a long body, with the loop's other work between two pieces of it.
-
-    Args:
-        body: Some MiB take 20 ms, for which everybody else would wait.
-        limit: Levels.
-        piece: Bytes that are looked at in one go.
-
-    Raises:
-        Refusal: 400.
-    """
-    if _is_flat(body, limit):
-        return
-    found = []
-    for start, end in _pieces(body, piece):
-        await asyncio.sleep(0)
-        found.append(_structure(body[start:end]))
-    await asyncio.sleep(0)
-    _judge(b"".join(found), limit)
-
-
 def _is_flat(body: bytes, limit: int) -> bool:
     return body.count(b"[") + body.count(b"{") <= limit
-
-
-def _pieces(body: bytes, size: int) -> Iterator[tuple[int, int]]:
-    """Cut where no escape is cut: behind an even number of backslashes."""
-    start = 0
-    while start < len(body):
-        end = start + size
-        piece = body[start:end]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            end += 1
-        yield start, end
-        start = end
 
 
 def _structure(body: bytes) -> bytes:

@@ -27,10 +27,11 @@ from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.legacy.link import Link, Lives, shake_hands
 from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
-from vmcp.backend.meta import legacy_params, progress_token
+from vmcp.backend.meta import are_legacy, legacy_params, progress_token
 from vmcp.backend.model import Era, Handshake, Push
 from vmcp.http.client import LATER
 from vmcp.tasks import Background, SingleFlight, loop_time
+from vmcp.turns import LARGE, turn
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import dumps, fields, loads_str
 from vmcp.wire.protocol import (
@@ -139,8 +140,11 @@ class LegacySession:
     async def _request(self, link: Link, call: Call, deadline: float) -> Reply:
         id_ = self._id()
         token = progress_token(call.params) if call.sink is not None else None
-        params = legacy_params(call.params, call.trace, token=None if token is None else dumps(id_))
-        body = jsonrpc.request(id_, call.method, params)
+        if len(call.params) > LARGE:
+            body = await self._large(id_, call, token)
+        else:
+            params = legacy_params(call.params, call.trace, token=None if token is None else dumps(id_))
+            body = jsonrpc.request(id_, call.method, params)
         active = self._inbox.active[id_] = ActiveCall(call, token, deadline)
         link.channel.principal = self._principal
         if token is not None or call.bridge is not None:
@@ -167,6 +171,17 @@ class LegacySession:
         else:
             self._refused(link, call, reply)
         return reply
+
+    @staticmethod
+    async def _large(id_: int, call: Call, token: bytes | None) -> bytes:
+        """Return a large request, written in turns with the loop's other work."""
+        params, own = call.params, None if token is None else dumps(id_)
+        await turn()
+        if not are_legacy(params, call.trace, own):
+            await turn()
+            params = legacy_params(params, call.trace, token=own)
+        await turn()
+        return jsonrpc.request(id_, call.method, params)
 
     def _casts_doubt(self, err: BackendError) -> bool:
         """Tell whether a failure may mean that the server does not know the session.

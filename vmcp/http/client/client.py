@@ -18,6 +18,7 @@ from vmcp.http.client.pool import Pool
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
 from vmcp.http.client.types import Headers, Limits, Response
+from vmcp.turns import LARGE, turn
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -115,6 +116,8 @@ class Client:
             HttpError: See its subclasses.
         """
         origin = self._origin
+        if body is not None and len(body) > LARGE:
+            await turn()
         for _ in range(self._limits.max_redirects + 1):
             data = self._heads.encode(origin, method, target, headers, body)
             connection = None if long_lived or origin is not self._origin else self.pool.take_idle()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from vmcp.http.budget import MemoryBudget
+from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import RequestId, RpcError, error_response
 
 Scope = MutableMapping[str, Any]
@@ -131,6 +132,8 @@ async def _read_parts(receive: Receive, body: bytes, limit: int) -> bytes:
                 raise _too_large(limit)
             parts.append(part)
             if not message.get("more_body", False):
+                if size > LARGE:
+                    await turn()
                 return b"".join(parts)
     finally:
         BODIES.left += size
