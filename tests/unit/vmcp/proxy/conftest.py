@@ -82,9 +82,9 @@ class Proxy:
 Start = Callable[..., Awaitable[Proxy]]
 
 
-def document(remote: McpScript, **config: Any) -> dict[str, Any]:
+def document(script: McpScript, **config: Any) -> dict[str, Any]:
     """Return a proxy's configuration in front of a script; `remote` in `config` adds to its section."""
-    section = {"url": remote.url, "transport": "streamable-http", **config.pop("remote", {})}
+    section = {"url": script.url, "transport": "streamable-http", **config.pop("remote", {})}
     return {"name": "notion", "remote": section, "incomingAuth": {"type": "anonymous"}, **config}
 
 
