@@ -7,6 +7,8 @@ object that is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controllers.shared import skew
 from controllers.shared.skew import InstalledSchema
 from controllers.shared.status_repairs import StatusRepairs
@@ -52,7 +54,9 @@ class Composed:
             self._repairs.due_in(request) if self._repairs is not None else None,
         ]
         due = min((after for after in times if after is not None), default=None)
-        return Result(due, result.priority if result is not None else None) if due is not None else result
+        if due is None:
+            return result
+        return replace(result, requeue_after=due) if result is not None else Result(due)
 
     async def _is_gone(self, request: Key) -> bool:
         """Ask the server: the cache may not have heard of the deletion yet."""

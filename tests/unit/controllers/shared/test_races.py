@@ -51,7 +51,7 @@ def composed(script: Scripted, *, wait: float | None = None) -> Composed:
     return Composed(script, script, ENTRY, InstalledSchema(ENTRY), Repairs(wait))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("result", [None, Result(requeue_after=7.0)])
+@pytest.mark.parametrize("result", [None, Result(requeue_after=7.0), Result(7.0, hold=True), Result(7.0, 2, hold=True)])
 async def test_the_wish_of_a_reconcile_that_went_well_stays(result: Result | None) -> None:
     script = Scripted(result, gone=True)
     assert await composed(script).reconcile(E) == result
@@ -60,7 +60,12 @@ async def test_the_wish_of_a_reconcile_that_went_well_stays(result: Result | Non
 
 @pytest.mark.parametrize(
     ("result", "wait", "then"),
-    [(None, 3.0, Result(3.0)), (Result(7.0, 2), 3.0, Result(3.0, 2)), (Result(1.0), 3.0, Result(1.0))],
+    [
+        (None, 3.0, Result(3.0)),
+        (Result(7.0, 2), 3.0, Result(3.0, 2)),
+        (Result(1.0), 3.0, Result(1.0)),
+        (Result(7.0, hold=True), 3.0, Result(3.0, hold=True)),
+    ],
 )
 async def test_an_object_whose_status_waits_for_its_repair_is_looked_at_again(
     result: Result | None, wait: float, then: Result
