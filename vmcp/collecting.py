@@ -11,6 +11,7 @@ What a request leaves behind is freed when the last reference goes; the collecto
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ MANY: Final = 100
 """Looks at the middle generation after which the old one may hold so much that it does not wait for quiet any more."""
 OFTEN: Final = 30.0
 """Seconds between two such looks without quiet."""
+
+_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""None = another C library, without it."""
 
 
 class Collector:
@@ -61,6 +65,7 @@ class Collector:
         if not since or not (quiet or (since >= MANY and now - self._collected >= OFTEN)):
             return False
         gc.collect()
+        _give_back()
         self._collected, self._worked = now, self._work()
         return True
 
@@ -69,3 +74,9 @@ class Collector:
         while True:
             await asyncio.sleep(LOOK)
             self.look()
+
+
+def _give_back() -> None:
+    """Return free memory to the system: glibc keeps what lies between two pieces that are in use (malloc_trim(3))."""
+    if _trim is not None:
+        _trim(0)

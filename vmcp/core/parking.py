@@ -15,8 +15,9 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from vmcp.backend.interface import NotificationSink, Reply, RpcFault, ServerRequestBridge
+from vmcp.backend.interface import Era, NotificationSink, Reply, RpcFault, ServerRequestBridge
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import INTERNAL_ERROR
 
@@ -25,6 +26,8 @@ GATHER = 0.02
 
 PER_OWNER = 256
 """Parked calls of one principal."""
+
+_TOO_MANY: Final = RpcError(INTERNAL_ERROR, "too many calls wait for their clients")
 
 Start = Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]
 """Starts the backend's call with a bridge and a sink."""
@@ -48,6 +51,7 @@ class ParkedCall:
         owner: `Principal.key`.
         questions: Not answered yet, by key.
         sink: Where notifications go now: the request that the client is waiting on, or nowhere.
+        surplus: It asks although too many calls wait already.
     """
 
     id: str
@@ -58,6 +62,7 @@ class ParkedCall:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
     asked: int = 0
+    surplus: bool = False
 
     def notify(self, method: str, params: bytes) -> None:
         """Pass a notification to whoever waits now."""
@@ -103,6 +108,8 @@ class ParkedCalls:
     async def run(self, owner: str, start: Start, sink: NotificationSink | None) -> Reply | ParkedCall:
         """Run a call until it ends or asks; cancelled when the awaiting task is.
 
+        A call that asks while too many others wait is over: its backend might hold it open for as long as it likes.
+
         Returns:
             The reply, or the call, parked, with its questions.
         """
@@ -110,7 +117,9 @@ class ParkedCalls:
 
         async def bridge(method: str, params: bytes) -> bytes:
             if call.id not in self._calls and not self._admit(call):
-                raise RpcFault(RpcError(INTERNAL_ERROR, "too many calls wait for their clients"))
+                call.surplus = True
+                call.wake.set()
+                raise RpcFault(_TOO_MANY)
             return await call.ask(method, params)
 
         async def body() -> Reply:
@@ -159,13 +168,16 @@ class ParkedCalls:
                 if call.questions and not task.done():
                     # What a backend asks at once should reach the client at once.
                     await asyncio.wait({task}, timeout=GATHER)
-                if task.done() or call.questions:
+                if task.done() or call.questions or call.surplus:
                     break
                 call.wake.clear()
         except asyncio.CancelledError:
             self._end(call)
             raise
         call.sink = None
+        if call.surplus:
+            self._end(call)
+            return Reply(error=_TOO_MANY, era=Era.LEGACY)
         if task.done():
             self._end(call)
             return task.result()

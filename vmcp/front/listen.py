@@ -60,7 +60,11 @@ def read_filter(params: bytes) -> Filter | None:
 
 
 class Listener:
-    """One open stream."""
+    """One open stream.
+
+    Attributes:
+        over: Done when the stream shall end.
+    """
 
     def __init__(self, gateway: Gateway, caller: Caller, request_id: RequestId, wanted: Filter) -> None:
         self._gateway = gateway
@@ -70,7 +74,7 @@ class Listener:
         self._uris: frozenset[str] = frozenset()
         self._writer: EventWriter | None = None
         self._pending: list[bytes] | None = []
-        self.over = asyncio.Event()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         spec = SessionSpec(
             principal=caller.principal,
             client_capabilities=caller.capabilities,
@@ -112,6 +116,11 @@ class Listener:
         """End the subscriptions."""
         self._gateway.offers.unwatch(self._watcher)
         await self._sessions.close()
+
+    def end(self) -> None:
+        """Let the stream end in good order."""
+        if not self.over.done():
+            self.over.set_result(None)
 
     def kept(self, keep: Callable[[Provider], bool]) -> bool:
         """Say whether every backend of a subscription is still there."""

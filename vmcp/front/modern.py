@@ -59,12 +59,12 @@ class ModernFront:
         """End the listen streams that are subscribed at backends which are no longer there: clients listen anew."""
         for listener in self._listeners:
             if not listener.kept(keep):
-                listener.over.set()
+                listener.end()
 
     def end_streams(self) -> None:
         """End all listen streams in good order."""
         for listener in self._listeners:
-            listener.over.set()
+            listener.end()
 
     def post(self, request: McpRequest, envelope: Envelope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer a request.
@@ -163,7 +163,7 @@ class ModernFront:
         self._front.record(told(request, params=False), Outcome(), 200)
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
         gone = asyncio.create_task(_gone(receive), name="client watch")
-        over = asyncio.create_task(listener.over.wait())
+        over = listener.over
         started = asyncio.create_task(listener.start(writer))
         try:
             seconds = bounded(principal.seconds_left())

@@ -114,11 +114,25 @@ async def test_a_call_that_nobody_continues_is_cancelled():
     assert await parked.resume(call.id, "ann", b"{}", None) is None
 
 
-async def test_too_many_waiting_calls_are_refused_towards_the_backend():
+async def test_a_call_that_asks_when_too_many_wait_is_over_whatever_its_backend_does():
     parked = ParkedCalls(per_owner=1)
     first = await parked.run("ann", asks("one"), None)
-    with pytest.raises(RpcFault, match="too many"):
-        await parked.run("ann", asks("two"), None)
+    ended = asyncio.Event()
+
+    async def goes_on(bridge, sink):
+        try:
+            with pytest.raises(RpcFault, match="too many"):
+                await bridge("elicitation/create", b"{}")
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(5):
+        refused = await parked.run("ann", goes_on, None)
+        await ended.wait()
+    assert isinstance(refused, Reply)
+    assert "too many calls wait" in refused.error.message
+    assert len(parked) == 1
     assert isinstance(await parked.run("bob", asks("three"), None), ParkedCall)
     assert isinstance(first, ParkedCall)
     await parked.close()
