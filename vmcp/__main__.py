@@ -20,26 +20,10 @@ from pathlib import Path
 import structlog
 
 from api.contract.errors import ConfigError, ConfigErrors
-from api.contract.identifiers import GATEWAY_PORT, NAME_ENV, NAMESPACE_ENV
-from api.contract.lifetime import GRACE_PERIOD_ENV
+from api.contract.identifiers import NAME_ENV, NAMESPACE_ENV
+from vmcp.command import is_proxy, parser, root_of, serve_options
 from vmcp.config.load import Loaded, is_discovered, load, load_file, load_proxy
-from vmcp.config.options import (
-    DEFAULT_HOST,
-    HTTP_TOKENS_ENV,
-    MAX_NAME_ENV,
-    NETWORKS_ENV,
-    OPAQUE_TOKENS_ENV,
-    ORIGINS_ENV,
-    SEPARATE_ANONYMOUS_ENV,
-    ServeOptions,
-    is_loopback,
-    parse_networks,
-    parse_opaque_tokens,
-    parse_origins,
-    parse_resolve,
-)
-from vmcp.core.naming import COMMON_LIMIT
-from vmcp.ending import divide
+from vmcp.config.options import MAX_NAME_ENV, ServeOptions
 from vmcp.kube.identity import read_identity
 from vmcp.observe import logs
 from vmcp.observe.redact import Redactor
@@ -55,110 +39,6 @@ _NO_API_SERVER = (
 log = structlog.get_logger("vmcp")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    top = argparse.ArgumentParser(prog="vmcp", description="One MCP endpoint in front of many MCP servers, or of one.")
-    commands = top.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser(
-        "serve",
-        help="run the gateway",
-        epilog=f"With {NAME_ENV}, {NAMESPACE_ENV} and a ServiceAccount's token or KUBECONFIG, the gateway follows "
-        "its ConfigMap, and in discovered mode its group, through the API server. The file is the start-up copy then, "
-        "and may be left out.",
-    )
-    proxy = commands.add_parser(
-        "proxy",
-        help="run a proxy: one remote server that shows through, behind authentication, policies and an audit log",
-        epilog="The file is watched; a changed one is swapped in without a restart.",
-    )
-    validate = commands.add_parser("validate", help="check a configuration and exit 0 or 3")
-    validate.add_argument("--proxy", action="store_true", help="the file is a proxy's")
-    for command in (serve, proxy, validate):
-        command.add_argument(
-            "--config", "-c", type=Path, required=command is not serve, metavar="F", help="configuration file (YAML)"
-        )
-        command.add_argument("--debug", action="store_true", help="log at debug level")
-        if command is not proxy:
-            command.add_argument(
-                "--max-name-length",
-                metavar="N",
-                help=f"shorten longer names of tools and prompts to N characters (some take {COMMON_LIMIT}); "
-                f"{MAX_NAME_ENV}=N does the same",
-            )
-        command.add_argument(
-            "--root",
-            default="",
-            metavar="DIR",
-            help="look up the configuration's CA bundles below DIR, to run a pod's configuration outside of a pod",
-        )
-    _add_serving(serve)
-    _add_serving(proxy)
-    return top
-
-
-def _add_serving(serve: argparse.ArgumentParser) -> None:
-    """Add what a program that serves can be told, gateway or proxy."""
-    serve.add_argument("--host", default=DEFAULT_HOST, metavar="H", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=_port, default=GATEWAY_PORT, metavar="P", help="port (default: %(default)s)")
-    serve.add_argument(
-        "--service-port",
-        type=_port,
-        metavar="P",
-        help="serve /status, /metrics and /api/backends/health on this port and no longer beside MCP",
-    )
-    serve.add_argument(
-        "--resolve",
-        action="append",
-        default=[],
-        metavar="HOST:PORT:ADDRESS",
-        help="use ADDRESS for connections to HOST:PORT, as curl does; may be given more than once",
-    )
-    serve.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="let pages of ORIGIN (http(s)://HOST[:PORT]) call; may be given more than once; "
-        f"the comma list {ORIGINS_ENV} adds to it",
-    )
-    serve.add_argument(
-        "--allow-network",
-        action="append",
-        default=[],
-        metavar="CIDR",
-        help="let the names of backends lead to CIDR although loopback, link-local and metadata addresses are refused, "
-        "and those of token endpoints, where private addresses are refused, too; "
-        f"may be given more than once; the comma list {NETWORKS_ENV} adds to it",
-    )
-    serve.add_argument(
-        "--separate-anonymous",
-        action="store_true",
-        help="give each request of an anonymous modern client sessions with backends of its own; "
-        f"{SEPARATE_ANONYMOUS_ENV}=true does the same",
-    )
-    serve.add_argument(
-        "--allow-http-token-url",
-        action="store_true",
-        help="let token endpoints be asked without TLS; callers' tokens can be read on the way then; "
-        f"{HTTP_TOKENS_ENV}=true does the same",
-    )
-    serve.add_argument(
-        "--opaque-tokens",
-        action="append",
-        default=[],
-        metavar="TOKEN_URL=HOW",
-        help="use opaque tokens of TOKEN_URL although an audience is configured; HOW is the URL of the introspection "
-        "endpoint that says for whom they are good, or 'none': nobody checks; may be given more than once; "
-        f"the comma list {OPAQUE_TOKENS_ENV} adds to it",
-    )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run a command and return its exit code; mistakes in the command line end the process with 2."""
     commands = parser()
@@ -169,9 +49,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     if arguments.config is None and read_identity(environ) is None:
         commands.error(f"--config is required without an API server and {NAME_ENV} and {NAMESPACE_ENV}")
     try:
-        proxy = arguments.command == "proxy" or getattr(arguments, "proxy", False)
-        root = arguments.root.rstrip("/")
-        loaded = _loaded(arguments.config, environ, debug=arguments.debug, root=root, proxy=proxy)
+        loaded = _loaded(arguments, environ)
         if arguments.command == "serve" and is_discovered(loaded.source) and read_identity(environ) is None:
             raise ConfigErrors([ConfigError("outgoingAuth.source", _NO_API_SERVER)])
     except ConfigErrors as errors:
@@ -180,48 +58,18 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     if arguments.command == "validate":
         return _validated(arguments.config, loaded)
     try:
-        resolve = parse_resolve(arguments.resolve)
+        options = serve_options(arguments, environ)
     except ValueError as error:
-        commands.error(f"--resolve: {error}")
-    try:
-        origins = parse_origins([*arguments.allow_origin, *environ.get(ORIGINS_ENV, "").split(",")])
-    except ValueError as error:
-        commands.error(f"--allow-origin or {ORIGINS_ENV}: {error}")
-    try:
-        networks = parse_networks([*arguments.allow_network, *environ.get(NETWORKS_ENV, "").split(",")])
-    except ValueError as error:
-        commands.error(f"--allow-network or {NETWORKS_ENV}: {error}")
-    try:
-        opaque = parse_opaque_tokens([*arguments.opaque_tokens, *environ.get(OPAQUE_TOKENS_ENV, "").split(",")])
-    except ValueError as error:
-        commands.error(f"--opaque-tokens or {OPAQUE_TOKENS_ENV}: {error}")
-    try:
-        ending = divide(environ.get(GRACE_PERIOD_ENV, ""), balanced=not is_loopback(arguments.host))
-    except ValueError as error:
-        commands.error(f"{GRACE_PERIOD_ENV}: {error}")
-    options = ServeOptions(
-        config=arguments.config,
-        host=arguments.host,
-        port=arguments.port,
-        service_port=arguments.service_port,
-        debug=arguments.debug,
-        resolve=resolve,
-        root=root,
-        proxy=proxy,
-        allowed_origins=origins,
-        allowed_networks=networks,
-        separate_anonymous=arguments.separate_anonymous or environ.get(SEPARATE_ANONYMOUS_ENV, "") == "true",
-        allow_http_tokens=arguments.allow_http_token_url or environ.get(HTTP_TOKENS_ENV, "") == "true",
-        opaque_tokens=opaque,
-        ending=ending,
-    )
+        commands.error(str(error))
     return _served(options, loaded, dict(environ))
 
 
-def _loaded(path: Path | None, environ: Mapping[str, str], *, debug: bool, root: str, proxy: bool) -> Loaded:
+def _loaded(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Loaded:
     """Load the configuration to start with: the file, or where none is given the ConfigMap of a gateway."""
-    if path is not None:
-        return load_file(path, environ, debug=debug, root=root, read=load_proxy if proxy else load)
+    debug, root = arguments.debug, root_of(arguments)
+    if arguments.config is not None:
+        read = load_proxy if is_proxy(arguments) else load
+        return load_file(arguments.config, environ, debug=debug, root=root, read=read)
     from vmcp.kube.connection import ConfigurationError
     from vmcp.kube.source import first_document
 

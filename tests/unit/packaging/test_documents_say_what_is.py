@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
@@ -14,7 +16,7 @@ import yaml
 from api.conditions import VOCABULARIES
 from manager import parser as manager_parser
 from runtime.observe.metrics import REGISTRY
-from vmcp.__main__ import parser as gateway_parser
+from vmcp.command import parser as gateway_parser
 from vmcp.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -42,12 +44,13 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    found = {option for action in parser._actions for option in action.option_strings}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found |= {option for sub in action.choices.values() for option in flags_of(sub)}
-    return found
+def flags_of(parser: argparse.ArgumentParser, *commands: str) -> set[str]:
+    """Return the flags that the help of a program, and of each of its commands, shows."""
+    shown = io.StringIO()
+    for words in [[command, "--help"] for command in commands] or [["--help"]]:
+        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+            parser.parse_args(words)
+    return set(re.findall(r"(?<![\w-])--[a-z][\w-]+", shown.getvalue()))
 
 
 def ids(page: Path) -> str:
@@ -81,7 +84,7 @@ def test_modules_and_scripts_that_are_named_exist(page):
 
 @pytest.mark.parametrize("page", GUIDES, ids=ids)
 def test_flags_of_our_programs_that_are_named_exist(page):
-    known = flags_of(manager_parser()) | flags_of(gateway_parser())
+    known = flags_of(manager_parser()) | flags_of(gateway_parser(), "serve", "proxy", "validate")
     for code in code_of(page):
         if re.match(r"--[a-z]", code) or "-m vmcp" in code or "manager.py" in code:
             named = re.findall(r"(?<![\w-])(--[a-z][\w-]+)", code)
