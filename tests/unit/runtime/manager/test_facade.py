@@ -12,7 +12,6 @@ def test_the_facade_has_at_most_forty_names_and_each_can_be_loaded():
     assert len(runtime.__all__) <= 40
     for name in runtime.__all__:
         assert getattr(runtime, name) is not None
-    assert set(runtime.__all__) == set(runtime._HOME_OF)
 
 
 def test_a_program_that_wants_only_the_metrics_does_not_load_a_kubernetes_client():
