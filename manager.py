@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,8 +23,14 @@ from runtime.observe.logs import LEVELS, configure_logging
 from runtime.observe.servers import parse_bind
 from runtime.transport.config import Endpoint, load_endpoint
 
-CONTROLLERS = ("mcpgroup", "mcpserverentry", "mcpexternalauthconfig", "mcpremoteendpoint", "virtualmcpserver")
-"""Packages below `controllers`, each with `setup(manager, options)`; also the names for `--concurrency`."""
+with growing_heap():
+    from controllers import mcpexternalauthconfig, mcpgroup, mcpremoteendpoint, mcpserverentry, virtualmcpserver
+
+CONTROLLERS = {
+    each.NAME: each.setup
+    for each in (mcpgroup, mcpserverentry, mcpexternalauthconfig, mcpremoteendpoint, virtualmcpserver)
+}
+"""Name, as for `--concurrency`, -> what adds the controller to a manager."""
 
 LEASE = "toolhive-operator-leader-election"
 """ToolHive's own, so that its operator and this one can never both lead in one namespace."""
@@ -115,8 +120,8 @@ async def _run(kubeconfig: str | None, manager_options: ManagerOptions, options:
     if options.openshift is None:
         options = replace(options, openshift=await serves_group(manager, OPENSHIFT_GROUP))
     with growing_heap():
-        for name in CONTROLLERS:
-            importlib.import_module(f"controllers.{name}").setup(manager, options)
+        for setup in CONTROLLERS.values():
+            setup(manager, options)
     manager.add(FrozenHeap(), Group.OTHERS)
     handle_signals(manager.stop)
     await check_access(manager)

@@ -158,24 +158,7 @@ class ControlPlane:
         )
         run(_prepare(admin, self.options.crds))
         if self.options.controllers:
-            manager = authority.client("system:kube-controller-manager", ["system:masters"])
-            file = kubeconfig.write(
-                directory / "users" / "kube-controller-manager.kubeconfig",
-                server=self.apiserver.url,
-                ca=authority.certificate_file.read_bytes(),
-                user="kube-controller-manager",
-                client=manager,
-            )
-            self.controller_manager = self._up(
-                lambda: ControllerManager(
-                    binaries,
-                    directory,
-                    authority,
-                    self.apiserver,
-                    kubeconfig=file,
-                    controllers=self.options.controllers,
-                )
-            )
+            self.controller_manager = self._start_controllers(binaries, authority, self.apiserver)
         self.handle = Handle(
             directory=directory,
             url=self.apiserver.url,
@@ -185,6 +168,21 @@ class ControlPlane:
             pid=os.getpid(),
         )
         self.handle.save()
+
+    def _start_controllers(self, binaries: Binaries, authority: Authority, apiserver: ApiServer) -> ControllerManager:
+        user = "kube-controller-manager"
+        file = kubeconfig.write(
+            self.directory / "users" / f"{user}.kubeconfig",
+            server=apiserver.url,
+            ca=authority.certificate_file.read_bytes(),
+            user=user,
+            client=authority.client(f"system:{user}", ["system:masters"]),
+        )
+        return self._up(
+            lambda: ControllerManager(
+                binaries, self.directory, authority, apiserver, kubeconfig=file, controllers=self.options.controllers
+            )
+        )
 
     def _up(self, make: Callable[[], C]) -> C:
         """Start a component; with new ports when somebody was faster."""
