@@ -133,6 +133,7 @@ def unused_but_needed() -> dict[str, str]:
         "roles.rbac.authorization.k8s.io",
         "rolebindings.rbac.authorization.k8s.io",
         "poddisruptionbudgets.policy",
+        "networkpolicies.networking.k8s.io",
     )
     return {f"get {name}": taken_over for name in generated} | {
         "get mcpremoteendpoints.toolhive.stacklok.dev": (

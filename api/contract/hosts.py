@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-_ALWAYS_BLOCKED = tuple(
+ALWAYS_BLOCKED = tuple(
     map(
         IPv4Network,
         ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32"),  # the last: metadata of Alibaba Cloud
     )
 )
-_ALWAYS_BLOCKED_6 = tuple(
+ALWAYS_BLOCKED_6 = tuple(
     map(IPv6Network, ("::/128", "::1/128", "fe80::/10", "fd00:ec2::254/128"))  # the last: metadata of AWS
 )
+"""Nothing of ours connects there: not the client, and not a pod by its NetworkPolicy."""
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PRIVATE_6 = (IPv6Network("fc00::/7"),)
 _EMBEDDING = tuple(
@@ -94,7 +95,7 @@ def always_blocked(address: str) -> bool:
     Raises:
         ValueError: it is no IP address.
     """
-    return any(_is_in(one, _ALWAYS_BLOCKED, _ALWAYS_BLOCKED_6) for one in _readings(address))
+    return any(_is_in(one, ALWAYS_BLOCKED, ALWAYS_BLOCKED_6) for one in _readings(address))
 
 
 def is_loopback(address: str) -> bool:
@@ -121,7 +122,7 @@ def is_private(address: str) -> bool:
 def address_problem(addresses: list[Address], *, allow_private: bool) -> str | None:
     """Say why a URL must not lead to any of these addresses; None when it may."""
     for address in addresses:
-        if _is_in(address, _ALWAYS_BLOCKED, _ALWAYS_BLOCKED_6):
+        if _is_in(address, ALWAYS_BLOCKED, ALWAYS_BLOCKED_6):
             return f"remote URL must not point to {address}: loopback, link-local and metadata addresses are blocked"
         if not allow_private and _is_in(address, _PRIVATE, _PRIVATE_6):
             return f"remote URL must not point to the private address {address}; set allowPrivateEndpoint to allow it"

@@ -26,6 +26,7 @@ SERVICE_ACCOUNT = Resource("", "v1", "ServiceAccount", "serviceaccounts")
 POD = Resource("", "v1", "Pod", "pods")
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
 POD_DISRUPTION_BUDGET = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 

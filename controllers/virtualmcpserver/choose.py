@@ -16,10 +16,12 @@ from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect
 from api.contract.loader import backend_sizes
 from api.contract.support import unsupported
 from controllers.shared.verdicts import Verdict, one_per_type
+from controllers.shared.workload.isolation import Destination
 from controllers.shared.workload.pod import Variable, rotation_hash
 from controllers.virtualmcpserver.config import build_config
 from controllers.virtualmcpserver.document import ConfigTooLargeError, Written, write
 from controllers.virtualmcpserver.environment import Names, all_sources, assign, pod_variables
+from controllers.virtualmcpserver.isolation import gateway_destinations
 from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.parts import CaVolume, Parts, Subject, judged
 from controllers.virtualmcpserver.snapshot import Learned
@@ -51,6 +53,7 @@ class Publication:
         rotation: hash of every value that Secrets give to the variables, the session Secret's own apart.
         secrets: those that the gateway reads by name.
         config_maps: those with CA bundles that it reads by name.
+        destinations: where it connects to, for its NetworkPolicy; None where it has none.
     """
 
     config: VmcpConfig
@@ -61,6 +64,7 @@ class Publication:
     rotation: str
     secrets: tuple[str, ...] = ()
     config_maps: tuple[str, ...] = ()
+    destinations: tuple[Destination, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,4 +236,5 @@ def _publication(parts: Parts, made: _Draft, written: Written, learned: Learned)
         rotation=rotation_hash((variable for variable in variables if variable.secret != own), learned.stamp),
         secrets=secrets,
         config_maps=config_maps,
+        destinations=gateway_destinations(parts, made.config, made.backends) if parts.subject.isolated else None,
     )

@@ -28,6 +28,7 @@ from controllers.shared.resources import (
     EMBEDDING_SERVER,
     GROUP,
     MEMBER_KINDS,
+    NETWORK_POLICY,
     OIDC_CONFIG,
     POD,
     POD_DISRUPTION_BUDGET,
@@ -242,7 +243,10 @@ DEPENDS = (
         why="the phase of a gateway follows its pods",
     ),
     Depends(DEPLOYMENT, verbs=_APPLY, why=_GENERATED, owned=True, noted=always, transform=trimmed_deployment),
-    *(_generated(kind) for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET)),
+    *(
+        _generated(kind)
+        for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET, NETWORK_POLICY)
+    ),
     Depends(
         CONFIG_MAP,
         owned=True,
@@ -269,6 +273,7 @@ RULES = (
         for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
     ),
     Rule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
+    Rule.of(NETWORK_POLICY, "delete", why="removed when a gateway does not ask for it any more"),
     Rule.of(CONFIG_MAP, "create", "patch", why="the gateway's configuration"),
     Rule.of(SECRET, "create", why="the session Secret is made once"),
     Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),

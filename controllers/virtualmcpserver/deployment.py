@@ -60,6 +60,12 @@ def desired_deployment(subject: Subject, publication: Publication) -> Json:
         annotations[PULL_SECRETS_HASH] = json_hash(pull_secret_references(sorted(pods.pull_secrets)))
     labels = labels_of(subject.name)
     body = deployment_of(subject.name, subject.namespace, labels, template, pods.replicas)
+    if subject.dialect is Dialect.NATIVE:
+        # Kubernetes' own default takes a quarter of the pods away before their successors are ready.
+        body["spec"]["strategy"] = {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+        }
     if annotations:
         body["metadata"]["annotations"] = annotations
     return body

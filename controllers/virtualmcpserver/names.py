@@ -16,6 +16,7 @@ __all__ = [
     "hmac_secret_name",
     "identity_name",
     "name_problem",
+    "network_policy_name",
     "service_name",
 ]
 
@@ -52,6 +53,11 @@ def service_name(name: str) -> str:
 
 def disruption_budget_name(name: str) -> str:
     """Return the name of the PodDisruptionBudget of a gateway with several replicas."""
+    return service_name(name)
+
+
+def network_policy_name(name: str) -> str:
+    """Return the name of the NetworkPolicy of a gateway that asks for one."""
     return service_name(name)
 
 

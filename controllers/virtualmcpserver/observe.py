@@ -157,6 +157,7 @@ class Observer:
             spec=spec,
             options=self._options,
             dialect=dialect,
+            annotations=record.meta.annotations,
             unknown_dialect=unknown,
             group=group_state(self._reader, key.namespace, spec.group_ref.name),
             auth_configs=self._judged_auth_configs(key, auth_config_names(spec.outgoing_auth, members)),

@@ -128,6 +128,7 @@ class Subject:
         cluster_domain: what names of Services end in.
         service_type: of its Service.
         session_affinity: of its Service.
+        isolated: whether a NetworkPolicy says what its pods may reach.
         pods: settings of its pods.
     """
 
@@ -141,6 +142,7 @@ class Subject:
     cluster_domain: str
     service_type: str
     session_affinity: str
+    isolated: bool
     pods: PodSettings
 
     @property

@@ -16,6 +16,7 @@ from controllers.shared.ownership import Claim, ForeignObjectError, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
+    NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
     ROLE,
     ROLE_BINDING,
@@ -36,8 +37,9 @@ from controllers.virtualmcpserver.names import (
     generated,
     hmac_secret_name,
     identity_name,
+    network_policy_name,
 )
-from controllers.virtualmcpserver.render import desired_hmac_secret
+from controllers.virtualmcpserver.render import Intents, desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import sentence_of
 from runtime import (
@@ -62,6 +64,7 @@ _BY_KIND = {
     "Service": SERVICE,
     "Deployment": DEPLOYMENT,
     "PodDisruptionBudget": POD_DISRUPTION_BUDGET,
+    "NetworkPolicy": NETWORK_POLICY,
 }
 
 
@@ -71,7 +74,8 @@ class _Done:
 
     secret: Record
     """The session Secret, which is made once and not applied."""
-    disruption_budget: bool
+    optional: tuple[tuple[Resource, str], ...]
+    """Kind and name of objects that only some gateways have."""
 
 
 @dataclass
@@ -130,9 +134,7 @@ class Publisher:
         if done is None or self._reader.get(SECRET, done.secret.key) != done.secret:
             return False
         applied = [(kind, name) for kind, name in generated(key.name) if kind != SECRET]
-        if done.disruption_budget:
-            applied.append((POD_DISRUPTION_BUDGET, disruption_budget_name(key.name)))
-        return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in applied)
+        return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in (*applied, *done.optional))
 
     async def publish(self, present: Present, decision: Decision) -> Published:
         """Write the objects.
@@ -172,7 +174,8 @@ class Publisher:
         if writing.contests:
             return _contested(writing)
         if writing.due is None and intents.identity:
-            self._done[owner.key] = _Done(secret, disruption_budget=intents.disruption_budget is not None)
+            wanted = [(kind, name) for kind, name, body in _optional(owner.key.name, intents) if body is not None]
+            self._done[owner.key] = _Done(secret, tuple(wanted))
         message = "every generated object is as it should be"
         return Published(Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, message), writing.due)
 
@@ -187,13 +190,15 @@ class Publisher:
         secret = await self._hmac_secret(present)
         if (contest := self._contests.of((SECRET, secret.key))) is not None:
             writing.contests.append(contest)
+        # What may be reached goes first: a backend that is served shall be reachable.
+        for kind, name, body in _optional(owner.key.name, intents):
+            await self._keep(present, kind, name, body, writing)
         await self._apply(intents.config_map, owner, writing)
         deployment = intents.deployment
         if decision.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
             deployment = with_session_secret(deployment, await self._mark_of(secret))
         writing.due = await self._deployment(present, deployment, writing)
         await self._apply(intents.service, owner, writing)
-        await self._disruption_budget(present, intents.disruption_budget, writing)
         return secret
 
     def rollout(self, key: Key) -> Rollout | None:
@@ -219,11 +224,12 @@ class Publisher:
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
             await self._drop(present, resource, identity_name(present.name))
 
-    async def _disruption_budget(self, present: Present, body: Json | None, writing: _Writing) -> None:
+    async def _keep(self, present: Present, kind: Resource, name: str, body: Json | None, writing: _Writing) -> None:
+        """Apply an object that is wanted, and remove one that is not."""
         if body is not None:
             await self._apply(body, present.vmcp, writing)
         else:
-            await self._drop(present, POD_DISRUPTION_BUDGET, disruption_budget_name(present.name))
+            await self._drop(present, kind, name)
 
     async def _drop(self, present: Present, resource: Resource, name: str) -> None:
         """Remove an object of ours that is not wanted any more."""
@@ -317,6 +323,14 @@ class Publisher:
 
     def _warn(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Warning", reason=reason, action=action, note=note)
+
+
+def _optional(name: str, intents: Intents) -> tuple[tuple[Resource, str, Json | None], ...]:
+    """Return kind, name and body of the objects that only some gateways have; without a body where it is not wanted."""
+    return (
+        (NETWORK_POLICY, network_policy_name(name), intents.network_policy),
+        (POD_DISRUPTION_BUDGET, disruption_budget_name(name), intents.disruption_budget),
+    )
 
 
 def _contested(writing: _Writing) -> Published:

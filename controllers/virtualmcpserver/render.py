@@ -13,12 +13,14 @@ from api.contract import Dialect
 from api.contract.identifiers import GATEWAY_PORT
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.identity import desired_identity, rule
+from controllers.shared.workload.isolation import desired_network_policy
 from controllers.shared.workload.manifest import Json, manifest
 from controllers.shared.workload.network import desired_disruption_budget, desired_service
 from controllers.shared.workload.restrictions import template_problems
 from controllers.virtualmcpserver.choose import Choice, Publication
 from controllers.virtualmcpserver.deployment import desired_deployment
 from controllers.virtualmcpserver.document import Written
+from controllers.virtualmcpserver.isolation import NEVER_REACHED
 from controllers.virtualmcpserver.names import (
     HMAC_KEY,
     config_map_name,
@@ -26,6 +28,7 @@ from controllers.virtualmcpserver.names import (
     hmac_secret_name,
     identity_name,
     labels_of,
+    network_policy_name,
     service_name,
 )
 from controllers.virtualmcpserver.parts import Subject
@@ -52,6 +55,7 @@ class Intents:
     deployment: Json | None = None
     service: Json | None = None
     disruption_budget: Json | None = None
+    network_policy: Json | None = None
 
     @property
     def empty(self) -> bool:
@@ -95,6 +99,7 @@ def render(choice: Choice) -> Objects:
                 session_affinity=subject.session_affinity,
             ),
             disruption_budget=_disruption_budget(subject),
+            network_policy=_network_policy(subject, publication),
         )
     )
 
@@ -127,6 +132,20 @@ def _disruption_budget(subject: Subject) -> Json | None:
     if subject.dialect is not Dialect.NATIVE or replicas is None or replicas <= 1:
         return None
     return desired_disruption_budget(disruption_budget_name(subject.name), subject.namespace, labels_of(subject.name))
+
+
+def _network_policy(subject: Subject, publication: Publication) -> Json | None:
+    if publication.destinations is None:
+        return None
+    labels, name = labels_of(subject.name), network_policy_name(subject.name)
+    return desired_network_policy(
+        name,
+        subject.namespace,
+        labels,
+        port=GATEWAY_PORT,
+        places=publication.destinations,
+        never=NEVER_REACHED,
+    )
 
 
 def desired_hmac_secret(name: str, namespace: str, value: bytes) -> Json:

@@ -7,13 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.common.vmcp_config import VirtualMCPConfig
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
-from api.contract import Authz, ConfigError, Dialect, VmcpConfig
+from api.contract import Authz, ConfigError, VmcpConfig
 from api.contract.errors import join
 from api.v1beta1 import VirtualMCPServerSpec
-from controllers.options import OperatorOptions
 from controllers.shared.configkind import hash_in_status
 from controllers.shared.groups import GroupState, judge_group
 from controllers.shared.verdicts import Verdict
@@ -21,6 +19,7 @@ from controllers.shared.workload.pod import PodSettings, merged_template
 from controllers.shared.workload.restrictions import account_problem
 from controllers.shared.workload.strategic_merge import StrategicMergeError
 from controllers.virtualmcpserver.authz import resolve_authz
+from controllers.virtualmcpserver.isolation import annotation_problem, is_isolated
 from controllers.virtualmcpserver.names import CONTAINER, name_problem
 from controllers.virtualmcpserver.oidc import resolve_oidc
 from controllers.virtualmcpserver.outgoing import resolve_auth_configs
@@ -36,8 +35,8 @@ from runtime import Condition
 def resolve(snapshot: Snapshot) -> Parts:
     """Resolve every reference. Pure: what Secrets and ConfigMaps hold is not asked here, only which of them matter."""
     spec = snapshot.spec
-    subject = _subject(snapshot.name, snapshot.namespace, spec, snapshot.options, snapshot.dialect)
-    config = _config(snapshot.name, spec.config)
+    subject = _subject(snapshot)
+    config = _config(snapshot)
     group = _group(spec.group_ref.name, snapshot.group)
     oidc = resolve_oidc(spec.incoming_auth, snapshot.oidc_config, subject)
     authz = resolve_authz(spec.incoming_auth, snapshot.authz_config, snapshot.policy_text, oidc)
@@ -68,21 +67,21 @@ def resolve(snapshot: Snapshot) -> Parts:
     )
 
 
-def _subject(
-    name: str, namespace: str, spec: VirtualMCPServerSpec, options: OperatorOptions, dialect: Dialect
-) -> Subject:
+def _subject(snapshot: Snapshot) -> Subject:
+    spec, options = snapshot.spec, snapshot.options
     own = [ref.name for ref in spec.image_pull_secrets if ref.name]
     return Subject(
-        name=name,
-        namespace=namespace,
+        name=snapshot.name,
+        namespace=snapshot.namespace,
         group=spec.group_ref.name,
-        dialect=dialect,
+        dialect=snapshot.dialect,
         inline=spec.outgoing_auth is not None and spec.outgoing_auth.source == "inline",
         incoming=spec.incoming_auth.type,
         passthrough_headers=spec.passthrough_headers,
         cluster_domain=options.cluster_domain,
         service_type=spec.service_type,
         session_affinity=spec.session_affinity,
+        isolated=is_isolated(snapshot.annotations),
         pods=PodSettings(
             image=options.vmcp_image,
             account=spec.service_account or "",
@@ -95,10 +94,11 @@ def _subject(
     )
 
 
-def _config(name: str, spec: VirtualMCPConfig | None) -> Part[VmcpConfig]:
+def _config(snapshot: Snapshot) -> Part[VmcpConfig]:
     """Read spec.config; keys that the configuration does not have are dropped, as the API's schema says."""
-    errors = [ConfigError("metadata.name", problem)] if (problem := name_problem(name)) else []
-    config = VmcpConfig()
+    errors = [ConfigError("metadata.name", problem)] if (problem := name_problem(snapshot.name)) else []
+    errors += annotation_problem(snapshot.annotations)
+    spec, config = snapshot.spec.config, VmcpConfig()
     if spec is not None:
         wire = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
         try:

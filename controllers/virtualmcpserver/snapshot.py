@@ -49,6 +49,8 @@ class Snapshot:
     spec: VirtualMCPServerSpec
     options: OperatorOptions
     dialect: Dialect
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Of the gateway."""
     unknown_dialect: str = ""
     """What the annotation says, when that is no dialect."""
     group: GroupState = GroupState.MISSING

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from controllers.virtualmcpserver.isolation import ANNOTATION
+from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 
 
@@ -46,6 +48,33 @@ async def test_nothing_is_asked_or_written_once_everything_is_settled(cluster: G
     await cluster.config(until=lambda config: len(config.backends) == 1)
     await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied", phase="Pending")
     await cluster.assert_idle(4.0)
+
+
+async def test_a_gateway_that_asks_for_it_gets_a_network_policy_that_follows_its_members(cluster: Gateways) -> None:
+    api, name = "networking.k8s.io/v1", "vmcp-v"
+
+    def ports(body: Object | None) -> set[int]:
+        rules = body["spec"]["egress"] if body is not None else ()
+        return {port["port"] for rule in rules for port in rule.get("ports", ())}
+
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway(metadata={"annotations": {ANNOTATION: "enabled"}}, outgoingAuth={"source": "discovered"})
+    found = await cluster.owned(api, "NetworkPolicy", name)
+    assert found["spec"]["ingress"] == [{"ports": [{"port": 4483, "protocol": "TCP"}]}]
+    await cluster.entry("odd", remoteUrl="https://odd.example.com:9443/mcp")
+    await cluster.admin.wait_for(
+        api, "NetworkPolicy", name, namespace=cluster.namespace, until=lambda body: 9443 in ports(body)
+    )
+    await cluster.admin.delete(api, "NetworkPolicy", name, namespace=cluster.namespace)
+    await cluster.admin.wait_for(
+        api, "NetworkPolicy", name, namespace=cluster.namespace, until=lambda body: 9443 in ports(body)
+    )
+    await cluster.patch(KIND, "v", {"metadata": {"annotations": {ANNOTATION: "enable"}}})
+    await cluster.until(KIND, "v", Valid="False/ValidationFailed")
+    await cluster.owned(api, "NetworkPolicy", name)  # a spelling mistake opens nothing
+    await cluster.patch(KIND, "v", {"metadata": {"annotations": {ANNOTATION: None}}})
+    await cluster.without(api, "NetworkPolicy", name)
 
 
 async def test_several_replicas_have_a_disruption_budget_that_is_repaired_and_goes_with_them(cluster: Gateways) -> None:

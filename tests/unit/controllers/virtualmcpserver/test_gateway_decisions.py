@@ -42,7 +42,13 @@ def make(
     body = {
         "apiVersion": "toolhive.stacklok.dev/v1beta1",
         "kind": "VirtualMCPServer",
-        "metadata": {"name": fields.pop("name", "v"), "namespace": "ns", "uid": "u", "generation": 3},
+        "metadata": {
+            "name": fields.pop("name", "v"),
+            "namespace": "ns",
+            "uid": "u",
+            "generation": 3,
+            "annotations": fields.get("annotations", {}),
+        },
         "spec": SPEC | (spec or {}),
         "status": fields.pop("status", {}),
     }

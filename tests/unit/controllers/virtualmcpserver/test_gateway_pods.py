@@ -77,6 +77,14 @@ def test_a_volume_of_the_user_at_the_same_place_wins() -> None:
     assert [m["name"] for m in container["volumeMounts"] if m["mountPath"] == "/tmp"] == ["tmp"]
 
 
+@pytest.mark.parametrize("replicas", [None, 1, 3, 4, 10])
+def test_no_pod_goes_before_its_successor_is_ready(replicas: int | None) -> None:
+    """Of four pods and more, Kubernetes' default takes one before."""
+    deployment = decide(make({"replicas": replicas} if replicas else {}, entry())).intents.deployment
+    assert deployment is not None
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
 @pytest.mark.parametrize(
     ("replicas", "dialect", "wanted"),
     [
