@@ -22,12 +22,17 @@ from hack.hostile_matrix.requests import modern
 
 YIELDING: Final = 10
 """Niceness of who drives a limit, and of the neighbour."""
+BIG: Final = 4 * 1024 * 1024
 PAUSE: Final = 0.004
 """Seconds between two requests of the bystander."""
 
 
 async def _serve(port: int) -> None:
-    """A server of the legacy era: `echo` answers, `slow` answers after a minute, `ask` asks and waits."""
+    """A server of the legacy era.
+
+    `echo` answers, `big` with 4 MiB, `slow` after a minute; `ask` asks and waits.
+    """
+    big = json.dumps({"content": [{"type": "text", "text": "x" * BIG}]})
 
     async def post(request: web.Request) -> web.StreamResponse:
         message = await request.json()
@@ -43,12 +48,15 @@ async def _serve(port: int) -> None:
         name = message.get("params", {}).get("name")
         if method == "tools/list":
             reply["result"] = {
-                "tools": [{"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "slow", "ask")]
+                "tools": [{"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "big", "slow", "ask")]
             }
         elif method == "resources/list":
             reply["result"] = {"resources": []}
         elif method == "resources/templates/list":
             reply["result"] = {"resourceTemplates": [{"uriTemplate": "x://{n}", "name": "x"}]}
+        elif name == "big":
+            body = f'{{"jsonrpc":"2.0","id":{json.dumps(message["id"])},"result":{big}}}'
+            return web.Response(text=body, content_type="application/json")
         elif name == "ask":
             stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await stream.prepare(request)
@@ -68,7 +76,7 @@ async def _serve(port: int) -> None:
     async def other(request: web.Request) -> web.Response:
         return web.Response(status=200 if request.method == "DELETE" else 405)
 
-    app = web.Application()
+    app = web.Application(client_max_size=8 * 1024 * 1024)
     app.router.add_post("/mcp", post)
     app.router.add_route("*", "/mcp", other)
     runner = web.AppRunner(app)

@@ -16,7 +16,7 @@ from vmcp.core.sessions import SHARED_EACH
 from vmcp.front.guard import MAX_BRACKETS
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.door import MAX_PER_ADDRESS
-from vmcp.http.server.protocol import MAX_HEAD, MAX_WAITING
+from vmcp.http.server.protocol import MAX_FIELDS, MAX_HEAD, MAX_WAITING
 
 FACTOR: Final = 10
 LIMITS: Final = FrontSettings()
@@ -54,6 +54,33 @@ async def _whole_bodies(attacker: Attacker, count: int) -> None:
     body, headers = modern("tools/call", {"name": "b_echo", "arguments": arguments}, "b_echo")
     for _ in range(count):
         await attacker.ask(body, headers)
+
+
+async def _members(attacker: Attacker, count: int) -> None:
+    # A method that nobody knows: what is seen is what reading costs.
+    members = {f"k{number}": 0 for number in range(LIMITS.max_body // 15)}
+    body, headers = modern("nobody/knows", {"arguments": members})
+    for _ in range(count):
+        await attacker.ask(body, headers)
+
+
+async def _large(attacker: Attacker, count: int) -> None:
+    arguments = {"x": "y" * (LIMITS.max_body - 400)}
+    request = raw(*modern("tools/call", {"name": "b_slow", "arguments": arguments}, "b_slow"))
+    for _ in range(count):
+        _, writer = await attacker.connect()
+        writer.write(request)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                await writer.drain()
+
+
+async def _answers(attacker: Attacker, count: int) -> None:
+    await attacker.ask(*modern("tools/call", {"name": "b_big"}, "b_big"), count)
+
+
+async def _fields(attacker: Attacker, count: int) -> None:
+    await attacker.ask(b"{}", BASE | {f"x{number}": "" for number in range(MAX_FIELDS * FACTOR)}, count)
 
 
 async def _depth(attacker: Attacker, count: int) -> None:
@@ -155,6 +182,9 @@ async def _pipelines(attacker: Attacker, count: int) -> None:
 LIMIT_TABLE: Final = (
     Limit("bytes of a body", "4 MiB", "bodies of 40 MiB", _bodies, 20, 2),
     Limit("bytes of a body", "4 MiB", "whole calls of 4 MiB", _whole_bodies, 40, 2),
+    Limit("bytes of a body", "4 MiB", "4 MiB of members", _members, 40, 2),
+    Limit("bytes of large requests under way", "32 MiB", "80 calls of 4 MiB that wait", _large, 80, 0),
+    Limit("bytes of an answer", "100 MiB", "answers of 4 MiB", _answers, 40, 2),
     Limit("levels of nesting", str(LIMITS.max_depth), "1,000 levels", _depth, 500, 0),
     Limit("arrays and objects of a body", f"{MAX_BRACKETS:,} brackets", "4 MiB of brackets", _brackets, 40, 0),
     Limit("quotes of a body", f"{MAX_BRACKETS:,}", "4 MiB of escaped quotes", _quotes, 40, 2),
@@ -175,5 +205,6 @@ LIMIT_TABLE: Final = (
     Limit("calls that wait for their client", str(PER_OWNER), "2,000 calls that ask", _parked, 2_000, 40),
     Limit("connections of an address", f"{MAX_PER_ADDRESS:,}", "20,480 connections", _connections, 20_480, 1_000),
     Limit("bytes of a head", "64 KiB", "640 KiB", _heads, 100, 0),
+    Limit("headers of a request", str(MAX_FIELDS), "2,560 headers", _fields, 500, 5),
     Limit("waiting requests of a connection", str(MAX_WAITING), "160 requests in one write", _pipelines, 100, 5),
 )

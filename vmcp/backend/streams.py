@@ -11,6 +11,7 @@ from vmcp.backend.allowance import LINE
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendProtocolError, BackendTimeout
 from vmcp.http.client import BodyStream, HttpError, HttpTimeout
+from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.sse import Event, SseError, SseParser
 
@@ -98,6 +99,8 @@ class MessageStream:
                 return None
             if not event.data or event.event not in {"message", ""}:
                 continue
+            if len(event.data) > LARGE:
+                await turn()
             try:
                 message = parse(event.data)
             except JsonRpcError as err:

@@ -189,6 +189,8 @@ class Gateway:
             outcome = await self._send(
                 caller, backend, route, await self._call(caller, route, method, params), arguments
             )
+        if outcome.result is not None and len(outcome.result) > LARGE:
+            await turn()
         if method == RESOURCES_READ:
             _name_what_was_read(outcome, route)
         elif outcome.result is not None and MARK in outcome.result:

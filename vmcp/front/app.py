@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from vmcp.audit.interface import AuditResult
-from vmcp.auth.interface import Principal, Unauthenticated
+from vmcp.auth.interface import ANONYMOUS, Principal, Unauthenticated
 from vmcp.backend.interface import Era
 from vmcp.core.types import Outcome
 from vmcp.front.base import Front, decode_params
@@ -80,6 +80,9 @@ class App:
             log.exception("a request failed unexpectedly")
             with contextlib.suppress(AnswerError):  # an answer that was begun cannot be taken back
                 await answer_error(send, Refusal(500, INTERNAL_ERROR, "internal error"))
+        finally:
+            if arrival.large is not None:
+                self._front.large.end(*arrival.large)
 
     async def _post(self, arrival: Arrival, receive: Receive, send: Send) -> None:
         """Refuse what cannot be served, in the order of the specification; then there is a request, and it is served.
@@ -104,7 +107,7 @@ class App:
             message = arrival.message = parsed(body)
             target = check_members(body, message, arguments_judged=plan.authorizer.uses_arguments)
         else:
-            message, target = await self._read_aside(arrival, body)
+            message, target = await self._read_aside(arrival, principal, body)
         era = arrival.era = Era.MODERN if is_modern(headers, message) else Era.LEGACY
         if message is None or not message.is_request:
             await self._take(arrival, principal, body, message, send)
@@ -127,12 +130,19 @@ class App:
         else:
             await self._legacy.post(request, receive, send)
 
-    async def _read_aside(self, arrival: Arrival, body: bytes) -> tuple[Message | None, Params | None]:
+    async def _read_aside(
+        self, arrival: Arrival, principal: Principal, body: bytes
+    ) -> tuple[Message | None, Params | None]:
         """Read a large body without holding up everybody else.
 
         Raises:
-            Refusal: See there.
+            Refusal: See there; 503 where too much is under way.
         """
+        client = arrival.scope.get("client")
+        caller = client[0] if principal is ANONYMOUS and client else principal.key
+        if not self._front.large.begin(caller, len(body)):
+            raise Refusal(503, -32000, "too many large requests are under way", headers=[(b"retry-after", b"1")])
+        arrival.large = (caller, len(body))
         settings, authorizer = self._front.settings, self._front.gateway.plan.authorizer
         bounds = Bounds(settings.max_depth, settings.max_batch, authorizer.uses_arguments)
         found = await self._front.aside.read(body, bounds)

@@ -19,6 +19,7 @@ from vmcp.core.types import Introduction, Outcome
 from vmcp.front.aside import Aside
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
+from vmcp.front.large import LargeRequests
 from vmcp.front.request import Told
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.asgi import Refusal, text
@@ -52,6 +53,7 @@ class Front:
     def __post_init__(self) -> None:
         self.watches = Watches()
         self.aside = Aside()
+        self.large = LargeRequests()
         self.refresh()
 
     def refresh(self) -> None:
@@ -63,6 +65,7 @@ class Front:
 
     watches: Watches = field(init=False)
     aside: Aside = field(init=False)
+    large: LargeRequests = field(init=False)
     server_info: bytes = b"{}"
     via: bytes = b""
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import Front
 from vmcp.front.request import McpRequest, Told
+from vmcp.turns import LARGE, turn
 from vmcp.wire.protocol import INVALID_REQUEST
 
 
@@ -80,6 +81,8 @@ async def carry_out(front: Front, request: McpRequest, caller: Caller, call: Cli
         raise
     finally:
         call.end(task)
+    if outcome.result is not None and len(outcome.result) > LARGE:
+        await turn()
     status, body = call.answer(outcome)
     if front.recording:
         front.record(call.told(), outcome, status)

@@ -13,6 +13,7 @@ from typing import Final
 
 from vmcp.backend.interface import LIST_KINDS, Kind
 from vmcp.core.views import Page
+from vmcp.turns import LARGE
 from vmcp.wire.jsonrpc import RpcError, dumps, fields
 from vmcp.wire.protocol import INVALID_PARAMS, META_SERVER_INFO, RESOURCE_NOT_FOUND_LEGACY
 
@@ -25,6 +26,11 @@ UNCACHED: Final = b'"ttlMs":0,"cacheScope":"private"'
 def to_modern(result: bytes, *, cacheable: bool) -> bytes:
     """Stamp a legacy result for a modern client; `cacheable` = the method's results carry cache hints."""
     stamps = _COMPLETE + b"," + UNCACHED if cacheable else _COMPLETE
+    if len(result) > LARGE:
+        # Copied once instead of three times.
+        inner = memoryview(result.strip())[1:]
+        empty = (bytes(inner[:64]).lstrip() or bytes(inner).lstrip())[:1] == b"}"
+        return b"".join((b"{", stamps, b"" if empty else b",", inner))
     inside = result.strip()[1:]
     return b"{" + stamps + (b"}" if inside.lstrip()[:1] == b"}" else b"," + inside)
 

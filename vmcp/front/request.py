@@ -53,9 +53,10 @@ class Arrival:
         era: By its version header, until its body has been read.
         principal: Who asks; None before that is known.
         message: Its body; None before that is known, and where it is not a single message.
+        large: Whose, and bytes of the body, where it is counted as a large one (`vmcp.front.large`).
     """
 
-    __slots__ = ("era", "headers", "message", "principal", "scope", "started")
+    __slots__ = ("era", "headers", "large", "message", "principal", "scope", "started")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -64,6 +65,7 @@ class Arrival:
         self.era = Era.LEGACY
         self.principal: Principal | None = None
         self.message: Message | None = None
+        self.large: tuple[str, int] | None = None
 
     @property
     def method(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import UNSET
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.answers import SessionLost, is_doubtful, reply_of
@@ -163,6 +164,8 @@ class LegacySession:
             raise
         finally:
             self._inbox.end(id_)
+        if message.result is not UNSET and len(message.result) > LARGE:
+            await turn()
         reply = reply_of(self._endpoint.name, message, id_, status=status, era=Era.LEGACY)
         if reply.error is None:
             link.answered = True

@@ -16,6 +16,7 @@ from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
+from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import Message
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
 
@@ -99,6 +100,8 @@ class StreamableChannel:
         """Return the response to a request, once it is certain that it does not say that the session is lost."""
         try:
             if response.stream is None:
+                if len(response.body) > LARGE:
+                    await turn()
                 message = message_of(self._endpoint.name, response)
             else:
                 message = await self._follow(response, id_, active)

@@ -24,6 +24,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
 from vmcp.tasks import loop_time
+from vmcp.turns import LARGE, turn
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
 from vmcp.wire.protocol import (
@@ -125,6 +126,8 @@ class ModernCaller:
             message = await self._follow(response, id_, call, deadline)
             return self._sort(call, reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN))
         looks_legacy = not final and response.status in _ERA_STATUS and _is_legacy_refusal(response)
+        if len(response.body) > LARGE:
+            await turn()
         try:
             message = message_of(self._endpoint.name, response)
             reply = reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN)

@@ -122,7 +122,9 @@ class Client:
             data = self._heads.encode(origin, method, target, headers, body)
             connection = None if long_lived or origin is not self._origin else self.pool.take_idle()
             if connection is not None and not idempotent:
-                response = await connection.request(data, deadline)
+                answer = connection.request(data, deadline)
+                del data
+                response = await answer
             else:
                 response = await self._exchange(
                     origin,

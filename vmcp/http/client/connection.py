@@ -158,6 +158,7 @@ class ClientConnection(asyncio.Protocol):
         if self._timer is None or deadline < self._timer_at:
             self._arm(deadline)
         self._transport.write(data)
+        del data  # it may be long, and so may the wait
         try:
             return await waiter
         except asyncio.CancelledError:

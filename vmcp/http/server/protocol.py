@@ -25,6 +25,8 @@ from vmcp.http.server.parser import parser_behind, parser_for, split_target
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all headers."""
+MAX_FIELDS: Final = 256
+"""Headers of one request: 64 KiB hold 16,000 of them, and each costs time."""
 HEAD_SECONDS: Final = 10.0
 """From the first byte of a request (or the connection's begin) to the end of its head."""
 BODY_SECONDS: Final = 60.0
@@ -197,7 +199,7 @@ class GuardedProtocol(asyncio.Protocol):
             self._go_on()
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request", _INVALID)
-        if self._in_head and self.head_bytes > MAX_HEAD:
+        if self._in_head and (self.head_bytes > MAX_HEAD or len(self._headers) > MAX_FIELDS):
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
         return parsed
 
@@ -313,7 +315,8 @@ class GuardedProtocol(asyncio.Protocol):
         self._in_head = False
         self.due = monotonic() + BODY_SECONDS
         # The count may include the begin of a body that came along; only then is the head itself measured.
-        if self._refused or (self.head_bytes > MAX_HEAD and self._head_size() > MAX_HEAD):
+        large = self.head_bytes > MAX_HEAD and self._head_size() > MAX_HEAD
+        if self._refused or large or len(self._headers) > MAX_FIELDS:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
             return
         parser = self._parser

@@ -335,6 +335,7 @@ async def world() -> AsyncIterator[Build]:
             request.hang_up()
         await one.sessions.close()
         await one.gateway.close()
+        one.front.aside.close()
         async with asyncio.timeout(10):
             await asyncio.gather(*(request.task for request in one.opened), return_exceptions=True)
 

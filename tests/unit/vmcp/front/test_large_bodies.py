@@ -20,8 +20,11 @@ from hypothesis import strategies as st
 
 import vmcp.front.aside as aside_module
 from tests.support.eventually import eventually
+from vmcp.backend.interface import Call, Era, Reply
 from vmcp.front.aside import Aside
 from vmcp.front.aside_process import ANSWER, QUESTION, question, serve, understood
+from vmcp.front.convert import to_modern
+from vmcp.front.large import LargeRequests
 from vmcp.front.reading import Bounds, Reading, read_all
 from vmcp.http.server.asgi import Refusal
 from vmcp.turns import LARGE, turn
@@ -200,6 +203,52 @@ async def test_turns_are_one_per_round_of_the_loop_whoever_waits() -> None:
     running.cancel()
     assert len(taken) == 20
     assert len(set(taken)) == 20
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), max_size=40))
+def test_large_requests_are_bounded_in_all_and_of_one_caller(begun: list[tuple[str, int]]) -> None:
+    requests = LargeRequests(total=100, each=50)
+    inside: list[tuple[str, int]] = []
+    for caller, size in begun:
+        of_caller = sum(other for name, other in inside if name == caller)
+        fits = sum(other for _, other in inside) + size <= 100 and of_caller + size <= 50
+        assert requests.begin(caller, size) is fits
+        if fits:
+            inside.append((caller, size))
+    for one in inside:
+        requests.end(*one)
+    assert requests.begin("d", 50)
+    assert requests.begin("e", 50)
+
+
+async def test_a_large_call_is_refused_while_too_many_are_under_way_and_served_again_behind_them(world, backend):
+    slow, gate = backend("a", tools=[{"name": "x", "inputSchema": {"type": "object"}}]), asyncio.Event()
+
+    async def answer(call: Call) -> Reply:
+        await gate.wait()
+        return Reply(result=b'{"content":[]}', era=Era.LEGACY)
+
+    slow.answer = answer
+    w = world(slow)
+    w.front.large = LargeRequests(total=4 * LARGE, each=3 * LARGE)
+    large = {"name": "x", "arguments": {"a": "y" * 2 * LARGE}}
+    first = w.modern("tools/call", large)
+    await eventually(lambda: slow.calls)
+    refused = await w.modern("tools/call", large).answer()
+    assert refused.status == 503
+    assert "too many large requests" in refused.json["error"]["message"]
+    small = w.modern("tools/call", {"name": "x", "arguments": {}})
+    gate.set()
+    assert (await first.answer()).status == 200
+    assert (await small.answer()).status == 200, "what is small is served all the while"
+    assert (await w.modern("tools/call", large).answer()).status == 200
+
+
+@given(JSON.filter(lambda value: isinstance(value, dict)), st.sampled_from(["", " ", "\n" * 70]), st.booleans())
+def test_a_large_result_is_stamped_like_a_small_one(value: Any, space: str, hints: bool) -> None:
+    result = f"{{{space}{json.dumps(value)[1:]}".encode()
+    long = result + b" " * LARGE
+    assert json.loads(to_modern(long, cacheable=hints)) == json.loads(to_modern(result, cacheable=hints))
 
 
 def test_the_frame_of_a_question_has_the_length_that_it_says() -> None:

@@ -217,6 +217,17 @@ async def test_thousands_of_requests_in_one_read_wait_unparsed_and_are_all_answe
         assert (await talk.answer())[0] == 200, number
 
 
+@pytest.mark.parametrize("piece", [1 << 20, 1000])
+async def test_a_request_has_so_many_headers_and_no_more(listener, piece) -> None:
+    await listener.start()
+    for number, status in ((guarded.MAX_FIELDS - 1, 200), (guarded.MAX_FIELDS, 431), (16_000, 431)):
+        talk = await Talk.open(listener.port)
+        request = get(b"/x", b"a:\r\n" * number)
+        with contextlib.suppress(ConnectionError):
+            await talk.say(*(request[start : start + piece] for start in range(0, len(request), piece)))
+        assert (await talk.answer())[0] == status, number
+
+
 async def test_requests_that_came_in_one_read_let_others_in_between(listener) -> None:
     await listener.start()
     talk = await Talk.open(listener.port)
