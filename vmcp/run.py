@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from api.contract.errors import ConfigError, ConfigErrors
 from vmcp.auth.interface import OutgoingAuth
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.backend import McpBackend
+from vmcp.backend.interface import Backend
 from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.collecting import Collector
 from vmcp.config.load import Loaded, is_discovered, load, load_proxy
@@ -72,7 +73,10 @@ async def run(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _reloading(options, loaded, environ, swap, metrics) as reloader:
+    async with (
+        _reloading(options, loaded, environ, swap, metrics) as (reloader, cluster),
+        _reporting(cluster, reloader, server),
+    ):
         pending = (lambda: reloader.pending) if is_discovered(loaded.source) else None
         server.show_config(reloader.show, pending)
         loop.add_signal_handler(signal.SIGHUP, reloader.nudge)
@@ -110,7 +114,7 @@ def _front(options: ServeOptions) -> FrontSettings:
 @asynccontextmanager
 async def _reloading(
     options: ServeOptions, loaded: Loaded, environ: Mapping[str, str], swap: _Swap, metrics: Metrics
-) -> AsyncIterator[Reloader]:
+) -> AsyncIterator[tuple[Reloader, ClusterSource | None]]:
     """Follow the configuration: by the API server where there is one to ask, else in the file."""
     found = is_discovered(loaded.source)
     status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
@@ -129,11 +133,35 @@ async def _reloading(
             cluster.on_change(reloader.changed)
         watching = asyncio.create_task(reloader.run(), name="config-watch")
         try:
-            yield reloader
+            yield reloader, cluster
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
+
+
+@asynccontextmanager
+async def _reporting(cluster: ClusterSource | None, reloader: Reloader, server: Server) -> AsyncIterator[None]:
+    """Report on the backends while the context lasts, where there is an API server to tell."""
+    if cluster is None:
+        yield
+        return
+
+    def backends() -> Iterable[Backend]:
+        return server.gateway.plan.backends.values()  # a reload brings another plan
+
+    reporter = cluster.reporter(
+        backends=backends,
+        left_out=lambda: reloader.status.left_out,
+        pending=lambda: reloader.pending,
+    )
+    reporting = asyncio.create_task(reporter.run(), name="reports")
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reporting
 
 
 async def _cluster(

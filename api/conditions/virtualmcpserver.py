@@ -22,8 +22,8 @@ class VirtualMCPServerPhase(Word):
     """`status.phase` of a VirtualMCPServer."""
 
     PENDING = "Pending", "Something is only not there yet: the group, pods, a first usable backend."
-    READY = "Ready", "A pod is ready, and no backend is known to be unhealthy."
-    DEGRADED = "Degraded", "A pod is ready, but the gateway reports unhealthy backends."
+    READY = "Ready", "A pod is ready, and no backend is known to be down."
+    DEGRADED = "Degraded", "A pod is ready, but the gateway reports backends that are down."
     FAILED = "Failed", "A reference or the spec must be mended, or every pod failed."
 
 
@@ -77,7 +77,8 @@ class VirtualMCPServerCondition(Word):
     DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
-    DEGRADED = "Degraded", "The gateway reports unhealthy backends."
+    DEGRADED = "Degraded", "The gateway reports backends that are down; the message names them."
+    BACKENDS_REPORTED = "BackendsReported", "Whether what the status says of the backends is up to date."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
@@ -190,6 +191,16 @@ class VirtualMCPServerReason(Word):
     UNKNOWN_DIALECT = "UnknownDialect", "The annotation names no dialect; the manager's default is used."
     STATUS_TOO_LARGE = "StatusTooLarge", "The status would exceed 256 KiB."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
+    REPORT_TRUNCATED = (
+        "ReportTruncated",
+        "The gateway knows its backends, and the list of them would exceed 256 KiB: some are shortened or left out.",
+    )
+    REPORT_CURRENT = "ReportCurrent", "The gateway reports, at least every five minutes."
+    REPORTER_GONE = "ReporterGone", "No pod of the gateway is ready: what was reported may not hold any more."
+    REPORT_OVERDUE = (
+        "ReportOverdue",
+        "Pods are ready, but the last report is older than seven minutes; phase and Ready do without it.",
+    )
     ALL_BACKENDS_ROUTABLE = "AllBackendsRoutable", "Stock gateway: every backend can be used."
     SOME_BACKENDS_UNHEALTHY = "SomeBackendsUnhealthy", "Stock gateway: some backends cannot be used."
     NO_ROUTABLE_BACKENDS = "NoRoutableBackends", "Stock gateway: no backend can be used."
@@ -382,10 +393,17 @@ VIRTUALMCPSERVER = KindVocabulary(
         ),
         ConditionRule(_T.STATUS_TRUNCATED, (_R.STATUS_TOO_LARGE,), presence="only while something is cut"),
         ConditionRule(
-            _T.BACKENDS_DISCOVERED, (_R.BACKENDS_DISCOVERED,), presence="once a gateway has reported", writer="vmcp"
+            _T.BACKENDS_DISCOVERED,
+            (_R.BACKENDS_DISCOVERED, _R.REPORT_TRUNCATED),
+            presence="once a gateway has reported",
+            writer="vmcp",
         ),
+        ConditionRule(_T.DEGRADED, (_R.BACKENDS_DEGRADED,), presence="only while backends are down", writer="vmcp"),
         ConditionRule(
-            _T.DEGRADED, (_R.BACKENDS_DEGRADED,), presence="only while backends are unhealthy", writer="vmcp"
+            _T.BACKENDS_REPORTED,
+            (_R.REPORT_CURRENT,),
+            (_R.REPORTER_GONE, _R.REPORT_OVERDUE),
+            presence="once a gateway of this project has reported",
         ),
         ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),

@@ -178,6 +178,10 @@ class VirtualMCPServerStatus(Struct):
     """The backends as the running gateway sees them."""
     backend_count: Int32 | None = None
     """Number of backends that can be used."""
+    ready_backends: str | None = None
+    """Backends that can be used, and all of them: 3/4. Counts those that the list has no room for."""
+    last_report_time: Timestamp | None = None
+    """When the running gateway last reported on its backends."""
     authz_config_hash: str | None = None
     """Hash of the MCPAuthzConfig in use."""
     oidc_config_hash: str | None = None
@@ -201,6 +205,7 @@ class VirtualMCPServer(Resource):
             AGE,
             condition_column("Ready", "Ready"),
             REASON,
+            Column("Ready Backends", ".status.readyBackends"),
         ),
         selectable=(
             ".spec.groupRef.name",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from api.conditions import MCPExternalAuthConfigCondition
+from api.conditions import MCPExternalAuthConfigCondition, VirtualMCPServerCondition
 from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
 from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, decide
 from controllers.options import OperatorOptions
@@ -90,8 +90,16 @@ class EndpointReconciler(RemoteReconciler):
 
 
 def _reported(gateway: Record) -> Mapping[str, str]:
+    conditions = parse_conditions(gateway.path("status.conditions"))
+    if any(c.type == VirtualMCPServerCondition.BACKENDS_REPORTED and c.status == "False" for c in conditions):
+        return {}  # nobody says any more what it said
     found: Any = gateway.path("status.discoveredBackends")
-    return {b.get("name", ""): b.get("circuitBreakerState") or "" for b in found or () if isinstance(b, dict)}
+    return {b.get("name", ""): _circuit(b.get("circuitBreakerState")) for b in found or () if isinstance(b, dict)}
+
+
+def _circuit(state: object) -> str:
+    """Return `open` for a half-open circuit, too: a backend that may be tried once a minute has not recovered."""
+    return "open" if state in ("open", "half-open") else "closed"
 
 
 reports = PerVersion(_reported)
@@ -109,9 +117,7 @@ def circuits_changed(event: Event) -> Iterable[Key]:
     """Map a gateway's report to the backends whose circuits opened, or are no longer open, or are no longer served."""
     before: Mapping[str, str] = reports(event.old) if event.old is not None else {}
     after: Mapping[str, str] = reports(event.new) if event.new is not None else {}
-    changed = (
-        n for n in before.keys() | after.keys() if (before.get(n), after.get(n)) != (after.get(n), before.get(n))
-    )
+    changed = (n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
     namespace = event.record.meta.namespace
     return [Key(namespace, name) for name in sorted(changed) if name]
 

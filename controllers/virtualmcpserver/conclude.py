@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from controllers.virtualmcpserver.members import describe_skipped
 from controllers.virtualmcpserver.names import service_name
 from controllers.virtualmcpserver.parts import Subject
 from controllers.virtualmcpserver.render import Intents, Objects
+from controllers.virtualmcpserver.reports import OVERDUE, Report, judge_report, read_report, report_age
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     FRESH,
@@ -25,8 +26,6 @@ from controllers.virtualmcpserver.status import (
     compose_conditions,
     compute_health,
     health_conditions,
-    report_age,
-    reported_states,
 )
 from membership import Skipped
 from runtime import Condition
@@ -45,6 +44,8 @@ class Decision:
         health_is_reported: the stock gateway reports phase, message and Ready by itself; leave them alone.
         look_again: seconds after which time alone changes the decision.
         skipped: members that are no backend.
+        report: what the gateway reports of its backends.
+        report_is_current: whether that still holds, as far as is known.
     """
 
     dialect: Dialect
@@ -55,25 +56,28 @@ class Decision:
     health_is_reported: bool = False
     look_again: float | None = None
     skipped: tuple[Skipped, ...] = ()
+    report: Report = field(default_factory=Report)
+    report_is_current: bool = False
 
 
 def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
     """Say what the status must be, given what will be written and what stands already."""
     refused = [objects.refusal] if objects.refusal is not None else []
     verdicts = one_per_type([*choice.verdicts, *refused])
-    health = _health(verdicts, present)
+    native = choice.subject.dialect is Dialect.NATIVE
+    age = report_age(present.status, present.now)
+    report = read_report(present.status)
+    reporting = judge_report(present.status, present.pods, age) if native else None
+    current = reporting is None or reporting.status == "True"
+    health = _health(verdicts, present, report if current else Report())
     wanted = [
         *health_conditions(health),
         *(verdict.condition(0) for verdict in verdicts),
         *choice.advice,
         _inclusion(choice.skipped),
+        *([reporting] if reporting is not None else []),
     ]
-    age = report_age(present.status, present.now)
-    reported = (
-        choice.subject.dialect is Dialect.TOOLHIVE
-        and all(verdict.ok for verdict in verdicts)
-        and _is_reported(present, age)
-    )
+    reported = not native and all(verdict.ok for verdict in verdicts) and _is_reported(present, age)
     url = _url(choice.subject) if not objects.intents.empty else present.status.get("url")
     return Decision(
         dialect=choice.subject.dialect,
@@ -82,18 +86,25 @@ def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
         health=health,
         fields={"observedGeneration": present.generation, "url": url, **choice.hashes},
         health_is_reported=reported,
-        look_again=(FRESH - age).total_seconds() + 1 if reported and age is not None else None,
+        look_again=_look_again(age, fresh=FRESH if reported else OVERDUE if reporting and current else None),
         skipped=choice.skipped,
+        report=report,
+        report_is_current=current,
     )
 
 
-def _health(verdicts: tuple[Verdict, ...], present: Present) -> Health:
+def _look_again(age: timedelta | None, *, fresh: timedelta | None) -> float | None:
+    """Return the seconds until a report is out of date unless another one comes."""
+    return (fresh - age).total_seconds() + 1 if age is not None and fresh is not None else None
+
+
+def _health(verdicts: tuple[Verdict, ...], present: Present, report: Report) -> Health:
     # A configuration that cannot be replaced leaves a running gateway running.
     for verdict in verdicts:
         standing = verdict.type is T.CONFIG_PUBLISHED and present.config_exists
         if not verdict.ok and not standing:
             return blocked_health(verdict)
-    return compute_health(present.pods, reported_states(present.status))
+    return compute_health(present.pods, report)
 
 
 def _inclusion(skipped: tuple[Skipped, ...]) -> Condition:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,7 +46,7 @@ from controllers.shared.resources import (
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
-from controllers.virtualmcpserver.decide import Decision, Observed, decide
+from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
@@ -52,6 +54,7 @@ from controllers.virtualmcpserver.pace import Pace
 from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
+from controllers.virtualmcpserver.tell import BackendEvents
 from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
 from runtime.control.predicates import always
 from runtime.util.rbac import READ, WATCH, Verb
@@ -83,8 +86,9 @@ class VirtualMCPServerReconciler:
         self.repairs = StatusRepairs(manager, VMCP, recorder)
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
+        self._events = BackendEvents(recorder)
         self._pace = Pace()
-        self._settled: dict[Key, tuple[Observed, Rollout | None, int]] = {}
+        self._settled: dict[Key, _Settled] = {}
 
     async def reconcile(self, request: Key) -> Result | None:
         """Observe, decide, write the objects, write the status."""
@@ -104,8 +108,8 @@ class VirtualMCPServerReconciler:
             # What stands stays as it is until everything can be read.
             await self._reporter.unread(observed.present, observed.parts.subject.dialect, error)
             raise error
-        if error is None and self._is_settled(request, observed):
-            return None
+        if error is None and (settled := self._still_settled(request, observed)) is not None:
+            return settled.rest()
         self._settled.pop(request, None)
         awaiting = sum(map(awaits_verdict, observed.parts.members))
         wait = self._pace.wait(request, written=observed.present.config_exists, awaiting=awaiting)
@@ -121,29 +125,56 @@ class VirtualMCPServerReconciler:
         await self._reporter.report(observed.present, decision, published.verdict, rollout)
         if error := error or published.error:
             raise error
-        result = _next(decision, published)
-        if result is None and self.repairs.due_in(request) is None:
-            self._settled[request] = observed, rollout, self.schema.version
-        return result
+        if decision.report_is_current:
+            self._events.look(record, observed.present.status, decision.report)
+        waits = _due(published)
+        if not waits and self.repairs.due_in(request) is None:
+            until = math.inf if decision.look_again is None else time.monotonic() + decision.look_again
+            self._settled[request] = _Settled(observed, rollout, self.schema.version, until)
+        times = [*waits, *([decision.look_again] if decision.look_again is not None else [])]
+        return Result(requeue_after=min(times)) if times else None
 
-    def _is_settled(self, key: Key, observed: Observed) -> bool:
-        """Whether nothing differs from the last look, after which there was nothing left to do.
+    def _still_settled(self, key: Key, observed: Observed) -> _Settled | None:
+        """Return the last look if nothing differs from it, and there was nothing left to do after it.
 
         Most wake-ups are the echo of own writes, one for each object that was written.
         """
-        before, rollout, schema = self._settled.get(key, (None, None, 0))
-        if before != observed:
-            return False
-        if self.schema.due or self.schema.version != schema:
-            return False
-        return self._publisher.stands(key) and self._publisher.rollout(key) == rollout
+        settled = self._settled.get(key)
+        if settled is None or settled.observed != observed or time.monotonic() >= settled.until:
+            return None
+        if self.schema.due or self.schema.version != settled.schema:
+            return None
+        stands = self._publisher.stands(key) and self._publisher.rollout(key) == settled.rollout
+        return settled if stands else None
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
         self._publisher.forget(key)
         self.repairs.forget(key)
         self._pace.forget(key)
+        self._events.forget(key)
         self._settled.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A look after which there was nothing left to do.
+
+    Attributes:
+        observed: what was seen.
+        rollout: how far the pods were.
+        schema: version of what is known of the installed CRD.
+        until: steady seconds at which time alone changes the decision.
+    """
+
+    observed: Observed
+    rollout: Rollout | None
+    schema: int
+    until: float
+
+    def rest(self) -> Result | None:
+        """Return when to look again though nothing changed."""
+        return None if self.until == math.inf else Result(requeue_after=max(self.until - time.monotonic(), 0.05))
 
 
 def cannot_decide(observed: Observed) -> bool:
@@ -159,12 +190,13 @@ def cannot_decide(observed: Observed) -> bool:
     return present.config_exists and observed.learned.hashed and observed.learned.unread
 
 
-def _next(decision: Decision, published: Published) -> Result | None:
-    times = [after for after in (published.due, decision.look_again) if after is not None]
+def _due(published: Published) -> list[float]:
+    """Return the seconds after which something is left to be written."""
+    times = [published.due] if published.due is not None else []
     if published.verdict is not None and not published.verdict.ok:
         # What the server refused may pass later (a quota, a webhook); no event tells.
         times.append(timedelta(minutes=1).total_seconds())
-    return Result(requeue_after=min(times)) if times else None
+    return times
 
 
 def member_changed(event: Event) -> bool:
@@ -283,7 +315,7 @@ RULES = (
     Rule(
         "coordination.k8s.io",
         ("leases",),
-        ("get", "create", "update", "patch"),
+        ("get", "create", "update"),
         "granted to gateways: one replica reports",
         granted=True,
     ),

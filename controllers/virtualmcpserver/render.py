@@ -11,6 +11,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from api.contract.identifiers import GATEWAY_PORT
+from api.contract.reports import reporter_lease_name
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.identity import desired_identity, rule
 from controllers.shared.workload.isolation import desired_network_policy
@@ -200,7 +201,7 @@ def role_rules(subject: Subject, secrets: list[str], bundles: Iterable[str]) -> 
         rule(API_GROUP, ["virtualmcpservers/status"], ["patch"], [name]),
         rule("", ["configmaps"], ["get", "watch"], maps),
         rule("coordination.k8s.io", ["leases"], ["create"]),
-        rule("coordination.k8s.io", ["leases"], ["get", "update", "patch"], [f"{name}-vmcp-reporter"]),
+        rule("coordination.k8s.io", ["leases"], ["get", "update"], [reporter_lease_name(name)]),
     ]
     if not inline:
         rules.append(rule(API_GROUP, list(WATCHED_KINDS), ["get", "list", "watch"]))

@@ -19,6 +19,7 @@ from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.shared.workload.rollout import Rollout
 from controllers.virtualmcpserver.conclude import Decision
+from controllers.virtualmcpserver.reports import has_reported, read_report
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     STANDING,
@@ -28,7 +29,6 @@ from controllers.virtualmcpserver.status import (
     health_conditions,
     is_own,
     judge_rollout,
-    reported_states,
     sentence_of,
     was_ready,
     with_rollout,
@@ -255,10 +255,15 @@ def _differs(present: dict[str, Any], fields: dict[str, Any], *, leave: bool) ->
 
 
 def status_view(status: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what of a status may change a decision: everything but the times of reports."""
+    """Return what of a status may change a decision: everything but the times of reports.
+
+    Once a report was overdue, its time is what tells that there is another one.
+    """
     conditions = tuple(
         (item.get("type"), item.get("status"), item.get("reason"), item.get("message"))
         for item in status.get("conditions") or []
         if isinstance(item, dict)
     )
-    return tuple(status.get(key) for key in _FIELDS), tuple(reported_states(status)), conditions
+    overdue = any(type_ == T.BACKENDS_REPORTED and state == "False" for type_, state, _, _ in conditions)
+    reported = read_report(status), has_reported(status), status.get("lastReportTime") if overdue else None
+    return tuple(status.get(key) for key in _FIELDS), reported, conditions

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 
@@ -15,8 +14,10 @@ from api.conditions import VirtualMCPServerPhase as Phase
 from api.conditions import VirtualMCPServerReason as R
 from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
 from api.contract import ConfigError
+from api.contract.reports import name_some
 from controllers.shared.verdicts import Conditions, Verdict
 from controllers.shared.workload.rollout import PodCounts, Rollout, cut
+from controllers.virtualmcpserver.reports import Report
 from runtime import ApiError, Condition, set_condition
 
 MAX_STATUS = 256 * 1024
@@ -31,7 +32,6 @@ STANDING = frozenset({str(R.CONTESTED), str(R.APPLY_FAILED), str(R.READ_FAILED)}
 """Reasons of ObjectsApplied=False that take nothing from a gateway that was Ready for this generation of its spec."""
 _MAY_PASS = frozenset({str(R.OBJECT_REFUSED)})
 """Reasons of phase Failed that may end without the user: a quota or a webhook of others. Tried again every minute."""
-_ROUTABLE = frozenset({"ready", "unauthenticated"})
 _FAMILIES = tuple(f"{rule.type}-" for rule in VIRTUALMCPSERVER.rules if rule.family)
 _OWN_TYPES = frozenset(
     str(rule.type) for rule in VIRTUALMCPSERVER.rules if rule.writer == "operator" and not rule.family
@@ -70,12 +70,13 @@ def blocked_health(verdict: Verdict) -> Health:
     return Health(phase, verdict.message, False, reason, stalled)
 
 
-def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
+def compute_health(pods: PodCounts, report: Report) -> Health:
     """Return the health of a running gateway.
 
     Args:
         pods: the gateway's pods.
-        backends: states that the gateway reports, empty when it has not reported.
+        report: what it reports of its backends, empty when it does not. A slow backend works, and one that is not
+            checked yet is not down.
     """
     if pods.ready == 0:
         why = "".join(f"; {problem}" for problem in pods.problems)
@@ -84,17 +85,16 @@ def compute_health(pods: PodCounts, backends: Iterable[str]) -> Health:
             return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
         message = f"Virtual MCP server is starting{why}" if pods.pending else "No pods found for Virtual MCP server"
         return Health(Phase.PENDING, message, False, str(R.DEPLOYMENT_NOT_READY))
-    states = list(backends)
-    routable = sum(state in _ROUTABLE for state in states)
     running = "Virtual MCP server is running"
-    if routable == len(states):
-        return Health(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
-    if routable == 0 and all(state == "unknown" for state in states):
+    if not report.checked:
         return Health(Phase.PENDING, f"{running}, backends are not checked yet", False, str(R.BACKENDS_UNKNOWN))
-    if routable == 0:
-        message = f"{running}, but all {len(states)} backends are unhealthy"
+    if not report.down:
+        return Health(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
+    down = f"down: {name_some(report.down)}"
+    if report.usable == 0:
+        message = f"{running}, but none of its {report.total} backends can be used; {down}"
         return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
-    message = f"{running} with {routable}/{len(states)} backends available"
+    message = f"{running} with {report.usable}/{report.total} backends available; {down}"
     return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
 
 
@@ -207,31 +207,3 @@ def _cut(conditions: Conditions, before: Mapping[str, Condition], generation: in
 
 def _is_member(condition: Condition) -> bool:
     return condition.type.startswith(_FAMILIES)
-
-
-def reported_states(status: Mapping[str, Any]) -> list[str]:
-    """Return the states of the backends that the gateway reported."""
-    backends = status.get("discoveredBackends")
-    items = backends if isinstance(backends, list) else []
-    return [str(item.get("status") or "unknown") for item in items if isinstance(item, dict)]
-
-
-def report_age(status: Mapping[str, Any], now: datetime) -> timedelta | None:
-    """Return the age of the gateway's newest report; None when there is none."""
-    backends = status.get("discoveredBackends")
-    times = [
-        parsed
-        for item in (backends if isinstance(backends, list) else [])
-        if isinstance(item, dict) and (parsed := _parse_time(item.get("lastHealthCheck"))) is not None
-    ]
-    return now - max(times) if times else None
-
-
-def _parse_time(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo is not None else None

@@ -42,12 +42,14 @@ class Composed:
         values: Variable -> value of a Secret.
         bundles: Path of a CA bundle in the configuration -> its content.
         skipped: Members that are no backends. Those that are being read for the first time are not among them.
+        auth_configs: Backend -> MCPExternalAuthConfig that decides; those without one are absent.
     """
 
     config: VmcpConfig
     values: Mapping[str, str] = field(repr=False)
     bundles: Mapping[str, bytes]
     skipped: tuple[Skipped, ...]
+    auth_configs: Mapping[str, str] = field(default_factory=dict)
 
 
 def compose(base: VmcpConfig, view: View, namespace: str) -> Composed:
@@ -88,6 +90,7 @@ def compose(base: VmcpConfig, view: View, namespace: str) -> Composed:
             if has_ca(member)
         },
         skipped=tuple(_told(chosen.skipped, view, resolution, references)),
+        auth_configs={member.name: name for member in chosen.backends if (name := references.of(member))},
     )
 
 

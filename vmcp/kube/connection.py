@@ -25,6 +25,7 @@ class ClusterConnection:
 
     Attributes:
         identity: Whose gateway this is.
+        transport: The connections.
         reader: Cached reads of what `watch_group` declared.
         named: Objects that are followed by name.
         version: Grows with each change of anything.
@@ -35,7 +36,7 @@ class ClusterConnection:
         """Take the connections. Nothing is asked before `run`."""
         self.identity = identity
         self.version = 0
-        self._transport = transport
+        self.transport = transport
         self._cache = Cache(transport, namespaces=(identity.namespace,), settings=FOLLOWING)
         self.reader: Reader = self._cache.reader
         self.named = NamedObjects(transport, identity.namespace, self._changed)
@@ -90,7 +91,7 @@ class ClusterConnection:
     async def close(self) -> None:
         """End everything."""
         await self.named.close()
-        await self._transport.close()
+        await self.transport.close()
 
     def _is_spared(self, kind: Resource) -> bool:
         return kind in self._optional and isinstance(self._cache.informer(kind).error, (ForbiddenError, NotFoundError))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,10 @@ from vmcp.kube.identity import Identity
 
 if TYPE_CHECKING:
     from membership import Skipped
+    from vmcp.backend.interface import Backend
     from vmcp.kube.compose import Composed
     from vmcp.kube.look import Observer
+    from vmcp.kube.reporter import Reporter
     from vmcp.kube.view import View
 
 log = structlog.get_logger(__name__)
@@ -102,7 +104,11 @@ async def first_document(identity: Identity, environ: Mapping[str, str]) -> byte
 
 
 class ClusterSource:
-    """`Source` for a gateway that has an API server. Whether it finds its backends itself, its configuration says."""
+    """`Source` for a gateway that has an API server. Whether it finds its backends itself, its configuration says.
+
+    Attributes:
+        auth_configs: Backend -> MCPExternalAuthConfig; empty where the operator lists backends and strategies.
+    """
 
     def __init__(
         self,
@@ -121,6 +127,7 @@ class ClusterSource:
         self._root = root
         self._observer: Observer | None = None
         self._bundles = Bundles()
+        self.auth_configs: Mapping[str, str] = {}
         self._known: tuple[bytes, View | None, Loaded] | None = None
         self._parsed: tuple[bytes, VmcpConfig] | None = None
         self._began: float | None = None
@@ -129,6 +136,24 @@ class ClusterSource:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever the API server has told something."""
         self._connection.on_change = changed
+
+    def reporter(
+        self,
+        backends: Callable[[], Iterable[Backend]],
+        left_out: Callable[[], Iterable[LeftOut]],
+        pending: Callable[[], str],
+    ) -> Reporter:
+        """Return what reports on the backends; the parameters are as `Reporter` takes them."""
+        from vmcp.kube.reporter import Reporter  # a report needs a client that a look-up of the ConfigMap does not
+
+        return Reporter(
+            self._connection.transport,
+            self._connection.identity,
+            backends=backends,
+            left_out=left_out,
+            auth_configs=lambda: self.auth_configs,
+            pending=pending,
+        )
 
     def stamp(self) -> Hashable | None:
         """Return what changes when the configuration may have changed."""
@@ -167,6 +192,7 @@ class ClusterSource:
     async def _inline(self, data: bytes) -> Loaded:
         loaded = await asyncio.to_thread(load, data, self._environ, debug=self._debug, root=self._root)
         self._connection.named.keep({self._document.name})
+        self.auth_configs = {}
         return loaded
 
     def _must_wait(self, view: View) -> bool:
@@ -193,6 +219,7 @@ class ClusterSource:
         )
         loaded = settle(composed.config, _digest(data, composed), surroundings)
         self._bundles.keep(files)
+        self.auth_configs = composed.auth_configs
         left_out = (*map(_left_out, composed.skipped), *loaded.settings.left_out)
         return replace(loaded, settings=replace(loaded.settings, left_out=left_out))
 

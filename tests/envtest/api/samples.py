@@ -93,7 +93,7 @@ MINIMAL: list[tuple[str, str, Any]] = [
     ("", r"rateLimiting$", {"shared": BUCKET}),
     ("", r"rateLimiting\.tools\[\]$", {"name": "t", "shared": BUCKET}),
     ("", r"refillPeriod$", "1m"),
-    ("", r"lastTransitionTime$|lastHealthCheck$|circuitLastChanged$", "2026-01-01T00:00:00Z"),
+    ("", r"lastTransitionTime$|lastHealthCheck$|circuitLastChanged$|lastReportTime$", "2026-01-01T00:00:00Z"),
 ]
 
 # What a field needs elsewhere: (kind, pattern of the path, changes at the matched prefix; `^` starts at the root).

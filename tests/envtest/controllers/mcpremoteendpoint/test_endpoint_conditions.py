@@ -251,6 +251,8 @@ async def test_an_endpoint_is_unavailable_while_every_gateway_reports_its_circui
         "one open circuit of two says nothing"
     )
     await cluster.patch("VirtualMCPServer", "w", report("half-open"), status=True)
+    assert await cluster.status_writes_at_rest("mcpremoteendpoints") == ["d", "d"], "a probe is no recovery"
+    await cluster.patch("VirtualMCPServer", "w", report("closed"), status=True)
     await cluster.until(KIND, "d", phase="Ready", Ready="True/EndpointReady")
 
 

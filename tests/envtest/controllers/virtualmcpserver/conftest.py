@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from api.contract import VmcpConfig, load_config
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube, KubeError
 from hack.demo.pod import configuration
+from runtime.util.times import format_time
 from tests.envtest.controllers.kit import Cluster, Object
 
 KIND = "VirtualMCPServer"
@@ -91,13 +93,24 @@ class Gateways(Cluster):
             subresource="status",
         )
 
-    async def report(self, backends: dict[str, str], gateway: str = "v") -> None:
-        """Write the status as a running gateway of this project does."""
+    async def report(self, backends: dict[str, str], gateway: str = "v", *, circuit: str = "", at: str = "") -> None:
+        """Write the status as a running gateway of this project does.
+
+        Args:
+            backends: name -> status.
+            gateway: whose.
+            circuit: state of all circuits; "" = not said.
+            at: time of the report; "" = now.
+        """
+        breaker = {"circuitBreakerState": circuit} if circuit else {}
         body = {
             "apiVersion": "toolhive.stacklok.dev/v1beta1",
             "kind": KIND,
             "metadata": {"name": gateway, "namespace": self.namespace},
-            "status": {"discoveredBackends": [{"name": name, "status": state} for name, state in backends.items()]},
+            "status": {
+                "discoveredBackends": [{"name": name, "status": state} | breaker for name, state in backends.items()],
+                "lastReportTime": at or format_time(datetime.now(UTC)),
+            },
         }
         await self.admin.apply(body, field_manager="mcp-vmcp", subresource="status")
 
