@@ -52,7 +52,7 @@ def _make(member: Member, place: Place, env_name: EnvName) -> Backend:
         url=member.url,
         transport=member.transport,
         type=str(member.type),
-        ca_bundle_path=ca_volume(member).path(member.ca_key) if has_ca(member) else "",
+        ca_bundle_path=ca_volume(member, place.dialect).path(member.ca_key) if has_ca(member) else "",
         metadata=metadata_of(member, place),
         header_forward=header_forward(member, env_name) if place.dialect is Dialect.NATIVE else None,
     )
@@ -63,9 +63,14 @@ def has_ca(member: Member) -> bool:
     return bool(member.ca_config_map) and member.type in (MemberType.ENTRY, MemberType.DIRECT)
 
 
-def ca_volume(member: Member) -> VolumeInput:
-    """Return what names the volume of a member's CA bundle."""
-    return VolumeInput(VolumePurpose.BACKEND_CA, member.name)
+def ca_volume(member: Member, dialect: Dialect) -> VolumeInput:
+    """Return what names the volume of a member's CA bundle.
+
+    Towards the native gateway, whose pods go on when a configuration changes, another ConfigMap is mounted at another
+    path: a pod that does not have it yet must not judge the new URL's certificate by the old bundle.
+    """
+    source = member.ca_config_map if dialect is Dialect.NATIVE else ""
+    return VolumeInput(VolumePurpose.BACKEND_CA, member.name, source)
 
 
 def metadata_of(member: Member, place: Place) -> dict[str, str]:

@@ -7,7 +7,7 @@ made anew when its own settings differ, and only then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -35,6 +35,7 @@ BackendFactory = Callable[[BackendSettings, OutgoingAuth, Resolve], Backend]
 
 S = TypeVar("S")
 P = TypeVar("P")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,10 @@ class Assembly:
         Raises:
             OSError: A file that the settings name cannot be read.
         """
+        running = {} if old is None else old.backends
+        standing = [one.name for one in settings.left_out if one.missing and one.name in running]
+        if old is not None and standing:
+            settings = _with_rules_of(settings, old.settings, standing)
         parts = Parts(
             settings,
             gateway_mark(settings.name, settings.group, ((backend.name, backend.url) for backend in settings.backends)),
@@ -158,16 +163,14 @@ class Assembly:
             kept(old.limiter if old else None, settings.limits, _limiter),
             kept(old.audit if old else None, settings.audit, self._audit),
         )
-        running = {} if old is None else old.backends
         for configured in settings.backends:
             outgoing = settings.outgoing[configured.name]
             own = replace(configured, gateway=parts.mark)
             made = self._backend(running.get(configured.name), own, outgoing)
             if made is not None:
                 parts.backends[configured.name] = made
-        for left_out in settings.left_out:
-            if left_out.missing and left_out.name in running:
-                parts.backends[left_out.name] = running[left_out.name]  # as it stood: see `LeftOut.missing`
+        for name in standing:
+            parts.backends[name] = running[name]  # as it stood: see `LeftOut.missing`
         return parts
 
     def _backend(
@@ -192,6 +195,26 @@ class Assembly:
 
     def _audit(self, settings: AuditSettings | None) -> AuditLog:
         return NoAudit() if settings is None else ThreadedAuditLog(settings, dropped=self.audit_dropped)
+
+
+def _with_rules_of(settings: Settings, old: Settings, names: Iterable[str]) -> Settings:
+    """Return settings that say of some backends what the old ones say of them.
+
+    The new rules are for the backend that the new configuration describes: a filter that is taken away with the move to
+    another URL must not open the server at the old one.
+    """
+    changed, timeouts = dict(settings.aggregation.workloads), dict(settings.timeouts)
+    for name in names:
+        _take(changed, old.aggregation.workloads, name)
+        _take(timeouts, old.timeouts, name)
+    return replace(settings, aggregation=replace(settings.aggregation, workloads=changed), timeouts=timeouts)
+
+
+def _take(into: dict[str, Value], given: Mapping[str, Value], name: str) -> None:
+    if name in given:
+        into[name] = given[name]
+    else:
+        into.pop(name, None)
 
 
 def _authorizer(settings: CedarSettings | None) -> Authorizer:

@@ -214,8 +214,10 @@ class _Swap:
         except BaseException:
             logs.set_secrets(Redactor(old))
             raise
-        # The secrets of the version before stay known until the next swap: its calls may still be under way.
-        self._current = settings.secrets
+        # The secrets of the version before stay known until the next swap: its calls may still be under way. Those of a
+        # backend that goes on as it stood are in no newer version: they stay known until nothing of the kind is left.
+        standing = any(one.missing for one in settings.left_out)
+        self._current = tuple(dict.fromkeys((*old, *settings.secrets))) if standing else settings.secrets
 
 
 class _Announcement:

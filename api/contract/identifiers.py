@@ -2,7 +2,8 @@
 
 The names are the stock operator's: upper-cased, everything outside `[A-Z0-9_]` an underscore. That mapping is not
 injective (`a-b` and `a.b` give `A_B`), so `assign_names` looks at all inputs of one Deployment together: inputs that
-would share a name all get a short hash of the input; the others keep theirs.
+would share a name all get a short hash of the input; the others keep theirs. Towards this project's gateway every name
+ends in a hash of what fills it as well (`assign_bound_env_names`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -95,6 +96,24 @@ def assign_env_names(inputs: Iterable[EnvInput]) -> dict[EnvInput, str]:
         natural=lambda item: item.natural_name,
         distinct=lambda item, length: f"{item.natural_name}_{item.digest[:length]}",
     )
+
+
+def assign_bound_env_names(inputs: Mapping[EnvInput, str]) -> dict[EnvInput, str]:
+    """Give every input of one Deployment a variable that holds one value for good.
+
+    A pod reads its variables when it starts and its configuration again and again, so the same name must never mean
+    another value: a pod of yesterday would send yesterday's key to today's URL. With the value the name changes, and a
+    pod that does not have the variable yet goes on with the backend as it stood.
+
+    Args:
+        inputs: each input, and what changes with the Secret, the key or the value that fills its variable.
+    """
+
+    def bound(item: EnvInput, length: int = 0) -> str:
+        digest = hashlib.sha256(inputs[item].encode()).hexdigest().upper()[:8]
+        return "_".join(filter(None, (item.natural_name, item.digest[:length], digest)))
+
+    return assign_names(inputs, natural=bound, distinct=bound)
 
 
 def colliding_inputs(inputs: Iterable[EnvInput]) -> frozenset[EnvInput]:

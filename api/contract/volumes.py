@@ -41,10 +41,17 @@ _MOUNTS = {
 
 @dataclass(frozen=True)
 class VolumeInput:
-    """One thing that needs a volume: what for, and the member or ConfigMap that it is named after."""
+    """One thing that needs a volume: what for, and the member or ConfigMap that it is named after.
+
+    Attributes:
+        purpose: What for.
+        name: Of the member or ConfigMap.
+        source: Where the path has to change with the object that fills the volume: that object's name.
+    """
 
     purpose: VolumePurpose
     name: str
+    source: str = ""
 
     @property
     def natural_name(self) -> str:
@@ -57,7 +64,8 @@ class VolumeInput:
     @property
     def directory(self) -> str:
         """Where the volume is mounted; distinct for distinct inputs."""
-        return f"{_MOUNTS[self.purpose]}/{self.name}"
+        base = f"{_MOUNTS[self.purpose]}/{self.name}"
+        return f"{base}/{self.source}" if self.source else base
 
     def path(self, key: str) -> str:
         """Return the path of the certificate file."""

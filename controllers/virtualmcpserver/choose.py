@@ -150,7 +150,7 @@ def _make(parts: Parts, backends: tuple[Member, ...], learned: Learned) -> tuple
     # One that finds its members itself gets nothing of them by its configuration and its pods.
     given = () if parts.subject.finds_members else backends
     sources = [] if parts.subject.finds_members else all_sources(parts, given, learned)
-    names = assign(sources)
+    names = assign(sources, dialect, learned.stamp)
     config = build_config(parts, given, names)
     found = [*validate_config(config), *unsupported(config, dialect)]
     expressible = dialect_errors(config, dialect)  # what concerns the whole has a condition of its own
@@ -225,7 +225,7 @@ def _publication(parts: Parts, made: _Draft, written: Written, learned: Learned)
     own = hmac_secret_name(parts.subject.name)
     given = () if parts.subject.finds_members else made.backends
     variables = pod_variables(parts, given, made.sources, made.names)
-    bundles = [CaVolume(ca_volume(m), m.ca_config_map, m.ca_key) for m in given if has_ca(m)]
+    bundles = [CaVolume(ca_volume(m, parts.subject.dialect), m.ca_config_map, m.ca_key) for m in given if has_ca(m)]
     secrets, config_maps = parts.read_by_name if parts.subject.finds_members else ((), ())
     return Publication(
         config=made.config,

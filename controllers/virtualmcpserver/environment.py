@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from api.contract import Dialect
@@ -14,6 +14,7 @@ from api.contract.identifiers import (
     SESSION_HMAC_ENV,
     EnvInput,
     SecretPurpose,
+    assign_bound_env_names,
     assign_env_names,
     secret_identifier,
 )
@@ -50,9 +51,17 @@ def all_sources(parts: Parts, backends: tuple[Member, ...], material: Material) 
     return list({source.input: source for source in found}.values())
 
 
-def assign(sources: list[EnvSource]) -> Names:
-    """Name the variables of a Deployment without collisions."""
-    return Names(assign_env_names(source.input for source in sources))
+def assign(sources: list[EnvSource], dialect: Dialect, stamp: Callable[[str, str], str]) -> Names:
+    """Name the variables of a Deployment without collisions; the native gateway's also after what fills them.
+
+    Args:
+        sources: the variables.
+        dialect: of the gateway; the stock one rolls with every configuration, and some names it makes itself.
+        stamp: of Secret and key: what changes with the value and tells nothing about it.
+    """
+    if dialect is Dialect.TOOLHIVE:
+        return Names(assign_env_names(source.input for source in sources))
+    return Names(assign_bound_env_names({s.input: f"{s.secret}/{s.key}={stamp(s.secret, s.key)}" for s in sources}))
 
 
 def pod_variables(

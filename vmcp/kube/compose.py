@@ -85,7 +85,7 @@ def compose(base: VmcpConfig, view: View, namespace: str) -> Composed:
         config=config,
         values={names[item]: view.value(source.secret, source.key) for item, source in sources.items()},
         bundles={
-            ca_volume(member).path(member.ca_key): view.config_maps[member.ca_config_map][member.ca_key]
+            ca_volume(member, place.dialect).path(member.ca_key): view.config_maps[member.ca_config_map][member.ca_key]
             for member in chosen.backends
             if has_ca(member)
         },

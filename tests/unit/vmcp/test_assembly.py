@@ -19,6 +19,7 @@ from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import LeftOut, Settings
+from vmcp.core.rules import AggregationRules, WorkloadRules
 from vmcp.limits.bucket import Rate, RateLimits
 
 NAMES = ("github", "jira")
@@ -112,6 +113,24 @@ async def test_a_backend_that_only_lacks_a_variable_goes_on_as_it_stood(assembly
     new = assembly.build(without, old)
     assert new.missing_in(old) == []
     assert set(new.backends) == set(NAMES)
+
+
+async def test_the_rules_of_a_backend_that_goes_on_as_it_stood_are_those_that_it_stood_under(
+    assembly: Assembly,
+) -> None:
+    def ruled(**rules: WorkloadRules) -> Settings:
+        return replace(SETTINGS, aggregation=AggregationRules(workloads=rules), timeouts=dict.fromkeys(rules, 9.0))
+
+    filtered, other = WorkloadRules(frozenset({"read"})), WorkloadRules(exclude_all=True)
+    old = assembly.build(ruled(jira=filtered))
+    moved = replace(ruled(github=other), backends=SETTINGS.backends[:1], left_out=(LeftOut("jira", ()),))
+    plan = assembly.build(moved, old).plan()
+    assert plan.rules.workloads == {"github": other, "jira": filtered}
+    assert set(plan.timeouts) == {"github", "jira"}
+    opened = assembly.build(
+        replace(moved, aggregation=AggregationRules(workloads={"jira": other})), assembly.build(SETTINGS)
+    )
+    assert opened.plan().rules.workloads == {}
 
 
 def test_a_part_is_made_once_for_equal_settings() -> None:

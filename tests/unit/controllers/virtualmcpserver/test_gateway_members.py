@@ -193,3 +193,54 @@ def test_a_pod_starts_without_what_a_single_member_needs(dialect):
     found = [reference.get("optional", False) for reference in own if reference["name"] == "s"]
     found += [v["configMap"].get("optional", False) for v in pod["volumes"] if v["name"].startswith("ca-bundle")]
     assert found == [dialect is Dialect.NATIVE] * 3
+
+
+TOKENS = {"tokenUrl": "https://idp.example/token", "clientId": "c", "audience": "a"}
+MOVES: dict[str, dict[str, Any]] = {
+    "another Secret": {"secret": "t"},
+    "another key of it": {"key": "other"},
+    "a rotated value": {"value": "2"},
+    "another CA bundle": {"bundle": "new"},
+}
+
+
+def _gateway_of(*, secret: str = "s", key: str = "k", value: str = "1", bundle: str = "old") -> Decision:
+    """Return what comes of a member with a secret header, a strategy with a secret, and a CA bundle."""
+    reference = {"name": secret, "key": key}
+    member = entry(
+        secret_headers=(SecretHeader("X-Key", secret, key),), auth_config="a", ca_config_map=bundle, ca_key="ca.crt"
+    )
+    spec = {"type": "tokenExchange", "tokenExchange": TOKENS | {"clientSecretRef": reference}}
+    keys = frozenset({"k", "other"})
+    facts = Facts(keys, digests={name: f"{name}{value}" for name in keys})
+    bundles = dict.fromkeys(("old", "new"), Facts(frozenset({"ca.crt"}), frozenset({"ca.crt"})))
+    material = {"secrets": {"s": facts, "t": facts}, "config_maps": bundles, "hashed": True}
+    return decide(make({}, member, auth_configs={"a": auth_config("a", spec)}, **material))
+
+
+def _needed(decision: Decision) -> dict[str, str]:
+    """Return what of its pod the configuration of `e` names: secret variables, and the path of its bundle."""
+    config = config_of(decision)
+    backend = config.backends[0]
+    assert backend.header_forward is not None
+    assert config.outgoing_auth is not None
+    exchange = config.outgoing_auth.backends["e"].token_exchange
+    assert exchange is not None
+    header = f"TOOLHIVE_SECRET_{backend.header_forward.add_headers_from_secret['X-Key']}"
+    return {"header": header, "strategy": exchange.client_secret_env, "bundle": backend.ca_bundle_path}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_pod_that_runs_has_nothing_that_a_later_configuration_could_take_for_its_own(move):
+    """Pods read the new configuration before they are replaced: no old key may go to the new URL."""
+    before, after = _gateway_of(), _gateway_of(**MOVES[move])
+    old, new = _needed(before), _needed(after)
+    changed = {"bundle"} if "bundle" in MOVES[move] else {"header", "strategy"}
+    assert {what for what in old if old[what] != new[what]} == changed
+    assert not changed & {"header", "strategy"} or not {old["header"], old["strategy"]} & set(env_of(after))
+    for decision, needed in ((before, old), (after, new)):
+        env = env_of(decision)
+        assert {needed["header"], needed["strategy"]} <= set(env), "its own pods have it"
+        assert decision.intents.deployment is not None
+        container = decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]
+        assert needed["bundle"].rsplit("/", 1)[0] in [mount["mountPath"] for mount in container["volumeMounts"]]
