@@ -244,3 +244,25 @@ def test_a_pod_that_runs_has_nothing_that_a_later_configuration_could_take_for_i
         assert decision.intents.deployment is not None
         container = decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]
         assert needed["bundle"].rsplit("/", 1)[0] in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+OWN_REFERENCES: dict[str, dict[str, Any]] = {
+    "DefaultAuthConfig": {"default": {"type": "externalAuthConfigRef", "externalAuthConfigRef": {"name": "gone"}}},
+    "BackendAuthConfig-e": {
+        "backends": {"e": {"type": "externalAuthConfigRef", "externalAuthConfigRef": {"name": "gone"}}}
+    },
+}
+
+
+@pytest.mark.parametrize("condition", OWN_REFERENCES)
+def test_a_stock_gateway_that_finds_its_members_never_loses_credentials_by_a_failed_reference(condition):
+    """Its configuration cannot leave out a member: without the default it would call all of them bare."""
+    outgoing = {"source": "discovered"} | OWN_REFERENCES[condition]
+    stock = decide(make({"outgoingAuth": outgoing}, entry("e"), entry("good"), dialect=Dialect.TOOLHIVE))
+    assert stock.intents.empty
+    assert said(stock)[condition] == "False/ConversionFailed"
+    listed = decide(make({"outgoingAuth": outgoing | {"source": "inline"}}, entry("e", auth_config="gone")))
+    assert not listed.intents.empty, "where members are listed, it costs members"
+    assert config_of(listed).backends == ()
+    own = decide(make({"outgoingAuth": outgoing}, entry("e"), entry("good")))
+    assert not own.intents.empty, "this project's gateway leaves them out itself"
