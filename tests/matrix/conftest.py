@@ -191,6 +191,21 @@ def gateway(start: Callable[..., Started], tmp_path: Path) -> Callable[[Started]
 
 
 @pytest.fixture
+def proxy(start: Callable[..., Started], tmp_path: Path) -> Callable[[Started], Started]:
+    """Starts a proxy in front of one server, as its pod would."""
+
+    def begin(server: Started) -> Started:
+        remote = {"url": server.url, "transport": "streamable-http"}
+        config = {"name": "proxy", "remote": remote, "incomingAuth": {"type": "anonymous"}}
+        path = tmp_path / "proxy.yaml"
+        path.write_text(json.dumps(config))
+        serve = [sys.executable, "-m", "vmcp", "proxy", "--config", str(path), "--port"]
+        return start(lambda port: [*serve, str(port)], ready=_is_ready)
+
+    return begin
+
+
+@pytest.fixture
 def client(tmp_path: Path) -> Iterator[Callable[[list[str]], Walker]]:
     """Starts a client of `clients/`."""
     running: list[Walker] = []

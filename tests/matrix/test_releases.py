@@ -89,6 +89,27 @@ def test_a_client_of_this_release_loses_nothing_before_the_gateway(release, star
         entry.gateway_restart = "a new session is served"
 
 
+@pytest.mark.skipif(not LONG, reason="a minute: the conformance suite goes through a proxy in the short run")
+@pytest.mark.parametrize("release", chosen(SERVERS, "python-1.30.0"))
+def test_a_server_of_this_release_loses_nothing_behind_a_proxy_and_a_gateway_before_that(
+    release, start, proxy, gateway, client
+):
+    server = start(lambda port: release.command(release.server, str(port)))
+    front = proxy(server)
+    both = gateway(front)
+    reference = one(REFERENCE)
+    for mode, version in ERAS.items():
+        direct = client(reference.command(reference.client, server.url, mode)).ask("walk 0.2")
+        direct["version"] = version
+        for url in (front.url, both.url):
+            walker = client(reference.command(reference.client, url, mode))
+            compare(walker.ask("walk 0.2"), dict(direct))
+    walker = client(reference.command(reference.client, front.url, "legacy"))
+    walker.ask("process")
+    server.restart()
+    assert walker.ask("process") == {"process": str(server.pid)}, "the first call after a restart is answered"
+
+
 @pytest.mark.skipif(not LONG, reason="the Inspector's packages are 135 MiB: make test-long")
 @pytest.mark.parametrize(
     ("version", "command"),

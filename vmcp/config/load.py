@@ -19,6 +19,7 @@ from api.contract.proxy import ProxyConfig, as_gateway, parse_proxy, told_of_pro
 from api.contract.support import unsupported
 from api.contract.validation import validate_config
 from vmcp.authz.cedar import CedarAuthorizer, PolicyError
+from vmcp.backend.settings import BackendSettings
 from vmcp.config.resolve import Surroundings, resolve
 from vmcp.config.secrets import EnvironmentSecrets
 from vmcp.config.settings import LeftOut, ProxySettings, Settings
@@ -121,7 +122,22 @@ def settle_proxy(given: ProxyConfig, digest: str, surroundings: Surroundings) ->
     if errors:
         raise ConfigErrors(errors)
     proxy = ProxySettings(trust_forwarded=given.trust_proxy_headers)
-    return Loaded(replace(settings, group=given.group_ref, proxy=proxy), digest, config)
+    backends = settings.backends if _wants_breaker(given) else _without_breaker(settings.backends)
+    return Loaded(replace(settings, group=given.group_ref, backends=backends, proxy=proxy), digest, config)
+
+
+def _wants_breaker(given: ProxyConfig) -> bool:
+    """Say whether a proxy has a circuit breaker: only where that was asked for.
+
+    A gateway spares its other members by not waiting for one that is down. A proxy has no others, and a breaker would
+    go on refusing for a minute after its remote came back.
+    """
+    failure = None if given.operational is None else given.operational.failure_handling
+    return failure is not None and failure.circuit_breaker is not None and failure.circuit_breaker.enabled
+
+
+def _without_breaker(backends: tuple[BackendSettings, ...]) -> tuple[BackendSettings, ...]:
+    return tuple(replace(backend, breaker=None) for backend in backends)
 
 
 def load_proxy(data: bytes, environ: Mapping[str, str], *, debug: bool = False, root: str = "") -> Loaded:

@@ -62,12 +62,14 @@ class Front:
         self.rendering = Rendering(self.server_info)
         # A proxy waits for its remote, so one that is its own remote would wait for itself (RFC 9110, 7.6.3).
         self.via = self.gateway.plan.mark.encode() if self.gateway.transparent else b""
+        self._only_via: HeaderList = (("via", f"1.1 {self.gateway.plan.mark}"),)
 
     watches: Watches = field(init=False)
     aside: Aside = field(init=False)
     large: LargeRequests = field(init=False)
     server_info: bytes = b"{}"
     via: bytes = b""
+    _only_via: HeaderList = ()
     rendering: Rendering = field(default_factory=lambda: Rendering(b"{}"))
 
     @property
@@ -90,8 +92,11 @@ class Front:
     def passthrough(self, headers: dict[bytes, bytes]) -> HeaderList:
         """Return the client's headers that backends get."""
         wanted = self.gateway.plan.passthrough
-        if not wanted and not self.via:
-            return ()
+        if not wanted:
+            if not self.via:
+                return ()
+            if b"via" not in headers:
+                return self._only_via
         passed = tuple(
             (name, value) for name in sorted(wanted) if (value := text(headers, name.encode("latin-1"))) is not None
         )

@@ -20,7 +20,7 @@ class Gateway:
 
     Attributes:
         name: In the tables.
-        kind: `direct`, `floor`, `vmcp`, `full`, `fastmcp`, `tuned` or `binary`.
+        kind: `direct`, `floor`, `vmcp`, `full`, `proxy`, `proxy-full`, `fastmcp`, `tuned` or `binary`.
         binary: Of `binary`: a program that takes `serve --config F --host H --port P`.
     """
 
@@ -36,7 +36,7 @@ class Gateway:
     @property
     def header(self) -> bool:
         """Needs a token."""
-        return self.kind == "full"
+        return self.kind in {"full", "proxy-full"}
 
     def tool(self, backend: str = "b0") -> str:
         """Return the name under which a backend's echo is offered."""
@@ -54,7 +54,10 @@ class Gateway:
             command = [str(harness.bench_python()), script, "--backend", urls[0], "--port", str(port), "--era", era]
             return [*command, "--tuned"] if self.kind == "tuned" else command
         path = harness.CACHE / f"config-{port}.yaml"
-        path.write_text(json.dumps(configuration(urls, issuer if self.kind == "full" else None, path)))
+        if self.kind in {"proxy", "proxy-full"}:
+            path.write_text(json.dumps(proxy_configuration(urls[0], issuer if self.header else None, path)))
+            return [sys.executable, "-m", "vmcp", "proxy", "--config", str(path), "--port", str(port)]
+        path.write_text(json.dumps(configuration(urls, issuer if self.header else None, path)))
         program = [self.binary] if self.kind == "binary" else [sys.executable, "-m", "vmcp"]
         return [*program, "serve", "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
 
@@ -74,7 +77,20 @@ def configuration(urls: Sequence[str], issuer: oidc.Issuer | None, path: Path) -
         "backends": backends,
     }
     if issuer is not None:
-        config["incomingAuth"] = {
+        config |= _everything(issuer, path)
+    return config
+
+
+def proxy_configuration(url: str, issuer: oidc.Issuer | None, path: Path) -> dict[str, object]:
+    """Return the content of a proxy's configuration file; with an issuer everything is on, as above."""
+    remote = {"url": url, "transport": "streamable-http"}
+    config: dict[str, object] = {"name": "bench", "remote": remote, "incomingAuth": {"type": "anonymous"}}
+    return config if issuer is None else config | _everything(issuer, path)
+
+
+def _everything(issuer: oidc.Issuer, path: Path) -> dict[str, object]:
+    return {
+        "incomingAuth": {
             "type": "oidc",
             "oidc": {
                 "issuer": issuer.url,
@@ -84,7 +100,7 @@ def configuration(urls: Sequence[str], issuer: oidc.Issuer | None, path: Path) -
                 "jwksAllowPrivateIp": True,
             },
             "authz": {"type": "cedar", "policies": [POLICY]},
-        }
-        config["audit"] = {"enabled": True, "logFile": str(path.with_suffix(".audit"))}
-        config["telemetry"] = {"enablePrometheusMetricsPath": True}
-    return config
+        },
+        "audit": {"enabled": True, "logFile": str(path.with_suffix(".audit"))},
+        "telemetry": {"enablePrometheusMetricsPath": True},
+    }

@@ -29,11 +29,17 @@ OURS = Gateway("vmcp, anonymous", "vmcp")
 FULL = Gateway("vmcp, JWT + Cedar + audit + metrics", "full")
 FASTMCP = (Gateway("FastMCP proxy, as shipped", "fastmcp"), Gateway("FastMCP proxy, tuned", "tuned"))
 
+PROXIES = (Gateway("proxy, anonymous", "proxy"), Gateway("proxy, JWT + Cedar + audit + metrics", "proxy-full"))
+
 BUDGETS = {
     ("modern", "vmcp"): (9000, 0.30),
     ("legacy", "vmcp"): (5500, 0.40),
     ("modern", "full"): (1.3 * 4518, 0.36),
     ("legacy", "full"): (2 * 1833, 0.54),
+    ("modern", "proxy"): (9000, 0.25),
+    ("legacy", "proxy"): (9000, 0.25),
+    ("modern", "proxy-full"): (6000, 0.32),
+    ("legacy", "proxy-full"): (6000, 0.32),
 }
 """Calls per second at 32 clients, and milliseconds added at one (docs/design: budgets)."""
 
@@ -109,9 +115,9 @@ class Bench:
         return harness.load(url, era=era, header=header, process=process, **(defaults | options))  # type: ignore[arg-type]
 
 
-def core(bench: Bench) -> None:
+def core(bench: Bench, contestants: Sequence[Gateway], title: str = "") -> None:
     """Added latency at one client, throughput at 32 and 256, both eras."""
-    print("\n## Calls of 64 bytes, 1 backend, 10 tools\n")
+    print(f"\n## {title}Calls of 64 bytes, 1 backend, 10 tools\n")
     heads = (
         "era",
         "gateway",
@@ -130,7 +136,7 @@ def core(bench: Bench) -> None:
         with harness.backends(era=era) as urls:
             try:
                 for round_ in range(bench.rounds):
-                    for gateway in [DIRECT, *bench.gateways]:
+                    for gateway in [DIRECT, *contestants]:
                         harness.say(f"==> {era}, round {round_ + 1} of {bench.rounds}: {gateway.name}")
                         with bench.serving(gateway, urls, era) as (url, process):
                             for clients in (1, 32, 256):
@@ -337,7 +343,7 @@ def _pair(
     return [(of[0] / first[0], of[1] / first[1], of[2] / first[2]) for of in others]
 
 
-LIMITS = {"core": 1200, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 600}
+LIMITS = {"core": 1200, "proxy": 600, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 600}
 """Seconds of each part; `--full` has four times as much."""
 
 
@@ -373,7 +379,8 @@ def main() -> None:
     payloads = (64, 1_000, 10_000, 100_000, 1_000_000) if args.full else (64, 10_000, 1_000_000)
     counts, tools = ((1, 10, 100), (10, 1000)) if args.full else ((1, 100), (10,))
     parts: dict[str, Callable[[], None]] = {
-        "core": lambda: core(bench),
+        "core": lambda: core(bench, bench.gateways),
+        "proxy": lambda: core(bench, [*PROXIES, OURS], "Proxies: "),
         "floor": lambda: floor(bench, 12),
         "sizes": lambda: sizes(bench, payloads),
         "spread": lambda: spread(bench, counts, tools),

@@ -85,7 +85,8 @@ Start = Callable[..., Awaitable[Proxy]]
 def document(script: McpScript, **config: Any) -> dict[str, Any]:
     """Return a proxy's configuration in front of a script; `remote` in `config` adds to its section."""
     section = {"url": script.url, "transport": "streamable-http", **config.pop("remote", {})}
-    return {"name": "notion", "remote": section, "incomingAuth": {"type": "anonymous"}, **config}
+    made = {"name": "notion", "remote": section, "incomingAuth": {"type": "anonymous"}, **config}
+    return {key: value for key, value in made.items() if value is not None}
 
 
 @pytest_asyncio.fixture
