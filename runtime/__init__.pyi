@@ -6,13 +6,8 @@ from runtime.client import Client as Client
 from runtime.control.builder import Builder as Builder
 from runtime.control.controller import ControllerOptions as ControllerOptions
 from runtime.control.predicates import Event as Event
-from runtime.control.predicates import all_of as all_of
-from runtime.control.predicates import any_of as any_of
 from runtime.control.predicates import generation_changed as generation_changed
-from runtime.control.predicates import labels_changed as labels_changed
 from runtime.control.predicates import never as never
-from runtime.control.predicates import path_changed as path_changed
-from runtime.control.predicates import resource_version_changed as resource_version_changed
 from runtime.control.reconcile import Reconciler as Reconciler
 from runtime.control.reconcile import Request as Request
 from runtime.control.reconcile import Result as Result

@@ -72,8 +72,6 @@ class ReflectorStats:
     """Watch requests by cause."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Events that changed nothing: `duplicate`, `regressed`, `unreadable`, `unknown_type`, `wrong_kind`."""
-    last_event: float | None = None
-    """Loop time of the last event."""
 
 
 class StreamingMemory:
@@ -293,7 +291,6 @@ class Reflector:
                     self.stats.skipped["wrong_kind"] += 1
                     log.warning("event of another kind skipped", informer=self.name, error=str(error))
                     return Effect.APPLIED
-                self.stats.last_event = asyncio.get_running_loop().time()
                 return self._object(event.type, record, follow)
             case "BOOKMARK":
                 version, annotations = decode_bookmark(event.object)

@@ -55,11 +55,6 @@ def never(event: Event) -> bool:  # noqa: ARG001  the signature of a predicate
     return False
 
 
-def resource_version_changed(event: Event) -> bool:
-    """Everything but resyncs."""
-    return not event.resync
-
-
 def generation_changed(event: Event) -> bool:
     """The spec changed, or deletion was asked for (the server raises the generation for that too).
 
@@ -68,28 +63,3 @@ def generation_changed(event: Event) -> bool:
     if event.old is None or event.new is None:
         return True
     return event.old.meta.generation != event.new.meta.generation
-
-
-def labels_changed(event: Event) -> bool:
-    """A label was added, changed or removed."""
-    return event.old is None or event.new is None or event.old.meta.labels != event.new.meta.labels
-
-
-def path_changed(*paths: str) -> Predicate:
-    """One of these values changed, for example `path_changed("status.phase")`; see `Record.path` for the syntax."""
-
-    def changed(event: Event) -> bool:
-        old, new = event.old, event.new
-        return old is None or new is None or any(old.path(path) != new.path(path) for path in paths)
-
-    return changed
-
-
-def any_of(*predicates: Predicate) -> Predicate:
-    """At least one of them holds."""
-    return lambda event: any(predicate(event) for predicate in predicates)
-
-
-def all_of(*predicates: Predicate) -> Predicate:
-    """All of them hold."""
-    return lambda event: all(predicate(event) for predicate in predicates)

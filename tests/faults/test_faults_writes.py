@@ -237,7 +237,7 @@ async def test_a_lease_that_cannot_be_renewed_ends_the_manager_before_it_expires
         through = Endpoint(url=proxy.url)
         async with managed(through, namespace, Count, election=election) as (first, _, first_task):
             exits: list[tuple[float, int]] = []
-            first.elector._exit = lambda code: exits.append((clock(), code))  # or this very process would end
+            first.elector._exit = lambda code: exits.append((clock(), code))  # noqa: SLF001  or this very process would end
             await asyncio.wait_for(first.elected.wait(), 30)
             async with managed(endpoint, namespace, Count, election=election) as (second, _, _task):
                 renewals = [e for e in proxy.exchanges if writes("leases")(e)]

@@ -33,10 +33,10 @@ class HurriedTime:
         self._loop = loop
         self._ahead = 0.0
         self._idle_since = self.time()
-        self._select = loop._selector.select
+        self._select = loop._selector.select  # noqa: SLF001  asyncio has no public way to ask a loop what it waits for
         loop.time = self.time
         if jumps:
-            loop._selector.select = self._wait
+            loop._selector.select = self._wait  # noqa: SLF001  asyncio has no public way to ask a loop what it waits for
 
     def time(self) -> float:
         """Return the loop's seconds."""
@@ -54,7 +54,7 @@ class HurriedTime:
         if events:
             self._idle_since = now
         elif now - self._idle_since >= IDLE:
-            timers = (timer.when() for timer in self._loop._scheduled if not timer.cancelled())
+            timers = (timer.when() for timer in self._loop._scheduled if not timer.cancelled())  # noqa: SLF001  asyncio has no public way to ask a loop what it waits for
             if (due := min((when for when in timers if when > now + SHORT), default=None)) is not None:
                 self.waits.append(due - self._idle_since)
                 self._ahead += due - now

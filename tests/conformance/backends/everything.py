@@ -372,7 +372,7 @@ async def test_streaming_elicitation(ctx: Any, params: Any, args: dict[str, Any]
 def remember(ctx: Any) -> None:
     """Keep legacy sessions, to tell them of changes."""
     if not is_modern(ctx):
-        sessions.setdefault(id(ctx.session._connection), ctx.session)
+        sessions.setdefault(id(ctx.session._connection), ctx.session)  # noqa: SLF001  the SDK has no public name for it
 
 
 async def tell_legacy(send: Callable[[Any], Awaitable[None]]) -> None:
@@ -409,7 +409,7 @@ async def echo(ctx: Any, params: Any, args: dict[str, Any]) -> Any:
 
 @tool("Counts its calls in this session", name="count")
 async def count(ctx: Any, params: Any, args: dict[str, Any]) -> Any:
-    key = id(ctx.session._connection)
+    key = id(ctx.session._connection)  # noqa: SLF001  the SDK has no public name for it
     COUNTS[key] = COUNTS.get(key, 0) + 1
     return text(str(COUNTS[key]))
 
@@ -523,8 +523,8 @@ async def subscribe(ctx: Any, params: Any) -> t.EmptyResult:
 
 
 async def unsubscribe(ctx: Any, params: Any) -> t.EmptyResult:
-    connection = ctx.session._connection
-    kept = [one for one in subscribed.get(str(params.uri), []) if one._connection is not connection]
+    connection = ctx.session._connection  # noqa: SLF001  the SDK has no public name for it
+    kept = [one for one in subscribed.get(str(params.uri), []) if one._connection is not connection]  # noqa: SLF001  the SDK has no public name for it
     subscribed[str(params.uri)] = kept
     return t.EmptyResult()
 

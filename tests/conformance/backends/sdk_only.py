@@ -394,9 +394,9 @@ async def accept(ctx: Any, params: Any) -> t.EmptyResult:
     return t.EmptyResult()
 
 
-mcp._lowlevel_server.add_request_handler("logging/setLevel", t.SetLevelRequestParams, accept)
-mcp._lowlevel_server.add_request_handler("resources/subscribe", t.SubscribeRequestParams, accept)
-mcp._lowlevel_server.add_request_handler("resources/unsubscribe", t.UnsubscribeRequestParams, accept)
+mcp._lowlevel_server.add_request_handler("logging/setLevel", t.SetLevelRequestParams, accept)  # noqa: SLF001  the SDK has no public way to add a handler
+mcp._lowlevel_server.add_request_handler("resources/subscribe", t.SubscribeRequestParams, accept)  # noqa: SLF001  the SDK has no public way to add a handler
+mcp._lowlevel_server.add_request_handler("resources/unsubscribe", t.UnsubscribeRequestParams, accept)  # noqa: SLF001  the SDK has no public way to add a handler
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ async def walk(session: ClientSession) -> None:
 async def cancel(session: ClientSession) -> None:
     """This line does not tell the server when a call is given up, so it is told here, as its users do."""
     before = json.loads(text(await session.call_tool("notes", {})))["cancelled"]
-    number = session._request_id
+    number = session._request_id  # noqa: SLF001  the SDK does not say which id it will use
     try:
         await session.call_tool("slow", {"seconds": 60}, read_timeout_seconds=timedelta(seconds=0.5))
     except McpError as error:

@@ -56,7 +56,6 @@ class Pool:
         self._generation = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
-        self.opened = 0
 
     @property
     def open(self) -> int:
@@ -157,7 +156,6 @@ class Pool:
         self._all.add(connection)
         if long_lived:
             self._long_lived.add(connection)
-        self.opened += 1
         return connection
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, until: float) -> ClientConnection:

@@ -78,11 +78,6 @@ class BodyStream:
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def finished(self) -> bool:
-        """The body is complete and every chunk was taken."""
-        return self._done and not self._chunks and (self._decoder is None or self._decoder.empty)
-
     async def chunk(self, *, idle: float | None = None) -> bytes | None:
         """Return the next bytes, None at the end.
 

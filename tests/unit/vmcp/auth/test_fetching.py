@@ -32,7 +32,7 @@ async def port() -> AsyncIterator[int]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
-    yield site._server.sockets[0].getsockname()[1]
+    yield runner.addresses[0][1]
     await runner.cleanup()
 
 
@@ -51,7 +51,7 @@ async def plain() -> AsyncIterator[tuple[int, list[str]]]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    yield site._server.sockets[0].getsockname()[1], asked
+    yield runner.addresses[0][1], asked
     await runner.cleanup()
 
 

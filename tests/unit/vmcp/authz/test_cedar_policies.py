@@ -174,13 +174,13 @@ def test_lists_show_exactly_what_may_be_called():
 
 
 def cedar_fresh(authorizer: CedarAuthorizer, principal: Principal, items: list[PolicyItem]) -> list[bool]:
-    return [authorizer._decide(principal, CALL, item.name, {}, item.annotations) for item in items]
+    return [authorizer._decide(principal, CALL, item.name, {}, item.annotations) for item in items]  # noqa: SLF001  how often the engine was asked shows nowhere else
 
 
 def test_a_decision_is_made_once_per_caller_and_item(monkeypatch):
     authorizer = cedar("permit(principal, action, resource) when { principal.claim_a == 1 };")
     made = []
-    decide = authorizer._decide
+    decide = authorizer._decide  # noqa: SLF001  how often the engine was asked shows nowhere else
     monkeypatch.setattr(authorizer, "_decide", lambda *args: made.append(args[2]) or decide(*args))
     for number in range(5):
         # A refreshed token: other times and ids, the same claims that the policy looks at.
@@ -203,7 +203,7 @@ def test_decisions_are_bounded():
     settings = CedarSettings("gw", ("permit(principal, action, resource);",), "[]")
     authorizer = CedarAuthorizer(settings, max_decisions=10)
     assert authorizer.visible(who(), CALL, [PolicyItem(str(n)) for n in range(100)]) == [True] * 100
-    assert len(authorizer._decisions) <= 10
+    assert len(authorizer._decisions) <= 10  # noqa: SLF001  how often the engine was asked shows nowhere else
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ async def test_a_backend_that_stops_being_modern_is_asked_again_and_served(serve
     backend = backend_of(server.url)
     session = backend.open(SessionSpec())
     assert (await session.call(call())).era is Era.MODERN
-    backend.eras._asked_at = -100.0  # long ago
+    backend.eras._asked_at = -100.0  # noqa: SLF001  as if the verdict were old
     server.on.clear()
     reply = await session.call(call())
     assert reply.era is Era.LEGACY
@@ -239,7 +239,7 @@ async def test_a_backend_that_becomes_modern_is_asked_again_and_served(server, b
     backend = backend_of(server.url)
     session = backend.open(SessionSpec())
     assert (await session.call(call())).era is Era.LEGACY
-    backend.eras._asked_at = -100.0
+    backend.eras._asked_at = -100.0  # noqa: SLF001  as if the verdict were old
     server.live.clear()
     server.be_modern()
     fresh = backend.open(SessionSpec())
@@ -351,7 +351,7 @@ async def test_a_dead_and_a_slow_backend_delay_nobody(server, backend_of) -> Non
     slow = backend_of(server.url + "?slow", name="slow")
     dead = backend_of("http://127.0.0.1:9/mcp", name="dead")
     good = backend_of(server.url, name="good")
-    original = server._handle
+    original = server.handle
 
     async def handle(request) -> None:
         if request.target.endswith("?slow"):
@@ -359,7 +359,7 @@ async def test_a_dead_and_a_slow_backend_delay_nobody(server, backend_of) -> Non
         else:
             await original(request)
 
-    server._handle = handle
+    server.handle = handle
     began = time.monotonic()
     for backend in (slow, dead, good):
         await backend.start()

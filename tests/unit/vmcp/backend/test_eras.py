@@ -152,7 +152,7 @@ async def test_a_modern_call_that_is_refused_in_strange_words_is_not_sent_twice(
     backend = backend_of(server.url)
     new = backend.open(MODERN)
     assert (await new.call(call())).era is Era.MODERN
-    backend.eras._asked_at = -100.0  # long ago
+    backend.eras._asked_at = -100.0  # noqa: SLF001  as if the verdict were old
 
     async def refuse(request) -> None:
         await request.peer.text(text, status)
@@ -192,7 +192,7 @@ async def test_a_backend_that_loses_an_era_is_served_in_the_other(server, backen
     server.live.clear()
     fresh = backend.open(LEGACY)
     assert (await fresh.call(call())).era is Era.MODERN
-    backend.eras._asked_at = -100.0  # long ago
+    backend.eras._asked_at = -100.0  # noqa: SLF001  as if the verdict were old
     server.on.clear()
     assert (await new.call(call())).era is Era.LEGACY
     assert (await fresh.call(call())).era is Era.LEGACY

@@ -74,10 +74,10 @@ def test_salts_that_anybody_can_send_are_not_remembered_and_those_of_replicas_ar
     for number in range(1000):
         with pytest.raises(SealError):
             sealer.open(Purpose.STATE, f"{number:022}" + good[22:])
-    assert not sealer._others
+    assert not sealer._others  # noqa: SLF001  what is remembered shows nowhere else
     for _ in range(300):
         assert sealer.open(Purpose.STATE, Sealer([secret]).seal(Purpose.STATE, b"y")) == b"y"
-    assert len(sealer._others) == 256
+    assert len(sealer._others) == 256  # noqa: SLF001  what is remembered shows nowhere else
     assert sealer.open(Purpose.STATE, good) == b"x"
 
 

@@ -163,13 +163,13 @@ class OpenRequest:
     """A request under way: what came so far, and a way to hang up."""
 
     def __init__(self, app: App, scope: dict[str, Any], body: bytes) -> None:
-        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
         self._news = asyncio.Event()
-        self.task = asyncio.create_task(app(scope, self._incoming.get, self._send))  # type: ignore[arg-type]
+        self.task = asyncio.create_task(app(scope, self.incoming.get, self._send))  # type: ignore[arg-type]
 
     async def _send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -180,7 +180,7 @@ class OpenRequest:
         self._news.set()
 
     def hang_up(self) -> None:
-        self._incoming.put_nowait({"type": "http.disconnect"})
+        self.incoming.put_nowait({"type": "http.disconnect"})
 
     async def answer(self) -> Answer:
         async with asyncio.timeout(10):
@@ -211,7 +211,7 @@ class World:
     backends: dict[str, FakeBackend]
     service: Service
     session_id: str | None = None
-    _ids: int = 0
+    last_id: int = 0
     opened: list[OpenRequest] = field(default_factory=list)
 
     def open(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> OpenRequest:
@@ -233,13 +233,13 @@ class World:
     # --- modern ---
 
     def modern_body(self, method: str, params: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
-        self._ids += 1
+        self.last_id += 1
         prefix = "io.modelcontextprotocol/"
         envelope = {prefix + "protocolVersion": MODERN, prefix + "clientCapabilities": {}}
         envelope |= {prefix + key if key != "progressToken" else key: value for key, value in meta.items()}
         return {
             "jsonrpc": "2.0",
-            "id": self._ids,
+            "id": self.last_id,
             "method": method,
             "params": {**(params or {}), "_meta": envelope},
         }
@@ -277,10 +277,10 @@ class World:
         headers: dict[str, str] | None = None,
         request_id: Any = None,
     ) -> OpenRequest:
-        self._ids += 1
+        self.last_id += 1
         body = {
             "jsonrpc": "2.0",
-            "id": self._ids if request_id is None else request_id,
+            "id": self.last_id if request_id is None else request_id,
             "method": method,
             "params": params or {},
         }

@@ -46,7 +46,7 @@ async def test_a_request_without_a_session_is_400_and_with_an_unknown_one_404(w)
     assert (missing.status, missing.json["error"]["code"]) == (400, -32600)
     unknown = await w.legacy("tools/list", headers={"mcp-session-id": "A" * 80}).answer()
     assert (unknown.status, unknown.json["error"]["code"]) == (404, -32001)
-    assert unknown.json["id"] == w._ids
+    assert unknown.json["id"] == w.last_id
 
 
 async def test_a_stranger_who_knows_the_id_can_neither_use_nor_end_a_session(world, backend):

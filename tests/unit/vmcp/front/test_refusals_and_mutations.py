@@ -115,8 +115,8 @@ async def test_elsewhere_an_origin_must_be_allowed_or_the_address_itself(world, 
 
 async def test_a_client_that_leaves_before_its_body_is_complete_leaves_nothing_behind(w):
     request = w.post(PING, w.session_headers())
-    request._incoming.get_nowait()
-    request._incoming.put_nowait({"type": "http.request", "body": PING[:10], "more_body": True})
+    request.incoming.get_nowait()
+    request.incoming.put_nowait({"type": "http.request", "body": PING[:10], "more_body": True})
     request.hang_up()
     await asyncio.wait_for(request.task, 5)
     assert request.status is None
