@@ -152,3 +152,39 @@ def test_the_most_characters_of_a_name_are_a_number_that_leaves_something_to_rea
     assert main(["validate", "--config", str(path), f"--max-name-length={length}"], {}) == code
     assert main(["validate", "--config", str(path)], {"VMCP_MAX_NAME_LENGTH": length}) == code
     assert ("is not a number of characters" in capsys.readouterr().err) is (code == 3)
+
+
+def test_a_proxys_file_is_judged_as_one(tmp_path, capsys):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\nremote: {url: 'https://r.example/mcp', transport: sse}\nincomingAuth: {type: anonymous}\n"
+    )
+    assert main(["validate", "--proxy", "-c", str(path)], {}) == 0
+    assert f"{path}: valid: p, proxy of https://r.example/mcp, digest " in capsys.readouterr().out
+    assert main(["validate", "-c", str(path)], {}) == 3
+    assert "remote: unknown key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name: p\nincomingAuth: {type: anonymous}\n", "remote: is required"),
+        ("name: p\nendpointPrefix: /p\n", "endpointPrefix: serving clients of the 2024-11-05 transport"),
+        ("name: p\nbackends: []\n", "backends: unknown key"),
+        ("- a\n", "the document must be a mapping"),
+        ("", "the document is empty"),
+    ],
+)
+def test_a_proxy_with_a_mistake_in_its_file_exits_with_3_and_says_where(content, said, tmp_path, capsys):
+    path = tmp_path / "p.yaml"
+    path.write_text(content)
+    assert main(["proxy", "-c", str(path)], {}) == 3
+    assert said in capsys.readouterr().err
+
+
+def test_a_proxy_has_no_configuration_but_its_file(capsys):
+    environ = {"VMCP_NAME": "p", "VMCP_NAMESPACE": "n", "KUBECONFIG": "/dev/null"}
+    with pytest.raises(SystemExit) as caught:
+        main(["proxy"], environ)
+    assert caught.value.code == 2
+    assert "--config" in capsys.readouterr().err
