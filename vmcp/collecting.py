@@ -26,6 +26,8 @@ LOOK: Final = 1.0
 """Seconds between two looks whether it is quiet."""
 QUIET: Final = 0.05
 """Part of a second that a process works at most that serves nobody to speak of."""
+WORK: Final = 0.5
+"""Seconds of work after which there may be free memory to give back."""
 MANY: Final = 100
 """Looks at the middle generation after which the old one may hold so much that it does not wait for quiet any more."""
 OFTEN: Final = 30.0
@@ -46,6 +48,7 @@ class Collector:
         self._work = work
         self._looked, self._worked = clock(), work()
         self._collected = self._looked
+        self._trimmed = self._worked
 
     def begin(self) -> None:
         """Leave what is there now alone from now on, which lives until the end, and keep the young generations small.
@@ -57,15 +60,20 @@ class Collector:
         gc.set_threshold(YOUNG, MIDDLE, NEVER)
 
     def look(self) -> bool:
-        """Look at everything if it is quiet, or if that is overdue; return whether it was done."""
+        """Look at everything if it is quiet, or if that is overdue; return whether it was done.
+
+        In quiet moments free memory goes back to the system, too: large messages leave some, and nothing to collect.
+        """
         now, worked = self._clock(), self._work()
         quiet = worked - self._worked < QUIET * (now - self._looked)
         self._looked, self._worked = now, worked
+        if quiet and worked - self._trimmed >= WORK:
+            _give_back()
+            self._trimmed = worked
         since = gc.get_count()[2]
         if not since or not (quiet or (since >= MANY and now - self._collected >= OFTEN)):
             return False
         gc.collect()
-        _give_back()
         self._collected, self._worked = now, self._work()
         return True
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,23 @@ def test_who_is_never_quiet_is_looked_at_now_and_then_all_the_same(looks: _Looks
     clocks.second(worked=1.0)
     assert collector.look()
     assert not gc.get_count()[2]
+
+
+def test_free_memory_goes_back_to_the_system_in_a_quiet_second_behind_work(looks: _Looks) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    clocks = _Clocks()
+    collector = _begun(clocks, looks)
+    # Too small for a mapping of their own each; the last one keeps the heap from shrinking by itself.
+    parts = [b"x" * (16_000 + number) for number in range(3_000)]
+    last = parts[-1]
+    before = resident()
+    parts.clear()
+    clocks.second(worked=0.9)
+    collector.look()
+    assert before - resident() < 10_000_000, "somebody is served"
+    clocks.second(worked=0.01)
+    collector.look()
+    assert before - resident() > 30_000_000
+    assert last
