@@ -56,7 +56,6 @@ class Seen:
         auth_type: The strategy.
         auth_config: The MCPExternalAuthConfig behind it; "" = none, or not known.
         message: What is wrong; "" = nothing.
-        category: Of the last error: what makes a new message worth a report.
         checked: Unix seconds of the last check; None = never.
         circuit: Its circuit breaker's state.
         circuit_changed: Unix seconds; None = never.
@@ -70,7 +69,6 @@ class Seen:
     auth_type: str = ""
     auth_config: str = ""
     message: str = ""
-    category: str = ""
     checked: float | None = None
     circuit: Circuit = Circuit.CLOSED
     circuit_changed: float | None = None
@@ -81,12 +79,6 @@ class Seen:
     def down(self) -> bool:
         """Whether it is of no use to anybody."""
         return reports.is_down(self.status, self.auth_type)
-
-    @property
-    def signature(self) -> tuple[str | bool, ...]:
-        """What is reported as soon as it changes. An open circuit that lets a probe through has not changed."""
-        up = self.circuit is Circuit.CLOSED
-        return (self.name, self.status, self.url, self.auth_type, self.auth_config, self.category, up, self.revision)
 
     def as_json(self) -> dict[str, Any]:
         """Return its entry of `discoveredBackends`, without what is not known."""
@@ -121,7 +113,6 @@ def see(backend: Backend, auth_config: str, redact: Redact) -> Seen:
         auth_type=backend.auth_method[:MAX_WORD],
         auth_config=auth_config,
         message=message or redact("; ".join(dict.fromkeys(state.failing.values())), MAX_MESSAGE),
-        category=state.last_error_category,
         checked=state.last_check,
         circuit=state.circuit,
         circuit_changed=state.circuit_changed,
@@ -137,8 +128,31 @@ def see_left_out(left_out: LeftOut, redact: Redact) -> Seen:
         name=left_out.name,
         status=reports.UNAVAILABLE,
         message=redact(f"left out: {reasons}", MAX_MESSAGE),
-        category="left_out",
     )
+
+
+def sign(
+    backends: Iterable[Backend], left_out: Iterable[LeftOut], auth_configs: Mapping[str, str]
+) -> tuple[tuple[object, ...], ...]:
+    """Return what is reported as soon as it changes: not times, numbers and texts, which go along with the next report.
+
+    Looked at once a second, so it makes as little as it can. An open circuit that lets a probe through has not changed.
+    """
+    states = (
+        (
+            backend.name,
+            backend.url,
+            backend.auth_method,
+            auth_configs.get(backend.name),
+            backend.state.health,
+            backend.state.circuit is Circuit.CLOSED,
+            backend.state.last_error_category,
+            backend.state.version,
+            backend.personal,
+        )
+        for backend in backends
+    )
+    return (*states, *((one.name, one.reason) for one in left_out))
 
 
 def look(

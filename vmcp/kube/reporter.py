@@ -24,7 +24,7 @@ from vmcp.backend.interface import Backend
 from vmcp.config.settings import LeftOut
 from vmcp.kube.identity import Identity
 from vmcp.kube.leadership import Leadership
-from vmcp.kube.report import Seen, compose, look
+from vmcp.kube.report import Seen, compose, look, sign
 from vmcp.observe.logs import current_redactor
 
 log = structlog.get_logger(__name__)
@@ -138,10 +138,11 @@ class Reporter:
             return
         if self._pending() or self._must_wait(now):
             return
-        seen = look(self._backends(), self._left_out(), self._auth_configs(), current_redactor().text)
-        signature = tuple(one.signature for one in seen)
+        backends, left_out, auth_configs = list(self._backends()), list(self._left_out()), self._auth_configs()
+        signature = sign(backends, left_out, auth_configs)
         if not self._pace.due(now, changed=signature != self._said):
             return
+        seen = look(backends, left_out, auth_configs, current_redactor().text)
         try:
             await self._write(seen)
         except (ApiError, TransportError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from runtime.util.conditions import parse_conditions
 from vmcp.backend.interface import BackendState, Circuit, Health
 from vmcp.config.settings import LeftOut
 from vmcp.kube import kinds, reporter
-from vmcp.kube.report import MAX_LIST, MAX_MESSAGE, NOT_PROBED, Seen, compose, look, plain_url, see
+from vmcp.kube.report import MAX_LIST, MAX_MESSAGE, NOT_PROBED, Seen, compose, look, plain_url, see, sign
 from vmcp.kube.reporter import BURST, REFILL, Pace
 from vmcp.observe.redact import Redactor
 
@@ -150,10 +150,16 @@ def test_a_thousand_backends_in_good_health_are_all_listed_however_long_their_ur
 
 
 def test_a_probe_through_an_open_circuit_is_no_news_and_a_new_kind_of_error_is() -> None:
-    down = seen(status="unavailable", circuit=Circuit.OPEN, category="unavailable")
-    assert replace(down, circuit=Circuit.HALF_OPEN, failures=9, checked=5.0, message="m").signature == down.signature
-    assert replace(down, category="timeout").signature != down.signature
-    assert replace(down, circuit=Circuit.CLOSED).signature != down.signature
+    def signed(**changes: Any) -> object:
+        down = {"health": Health.UNHEALTHY, "circuit": Circuit.OPEN, "last_error_category": "unavailable"}
+        return sign([of(**(down | changes))], [], {})
+
+    assert signed(circuit=Circuit.HALF_OPEN, failures=9, last_check=5.0, last_error="m") == signed()
+    assert signed(last_error_category="timeout") != signed()
+    assert signed(circuit=Circuit.CLOSED) != signed()
+    assert signed(health=Health.DEGRADED) != signed()
+    assert sign([of()], [], {"b": "auth"}) != sign([of()], [], {})
+    assert sign([], [LeftOut("bad", ())], {}) != sign([], [], {})
 
 
 @pytest.mark.parametrize(
