@@ -34,6 +34,7 @@ from vmcp.backend.errors import (
 from vmcp.backend.model import (
     EMPTY_OBJECT,
     LIST_KINDS,
+    BackendLink,
     BackendState,
     Catalogue,
     CatalogueChange,
@@ -54,6 +55,7 @@ __all__ = [
     "Backend",
     "BackendAuthFailed",
     "BackendError",
+    "BackendLink",
     "BackendProtocolError",
     "BackendSession",
     "BackendSettings",
@@ -73,6 +75,7 @@ __all__ = [
     "InputRequired",
     "Item",
     "Kind",
+    "LinkKeeper",
     "NotificationSink",
     "Provider",
     "Reply",
@@ -220,6 +223,18 @@ class SessionEvents(Protocol):
         ...
 
 
+class LinkKeeper(Protocol):
+    """Knows the sessions with legacy backends that belong to a client session, whichever process opened them."""
+
+    def link(self, backend: str) -> BackendLink | None:
+        """Return the session with a backend that is to be used; None = open one."""
+        ...
+
+    def linked(self, backend: str, link: BackendLink) -> None:
+        """Take what a session with a backend is from now on. Must not block."""
+        ...
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class SessionSpec:
     """On whose behalf a session is kept.
@@ -231,6 +246,7 @@ class SessionSpec:
         headers: Passthrough headers for the session's own requests.
         events: Where to tell what belongs to no call; None = dropped, and no GET stream is opened.
         timeout: Seconds for a handshake.
+        links: Where a session with a legacy backend is looked up before one is opened; None = each opens its own.
         era: The client's: its calls go in this era where the backend has it; None = the gateway's own session.
     """
 
@@ -239,6 +255,7 @@ class SessionSpec:
     client_info: bytes | None = None
     headers: HeaderList = ()
     events: SessionEvents | None = None
+    links: LinkKeeper | None = None
     timeout: float = DEFAULT_TIMEOUT.seconds
     era: Era | None = None
 
@@ -270,8 +287,12 @@ class BackendSession(Protocol):
         """Send a notification of the client; dropped where the backend's era has no place for it."""
         ...
 
-    async def close(self) -> None:
-        """End the session at the backend (DELETE) and stop its streams. Never raises; bounded to a few seconds."""
+    async def close(self, *, leave: bool = False) -> None:
+        """Stop the session's streams, and end it at the backend (DELETE). Never raises; bounded to a few seconds.
+
+        Args:
+            leave: Do not end it at the backend: another process may go on with it.
+        """
         ...
 
 

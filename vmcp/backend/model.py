@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from vmcp.wire import protocol
 from vmcp.wire.jsonrpc import fields
 
@@ -202,6 +204,24 @@ class Catalogue:
                 return self.templates
             case Kind.PROMPTS:
                 return self.prompts
+
+
+class BackendLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session with a legacy backend, as far as another process has to know it to go on with it.
+
+    Attributes:
+        id: As the server issued it.
+        version: The negotiated protocol version.
+        capabilities: Names of what the server announced.
+        cookie: Value of the `cookie` header that leads to the instance that knows the session; "" = none.
+        subscriptions: The backend's own URIs that the session is subscribed to, sorted.
+    """
+
+    id: str
+    version: str
+    capabilities: tuple[str, ...] = ()
+    cookie: str = ""
+    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

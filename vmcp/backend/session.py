@@ -218,7 +218,7 @@ class Session:
         if self._legacy is not None:
             await self._legacy.notify(method, params)
 
-    async def close(self) -> None:
+    async def close(self, *, leave: bool = False) -> None:
         """See `BackendSession.close`."""
         self._closed = True
         legacy, self._legacy = self._legacy, None
@@ -226,7 +226,7 @@ class Session:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 if legacy is not None:
-                    await legacy.close()
+                    await legacy.close(leave=leave)
                 if listener is not None:
                     await listener.close()
         except TimeoutError:

@@ -69,11 +69,19 @@ class BackendSessions:
                 del self._open[name]
                 self._retire(session)
 
-    async def close(self) -> None:
-        """End all. Never raises."""
+    def retire(self, backend: str) -> None:
+        """Open another session with a backend at the next use; calls under way end in the one that there is."""
+        known = self._open.pop(backend, None)
+        if known is not None:
+            self._retire(known[1])
+
+    async def close(self, *, leave: bool = False) -> None:
+        """End all; with `leave`, not at the backends. Never raises."""
         sessions = [session for _, session in self._open.values()]
         self._open.clear()
-        await asyncio.gather(*(session.close() for session in sessions), self._closing.close(), return_exceptions=True)
+        await asyncio.gather(
+            *(session.close(leave=leave) for session in sessions), self._closing.close(), return_exceptions=True
+        )
 
     def _retire(self, session: BackendSession) -> None:
         self._closing.spawn(_close_later(session), "one that was replaced")

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 NOT_OFFERED = frozenset({405, 501})
 """What a server without the stream answers by the specification, or by HTTP."""
 
+CONFLICT = 409
+"""What the SDKs' servers answer while somebody else reads the session's stream."""
+
 
 class GetStream:
     """Keeps the stream open. `run` ends when the server offers none, or no longer knows the session.
@@ -38,6 +41,7 @@ class GetStream:
         *,
         max_event: int,
         is_alive: Callable[[], Awaitable[bool | None]],
+        shared: bool = False,
         on_push: Callable[[Push, bool], None] | None = None,
     ) -> None:
         """Make a stream; opens nothing.
@@ -48,6 +52,7 @@ class GetStream:
             inbox: Takes what comes.
             max_event: Bytes of one event.
             is_alive: Asks whether the server knows the session; None = it cannot be said now.
+            shared: Another process may have the stream of this session: servers refuse a second one with 409.
             on_push: Told of each attempt: how the stream is, and whether something may have been missed before it.
         """
         self._endpoint = endpoint
@@ -55,6 +60,7 @@ class GetStream:
         self._inbox = inbox
         self._max_event = max_event
         self._is_alive = is_alive
+        self._shared = shared
         self._on_push = on_push
         self._backoff = Backoff()
         self._last_id: str | None = None
@@ -94,7 +100,7 @@ class GetStream:
         """Decide by the status of an answer that is not a stream."""
         if status in NOT_OFFERED or status < 400:
             return False
-        if status >= 500 or status in LATER:
+        if status >= 500 or status in LATER or (self._shared and status == CONFLICT):
             return True
         alive = await self._is_alive()
         if alive:

@@ -46,6 +46,7 @@ class Link:
         lost: The server does not know it any more.
         answered: The server answered something in it.
         errors: Answers in a row that were errors.
+        taken_up: Another process opened it, and may still use it.
     """
 
     channel: StreamableChannel | SseChannel
@@ -57,6 +58,7 @@ class Link:
     lost: bool = False
     answered: bool = False
     errors: int = 0
+    taken_up: bool = False
 
     @property
     def has_id(self) -> bool:

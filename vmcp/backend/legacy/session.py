@@ -101,6 +101,7 @@ class LegacySession:
         self._trust = Backoff(limit=60.0)
         self._lives = Lives(Backoff())
         self._subscribed: dict[str, Call] = {}
+        self._lost_id: str | None = None
         self._next_id = 0
         self._closed = False
         self._inbox = Inbox(endpoint.name, spec.events, self._post, options.on_notification)
@@ -213,8 +214,10 @@ class LegacySession:
             case protocol.RESOURCES_SUBSCRIBE:
                 uri = loads_str(fields(call.params).get("uri")) or ""
                 self._subscribed[uri] = replace(call, sink=None, bridge=None)
+                self._hand_on(link)
             case protocol.RESOURCES_UNSUBSCRIBE:
                 self._subscribed.pop(loads_str(fields(call.params).get("uri")) or "", None)
+                self._hand_on(link)
 
     async def _sync_level(self, link: Link, call: Call, deadline: float) -> None:
         """Tell the server the level that this call wants, when it is another than the session's.
@@ -295,9 +298,45 @@ class LegacySession:
             raise BackendTimeout(self._endpoint.name, "the session could not be opened in time", sent=False) from None
 
     async def _open(self) -> Link:
-        link = await self._shake_hands()
-        self._install(link)
+        link = self._take_up()
+        if link is None:
+            link = await self._shake_hands()
+            self._install(link)
         return link
+
+    def _take_up(self) -> Link | None:
+        """Go on with the session that another process opened for the same client; None where there is none.
+
+        Not with the one that the server has just said that it does not know.
+        """
+        keeper = self._spec.links
+        known = None if keeper is None or self._options.sse else keeper.link(self._endpoint.name)
+        if known is None or known.id == self._lost_id:
+            return None
+        channel = self._channel()
+        assert isinstance(channel, StreamableChannel)
+        link = Link(channel, channel.take_up(known), loop_time(), taken_up=True)
+        for uri in known.subscriptions:
+            call = Call(
+                method=protocol.RESOURCES_SUBSCRIBE,
+                params=dumps({"uri": uri}),
+                principal=self._spec.principal,
+                headers=self._spec.headers,
+            )
+            self._subscribed.setdefault(uri, call)
+        self._link = link
+        if self._options.listen:
+            self._listen(link)
+        return link
+
+    def _hand_on(self, link: Link) -> None:
+        """Let other processes that serve the client know of the session."""
+        keeper = self._spec.links
+        if keeper is None or not isinstance(link.channel, StreamableChannel):
+            return
+        known = link.channel.link(link.handshake, self._subscribed)
+        if known is not None:
+            keeper.linked(self._endpoint.name, known)
 
     async def _shake_hands(self) -> Link:
         channel = self._channel()
@@ -307,6 +346,7 @@ class LegacySession:
     def _install(self, link: Link) -> None:
         """Go on in a new session."""
         self._link = link
+        self._hand_on(link)
         if self._options.listen:
             self._listen(link)
         if self._subscribed:
@@ -355,6 +395,7 @@ class LegacySession:
             self._inbox,
             max_event=self._options.max_event,
             is_alive=lambda: self._is_alive(link),
+            shared=link.taken_up,
             on_push=self._options.on_push,
         )
         link.stream = self._background.spawn(stream.run(), "stream")
@@ -423,6 +464,8 @@ class LegacySession:
         if link.lost:
             return
         link.lost = True
+        if isinstance(link.channel, StreamableChannel):
+            self._lost_id = link.channel.session_id
         if isinstance(link.channel, SseChannel) and (reader := link.channel.drop()) is not None:
             self._background.adopt(reader)
         self._lives.ended(link, loop_time())
@@ -449,12 +492,12 @@ class LegacySession:
                 return
             await asyncio.sleep(backoff.next())
 
-    async def close(self) -> None:
-        """End streams and questions, tell the backend. Bounded to a few seconds."""
+    async def close(self, *, leave: bool = False) -> None:
+        """End streams and questions, and tell the backend unless the session is left to others. Bounded."""
         self._closed = True
         link, self._link = self._link, None
         tasks = (self._reviving, self._verifying, self._opening, self._background)
         await asyncio.gather(*(some.close() for some in tasks))
         await self._inbox.close()
-        if link is not None:
+        if link is not None and not (leave and isinstance(link.channel, StreamableChannel)):
             await link.channel.close()

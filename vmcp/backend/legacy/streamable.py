@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import UNSET
 
@@ -11,8 +11,10 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.answers import check_session, is_answer, message_of
 from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
+from vmcp.backend.handshake import Handshake
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
+from vmcp.backend.model import BackendLink
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
@@ -25,6 +27,12 @@ RESUME_WAIT = 1.0
 
 RESUME_FLOOR = 0.1
 """Seconds that we wait at least, whatever the server says; doubled each time that a stream brought nothing."""
+
+MAX_LINK_ID = 1024
+"""Characters of a session id; a session with a longer one is not handed on."""
+
+KEPT_CAPABILITIES = frozenset({"completions", "logging", "prompts", "resources", "tools"})
+"""What of a server's capabilities is handed on: all that is ever asked for."""
 
 POST_TIMEOUT = 10.0
 """Seconds for notifications and for answers to the backend's questions."""
@@ -62,6 +70,28 @@ class StreamableChannel:
         """From now on every request names session and version."""
         self._version = version
         self._headers = POST_HEADERS + self._session_headers()
+
+    def link(self, handshake: Handshake, subscriptions: Iterable[str]) -> BackendLink | None:
+        """Return what another process needs to go on with the session; None where the server keeps none."""
+        if self.session_id is None or len(self.session_id) > MAX_LINK_ID:
+            return None
+        return BackendLink(
+            id=self.session_id,
+            version=handshake.version,
+            capabilities=tuple(sorted(handshake.capabilities & KEPT_CAPABILITIES)),
+            cookie=self._cookies.header[0][1] if self._cookies.header else "",
+            subscriptions=tuple(sorted(subscriptions)),
+        )
+
+    def take_up(self, link: BackendLink) -> Handshake:
+        """Go on with a session that another process opened; return what the server said there, as far as it is known.
+
+        No IO: whether the server still knows it is what the first request shows.
+        """
+        self.session_id = link.id
+        self._cookies.take(",".join(link.cookie.split("; ")))
+        self.established(link.version)
+        return Handshake(link.version, frozenset(link.capabilities))
 
     def _session_headers(self) -> HeaderList:
         out: HeaderList = () if self.session_id is None else ((H_SESSION, self.session_id),)

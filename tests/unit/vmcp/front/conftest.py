@@ -56,8 +56,8 @@ class FakeSession:
     async def notify(self, method: str, params: bytes) -> None:
         self.notified.append((method, params))
 
-    async def close(self) -> None:
-        self.closed = True
+    async def close(self, *, leave: bool = False) -> None:
+        self.closed, self.left = True, leave
 
 
 class FakeBackend:

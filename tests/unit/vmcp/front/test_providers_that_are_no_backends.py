@@ -74,8 +74,8 @@ class CopySession:
     async def notify(self, method: str, params: bytes) -> None:
         """No step has to know."""
 
-    async def close(self) -> None:
-        await self.sessions.close()
+    async def close(self, *, leave: bool = False) -> None:
+        await self.sessions.close(leave=leave)
 
 
 class Lines:
