@@ -34,7 +34,6 @@ LATER = {
     "compositeTools": "composite tools",
     "codeMode": "code mode, unless `enabled` is false",
     "optimizer": "the optimizer",
-    "sessionStorage.provider": "`redis`; `memory` is accepted",
     "incomingAuth.oidc.introspectionUrl": "token introspection",
     "incomingAuth.authz.primaryUpstreamProvider": "the embedded authorization server",
     "telemetry.endpoint": "exporting to a collector",
@@ -89,6 +88,7 @@ share), and the variables of options of the command line (`VMCP_ALLOWED_ORIGINS`
 
 NOT_OF_PROXIES = {
     "endpointPrefix": "clients of the 2024-11-05 transport are not served yet, and nothing else uses it",
+    "sessionStorage.provider": "with `redis`: a proxy does not share its sessions yet; `memory` is accepted",
     "operational.timeouts.perWorkload": "there is one remote",
     "operational.failureHandling.partialFailureMode": "lists are those of the one remote",
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from vmcp.assembly import Assembly, BackendFactory, Parts
+from vmcp.assembly import Assembly, BackendFactory, Made, Parts, kept
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.interface import Circuit, Reply
 from vmcp.backend.settings import Resolve
@@ -26,6 +27,8 @@ from vmcp.front.sessions import Sessions
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.sweep import sweep
 from vmcp.observe.metrics import BackendSample, Metrics
+from vmcp.sessions.settings import RedisSettings
+from vmcp.sessions.store import ProcessStore, SessionStore
 from vmcp.tasks import Background
 
 log = structlog.get_logger(__name__)
@@ -90,10 +93,13 @@ class Server:
         front = front or FrontSettings()
         self._front = Front(self.gateway, front)
         self._count(settings)
-        self._sessions = Sessions(self.gateway, front)
+        self._sealer = sealer
+        self._idle = front.session_ttl
+        self._store = kept(None, settings.store, self._make_store)
+        self._sessions = Sessions(self.gateway, front, self._store.part)
         self._legacy = LegacyFront(self._front, self._sessions)
         self._modern = ModernFront(self._front)
-        self._service = Service(self.gateway, front, self._show_metrics)
+        self._service = Service(self.gateway, front, self._show_metrics, self._sessions)
         self.app = App(self._front, self._legacy, self._modern, self._service)
         self.service_app = ServiceApp(self._service)
         self.metrics.watch_backends(self._samples)
@@ -107,6 +113,7 @@ class Server:
         """Start backends and housekeeping. Waits for nobody."""
         for running in self._parts.backends.values():
             await running.backend.start()
+        self._sessions.start()
         self._background.spawn(self._keep_house(), "housekeeping")
 
     async def apply(self, settings: Settings) -> None:
@@ -129,6 +136,7 @@ class Server:
         self.gateway.replace(new.plan())
         self._front.refresh()
         self._count(settings)
+        await self._follow_store(settings)
         self._modern.drop(self.gateway.has)
         for session in self._sessions.all():
             session.backends.drop(self.gateway.has)
@@ -142,6 +150,26 @@ class Server:
             old.backends[name].backend.on_call = None  # calls that still end must not bring the series back
         self.metrics.forget_backends(removed)
         self._background.spawn(_retire(old, new), "replaced parts")
+
+    def _make_store(self, settings: RedisSettings | None) -> SessionStore:
+        if settings is None:
+            return ProcessStore()
+        from vmcp.sessions.redis import RedisStore  # its client is for gateways that have a use for one
+
+        return RedisStore(settings, self._sealer, idle=self._idle)
+
+    async def _follow_store(self, settings: Settings) -> None:
+        """Go on with the store that a reloaded configuration names; another password needs no other store."""
+        old, wanted = self._store, settings.store
+        there = old.settings
+        if wanted is not None and there is not None and replace(there, password=wanted.password) == wanted:
+            old.part.reconfigure(wanted)
+            self._store = Made(wanted, old.part)
+            return
+        self._store = kept(old, wanted, self._make_store)
+        if self._store is not old:
+            log.info("sessions are kept elsewhere from now on", shared=self._store.part.shared)
+            await self._sessions.switch(self._store.part)
 
     def _count(self, settings: Settings) -> None:
         """Count requests only where somebody can read the figures: it costs a tenth of a call."""
@@ -192,6 +220,7 @@ class Server:
                 self._sessions.sweep()
                 self.gateway.shared.sweep(lambda sessions: bool(sessions.busy))
                 self.metrics.sessions.set(len(self._sessions))
+                self.metrics.session_store.set(0 if self._sessions.trouble else 1)
             except Exception:
                 log.exception("housekeeping failed")
 

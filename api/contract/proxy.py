@@ -179,6 +179,10 @@ def _own(proxy: ProxyConfig) -> Iterator[ConfigError]:
     if proxy.endpoint_prefix:
         message = "serving clients of the 2024-11-05 transport is not supported by this version; nothing else uses it"
         yield ConfigError("endpointPrefix", message)
+    if proxy.session_storage is not None and proxy.session_storage.provider == "redis":
+        yield ConfigError(
+            "sessionStorage.provider", "sharing a proxy's sessions through Redis is not supported by this version"
+        )
     operational = proxy.operational
     if operational is None:
         return

@@ -31,9 +31,6 @@ def _features(config: VmcpConfig) -> Iterator[ConfigError]:
         yield _later("optimizer", "the tool optimizer")
     if config.code_mode is not None and config.code_mode.enabled:
         yield _later("codeMode", "code mode")
-    storage = config.session_storage
-    if storage is not None and storage.provider == "redis":
-        yield _later("sessionStorage.provider", "sessions in Redis")
 
 
 def _incoming(config: VmcpConfig) -> Iterator[ConfigError]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from api.contract.hosts import Address, address_problem, dialled_host, with_embedded
 
+_HOST = re.compile(r"[0-9A-Za-z._:-]+")
 _BLOCKED_NAMES = (
     "localhost",
     "localhost.localdomain",
@@ -167,6 +168,22 @@ def _name_problem(host: str, *, allow_private: bool) -> str | None:
     if not allow_private and (host == _CLUSTER or host.endswith(f".{_CLUSTER}")):
         return "remote URL must not point into the cluster (cluster.local); set allowPrivateEndpoint to allow it"
     return None
+
+
+def read_host_port(address: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`; an IPv6 address stands in brackets.
+
+    Raises:
+        ValueError: It is something else; the text says what is expected.
+    """
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not _HOST.fullmatch(host) or (":" in host) is not bracketed:
+        raise ValueError("must be HOST:PORT")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise ValueError("must be HOST:PORT with a port from 1 to 65535")
+    return host, int(port)
 
 
 def _ipv4_readings(labels: list[str]) -> Iterator[Address]:

@@ -30,7 +30,7 @@ def resolve_sessions(
         replicas: of the gateway.
         dialect: which gateway it is.
     """
-    storage = _storage(own, given, default, dialect)
+    storage = _storage(own, given, default)
     password = _password(own, storage, default)
 
     def refused(what: str) -> Verdict:
@@ -41,7 +41,7 @@ def resolve_sessions(
 
 
 def _storage(
-    own: SessionStorageConfig | None, given: SessionStorage | None, default: DefaultRedis | None, dialect: Dialect
+    own: SessionStorageConfig | None, given: SessionStorage | None, default: DefaultRedis | None
 ) -> SessionStorage | None:
     if own is not None:
         if own.provider == "memory":
@@ -49,9 +49,7 @@ def _storage(
         return SessionStorage(provider="redis", address=own.address or "", db=own.db, key_prefix=own.key_prefix or "")
     if given is not None:
         return given if given.provider != "memory" else None
-    # Nobody asked this gateway for the installation's store; one that cannot use it keeps its sessions in memory.
-    usable = default if dialect is Dialect.TOOLHIVE else None
-    return SessionStorage(provider="redis", address=usable.address) if usable is not None else None
+    return SessionStorage(provider="redis", address=default.address) if default is not None else None
 
 
 def _password(
@@ -72,10 +70,10 @@ def _advice(storage: SessionStorage | None, replicas: int | None, dialect: Diale
     if replicas is None or replicas <= 1:
         reason = str(R.SESSION_STORAGE_NOT_APPLICABLE)
         return Condition(type_, "False", reason, "a single replica needs no shared session store")
-    if dialect is Dialect.NATIVE and storage is not None:
-        message = f"{replicas} replicas: sessions in Redis are not supported by this gateway yet"
-        return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)
     if storage is not None:
-        return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), "replicas share sessions through Redis")
+        message = "replicas share sessions through Redis"
+        if dialect is Dialect.NATIVE:
+            message += "; rate limits and requests that wait for an answer of a modern client stay with one replica"
+        return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), message)
     message = f"{replicas} replicas without sessionStorage.provider redis: a session lives in one pod only"
     return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)

@@ -226,8 +226,8 @@ class SessionEvents(Protocol):
 class LinkKeeper(Protocol):
     """Knows the sessions with legacy backends that belong to a client session, whichever process opened them."""
 
-    def link(self, backend: str) -> BackendLink | None:
-        """Return the session with a backend that is to be used; None = open one."""
+    async def link(self, backend: str) -> BackendLink | None:
+        """Return the session with a backend that is to be used, as it is known everywhere now; None = open one."""
         ...
 
     def linked(self, backend: str, link: BackendLink) -> None:

@@ -10,9 +10,10 @@ from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.duration import Duration
 from api.contract.errors import ConfigError, join
-from api.contract.identifiers import HEADER_FORWARD_ENV, SESSION_HMAC_ENV
+from api.contract.identifiers import HEADER_FORWARD_ENV, REDIS_PASSWORD_ENV, SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
 from api.contract.secrets import SecretSource, secret_text, session_secret
+from api.contract.urls import read_host_port
 from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
@@ -29,6 +30,7 @@ from vmcp.config.settings import Settings
 from vmcp.core.naming import MIN_LIMIT
 from vmcp.core.rules import AggregationRules, ConflictPolicy, Override, WorkloadRules
 from vmcp.limits.bucket import Rate, RateLimits, ToolRates
+from vmcp.sessions.settings import RedisSettings
 
 _HINTS = ("title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
@@ -113,6 +115,7 @@ def resolve(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, t
         metrics=config.telemetry is not None and config.telemetry.enable_prometheus_metrics_path,
         debug=surroundings.debug or operational.log_level == "debug",
         sealing=_sealing(notes),
+        store=_store(config, notes),
         secrets=tuple(dict.fromkeys(notes.secrets)),
         warnings=tuple(notes.warnings),
     )
@@ -128,6 +131,28 @@ def _sealing(notes: _Notes) -> bytes | None:
     if problem:
         notes.error(SESSION_HMAC_ENV, f"the secret {problem}")
     return secret or None
+
+
+def _store(config: VmcpConfig, notes: _Notes) -> RedisSettings | None:
+    """Return where replicas share sessions; None where each keeps its own."""
+    storage = config.session_storage
+    if storage is None or storage.provider != "redis":
+        return None
+    try:
+        host, port = read_host_port(storage.address)
+    except ValueError:
+        return None  # the contract's checks have told of it
+    if not notes.around.secrets.get(SESSION_HMAC_ENV, ""):
+        notes.error(SESSION_HMAC_ENV, "is required with sessionStorage: replicas seal sessions with one secret")
+    if config.rate_limiting is not None:
+        notes.warnings.append("rateLimiting: each replica counts by itself, although replicas share sessions")
+    return RedisSettings(
+        host=host,
+        port=port,
+        db=storage.db,
+        prefix=storage.key_prefix or f"vmcp:{config.name}:",
+        password=notes.secret_of(REDIS_PASSWORD_ENV),
+    )
 
 
 def _seconds(value: Duration | None) -> float:

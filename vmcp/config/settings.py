@@ -18,6 +18,7 @@ from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings
 from vmcp.core.rules import AggregationRules
 from vmcp.limits.bucket import RateLimits
+from vmcp.sessions.settings import RedisSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Settings:
         metrics: `/metrics` is served.
         debug: Log at debug level.
         sealing: Secret that replicas share to open each other's cursors and request states; None = of this process.
+        store: Where replicas share sessions; None = sessions live in this process.
         secrets: Every secret value in use, for the redactor.
         warnings: What works, but probably not as meant.
         left_out: Backends of the file that cannot be used, in the order of the file.
@@ -98,6 +100,7 @@ class Settings:
     metrics: bool = False
     debug: bool = False
     sealing: bytes | None = field(default=None, repr=False)
+    store: RedisSettings | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()

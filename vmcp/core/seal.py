@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MAX_TOKEN: Final = 64 * 1024
-"""Longer tokens are refused unread, characters."""
+"""Longer tokens of clients are refused unread, characters."""
 MIN_SECRET: Final = 16
 """Bytes of a secret, at least."""
 _SALT: Final = 16
@@ -39,6 +39,10 @@ class Purpose(StrEnum):
     SESSION = "session"
     CURSOR = "cursor"
     STATE = "state"
+    RECORD = "record"
+    """Of a session, where replicas share it."""
+    NOTE = "note"
+    """From replica to replica."""
 
 
 class SealError(ValueError):
@@ -67,13 +71,18 @@ class Sealer:
         sealed = self._salt + nonce + self._own[purpose].encrypt(nonce, content, None)
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def open(self, purpose: Purpose, token: str) -> bytes:
+    def open(self, purpose: Purpose, token: str, *, limit: int = MAX_TOKEN) -> bytes:
         """Return the content.
+
+        Args:
+            purpose: For which it was sealed.
+            token: As `seal` returned it.
+            limit: Longer tokens are refused unread, characters.
 
         Raises:
             SealError: Anything is wrong with the token; the text does not say what.
         """
-        if len(token) > MAX_TOKEN:
+        if len(token) > limit:
             raise SealError("the token is too long")
         try:
             sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

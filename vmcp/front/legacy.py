@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import structlog
 from msgspec import Raw
 
 from vmcp.audit.interface import EventType
@@ -32,8 +31,7 @@ from vmcp.front.session import ClientSession
 from vmcp.front.sessions import Sessions, TooManySessions
 from vmcp.front.streams import EventStream
 from vmcp.http.server.asgi import Receive, Refusal, Send, answer, text
-from vmcp.sessions.record import SessionRecord
-from vmcp.sessions.store import StoreUnavailable
+from vmcp.sessions.store import NoteKind, StoreUnavailable
 from vmcp.trace import TraceContext
 from vmcp.wire.jsonrpc import (
     JsonRpcError,
@@ -61,8 +59,6 @@ from vmcp.wire.protocol import (
     RESOURCES_SUBSCRIBE,
     TOOLS_CALL,
 )
-
-log = structlog.get_logger(__name__)
 
 SESSION_NOT_FOUND: Final = -32001
 """What the SDKs answer, with HTTP 404: the client shall initialize again."""
@@ -112,7 +108,7 @@ class LegacyFront:
             receive, send, front.watches, keep_alive=front.settings.keep_alive, json_only=request.json_only
         )
         trace = front.trace(request.arrival.headers)
-        call = LegacyCall(request, session, exchange, trace=trace)
+        call = LegacyCall(request, session, exchange, self._sessions, trace=trace)
         caller = self._caller(request, session, call, trace)
         return carry_out(front, request, caller, call, partial(self.dispatch, session))
 
@@ -160,11 +156,33 @@ class LegacyFront:
             Refusal: 503 while that cannot be known, 429 where there is no room for it.
         """
         try:
-            return await self._sessions.find(session_id, principal, self._front.passthrough(arrival.headers))
+            session = await self._sessions.find(session_id, principal, self._front.passthrough(arrival.headers))
         except StoreUnavailable as err:
             raise store_unavailable(err, request_id) from err
         except TooManySessions:
             raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request_id) from None
+        if session is not None and session.renewing:
+            session.renewing = False
+            self._sessions.spawn(self._renew(session), "subscriptions")
+        return session
+
+    async def _renew(self, session: ClientSession) -> None:
+        """Subscribe here to what another process subscribed to: it may be gone, and its streams with it."""
+        record = session.record
+        caller = Caller(
+            principal=session.principal,
+            era=Era.LEGACY,
+            sessions=session.backends,
+            capabilities=record.capabilities,
+            info=record.info,
+            headers=session.headers,
+            trace=None,
+            log_level=record.level or "info",
+            sink=None,
+            bridge=None,
+        )
+        for uri in record.subscriptions:
+            await self._front.gateway.subscribe(caller, uri, method=RESOURCES_SUBSCRIBE)
 
     async def _check_unnamed(self, request: McpRequest) -> None:
         """Refuse an `initialize` that names a live session.
@@ -265,13 +283,14 @@ class LegacyFront:
         if uri is None:
             return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
         asks = method == RESOURCES_SUBSCRIBE
-        if asks and len({*session.record.subscriptions, uri}) > self._front.settings.max_subscriptions:
+        more = session.record.with_subscription(uri)
+        if asks and (len(more.subscriptions) > self._front.settings.max_subscriptions or not more.fits):
             return failed(INVALID_REQUEST, "too many subscriptions of this session")
         outcome = await self._front.gateway.subscribe(caller, uri, method=method)
         if not asks:
-            await self._change(session, session.record.without_subscription(uri))
+            session.change(lambda record: record.without_subscription(uri))
         elif outcome.error is None:
-            await self._change(session, session.record.with_subscription(uri))
+            session.change(lambda record: record.with_subscription(uri))
         return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
 
     async def _set_level(self, session: ClientSession, caller: Caller, params: bytes) -> Outcome:
@@ -280,28 +299,21 @@ class LegacyFront:
             return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
         outcome = await self._front.gateway.set_level(caller, params) or Outcome(result=_EMPTY)
         if outcome.error is None:
-            await self._change(session, session.record.with_level(level))
+            session.change(lambda record: record.with_level(level))
         return outcome
-
-    async def _change(self, session: ClientSession, record: SessionRecord) -> None:
-        """Go on with another record. What was done is done: that it could not be kept fails no request."""
-        if record == session.record:
-            return
-        session.record = record
-        try:
-            await self._sessions.save(session)
-        except StoreUnavailable as err:
-            log.warning("the record of a session could not be kept", reason=str(err))
 
     async def _take(self, session: ClientSession, message: Message) -> None:
         """Take a notification or an answer of the client."""
         if message.is_response:
-            session.answered(message)
+            if not session.answered(message):
+                self._sessions.pass_on(session, NoteKind.ANSWER, msgspec.json.encode(message))
         elif message.method == CANCELLED:
             request_id = loads_id(fields(decode_params(message.params)).get("requestId"))
             task = None if request_id is None else session.inflight.get(request_id)
             if task is not None:
                 task.cancel()
+            elif request_id is not None:
+                self._sessions.pass_on(session, NoteKind.CANCELLED, dumps(request_id))
         elif self._front.gateway.passes(method := str(message.method)):
             await self._front.gateway.notify(session.backends, method, decode_params(message.params))
 
@@ -343,12 +355,14 @@ class LegacyFront:
         params = decode_params(message.params)
         request = McpRequest(arrival, principal, Era.LEGACY, str(message.method), known_id(message), params)
         trace = self._front.trace(arrival.headers)
-        call = LegacyCall(request, session, None, trace=trace)
+        call = LegacyCall(request, session, None, self._sessions, trace=trace)
         session.active += 1
         try:
             outcome = await self.dispatch(session, self._caller(request, session, call, trace), request)
         finally:
             session.active -= 1
+        if session.unsaved:
+            await self._sessions.save(session)
         status, body = call.answer(outcome)
         if self._front.recording:
             self._front.record(call.told(), outcome, status)
@@ -372,6 +386,8 @@ class LegacyFront:
             found = session.streams.find(last)
             if found is not None:
                 stream, after = found
+            elif session.streams.lost(last):
+                raise Refusal(400, INVALID_REQUEST, "the stream that Last-Event-ID names cannot be taken up here")
         kind = EventType.SSE_CONNECTION
         self._front.record(
             Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), Outcome(), 200

@@ -12,6 +12,7 @@ from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import Exchange
 from vmcp.front.request import McpRequest, Told, told
 from vmcp.front.session import ClientSession
+from vmcp.front.sessions import Sessions
 from vmcp.front.streams import EventStream
 from vmcp.limits.interface import RATE_LIMITED_CODE
 from vmcp.trace import TraceContext
@@ -25,14 +26,21 @@ PRIMED: Final = "2025-11-25"
 class LegacyCall:
     """Implements `vmcp.front.calls.ClientCall`; one of a batch has no exchange, and is answered with the others."""
 
-    __slots__ = ("_exchange", "_request", "_session", "_stream", "_trace")
+    __slots__ = ("_exchange", "_request", "_session", "_sessions", "_stream", "_trace")
 
     def __init__(
-        self, request: McpRequest, session: ClientSession, exchange: Exchange | None, *, trace: TraceContext | None
+        self,
+        request: McpRequest,
+        session: ClientSession,
+        exchange: Exchange | None,
+        sessions: Sessions,
+        *,
+        trace: TraceContext | None,
     ) -> None:
-        """Take the request, the session that it belongs to, and where its answer goes."""
+        """Take the request, the session that it belongs to, where its answer goes, and what keeps the session."""
         self._request = request
         self._session = session
+        self._sessions = sessions
         self._exchange = exchange
         self._stream: EventStream | None = None
         self._trace = trace
@@ -90,6 +98,9 @@ class LegacyCall:
         """See `ClientCall`."""
         exchange = self._exchange
         assert exchange is not None
+        if self._session.unsaved:
+            # The client may send its next request elsewhere as soon as it has the answer.
+            await self._sessions.save(self._session)
         await exchange.finish(status, body)
         exchange.on_open = None  # else the two would keep each other until the collector comes
         if self._stream is not None:

@@ -16,11 +16,13 @@ import orjson
 from vmcp.backend.interface import Backend, Circuit, Health
 from vmcp.core.gateway import Gateway
 from vmcp.front.guard import check_addressee
+from vmcp.front.sessions import Sessions
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.asgi import JSON, Receive, Refusal, Scope, Send, answer, answer_error, read_headers
+from vmcp.sessions.store import CONNECTING
 
 READY_WAIT = 5.0
-"""Seconds after the start that readiness waits for backends that were never heard."""
+"""Seconds after the start that readiness waits for backends that were never heard, and for the store of sessions."""
 _HEALTHY = frozenset({Health.HEALTHY, Health.DEGRADED})
 _STATUS_HEADERS = (JSON, (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 INSIDE = frozenset({"/status", "/api/backends/health", "/metrics"})
@@ -38,9 +40,14 @@ class Service:
     """
 
     def __init__(
-        self, gateway: Gateway, settings: FrontSettings, metrics: Callable[[], tuple[bytes, str] | None]
+        self,
+        gateway: Gateway,
+        settings: FrontSettings,
+        metrics: Callable[[], tuple[bytes, str] | None],
+        sessions: Sessions,
     ) -> None:
         """Take what to report on, and what renders metrics (body and content type; None = not served)."""
+        self._sessions = sessions
         self._gateway = gateway
         self._settings = settings
         self._metrics = metrics
@@ -91,6 +98,8 @@ class Service:
             return "shutting_down"
         if self.pending is not None and (reason := self.pending()):
             return reason
+        if self._sessions.trouble == CONNECTING and time.monotonic() - self._started < READY_WAIT:
+            return "session_store_pending"
         if not self._heard_once:
             if self._pending() and time.monotonic() - self._started < READY_WAIT:
                 return "backends_pending"
@@ -109,7 +118,9 @@ class Service:
         reason = self.ready()
         mode = "static" if self.pending is None else "dynamic"
         if reason is None:
-            await answer(send, 200, orjson.dumps({"status": "ready", "mode": mode}))
+            # Ready all the same while the store is away: modern clients and sessions that are here need none.
+            store = {"session_store": self._store_state()} if self._sessions.shared else {}
+            await answer(send, 200, orjson.dumps({"status": "ready", "mode": mode, **store}))
         else:
             await answer(send, 503, orjson.dumps({"status": "not_ready", "mode": mode, "reason": reason}))
 
@@ -134,9 +145,14 @@ class Service:
             "version": self._settings.version,
             "group_ref": plan.group,
         }
+        if self._sessions.shared:
+            body["session_store"] = self._store_state()
         if self.config is not None:
             body["config"] = self.config()
         await answer(send, 200, b"" if method == "HEAD" else orjson.dumps(body), _STATUS_HEADERS)
+
+    def _store_state(self) -> str:
+        return self._sessions.trouble or "available"
 
     def _health(self) -> dict[str, Any]:
         plan = self._gateway.plan

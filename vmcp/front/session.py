@@ -8,21 +8,22 @@ What backends say outside of calls is judged when it is said, by the policy and 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import UNSET
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import LIST_KINDS, Era, HeaderList, Kind, RpcFault, SessionSpec
+from vmcp.backend.interface import LIST_KINDS, BackendLink, Era, HeaderList, Kind, RpcFault, SessionSpec
 from vmcp.core.bridging import CAPABILITY
 from vmcp.core.offers import Watcher
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.streams import Streams
-from vmcp.sessions.record import SessionRecord
+from vmcp.sessions.record import Change, SessionRecord
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str, notification, request
 from vmcp.wire.levels import reaches
 from vmcp.wire.protocol import (
@@ -58,6 +59,14 @@ class ClientSession:
         inflight: What can be cancelled, by request id.
         active: Requests and streams under way.
         used_at: `time.monotonic()` of the last request.
+        touched_at: `time.monotonic()` at which the store was last told that the session is in use.
+        unsaved: Changes of the record that the store does not have yet.
+        refresh: Takes over what the store knows better; None = there are no others.
+        stored: The store knows the session; not yet, where it took the place of another one.
+        renewing: Another process subscribed to resources for the session; this one has yet to.
+        retiring: It was idle for too long, and the store is being asked whether it is in use elsewhere.
+        saving: Held while the record is being saved.
+        elsewhere: Gives other replicas what their streams may be open for; None = there are no others.
     """
 
     record: SessionRecord
@@ -71,7 +80,15 @@ class ClientSession:
     streams: Streams = field(default_factory=Streams)
     inflight: dict[object, asyncio.Task[object]] = field(default_factory=dict)
     used_at: float = field(default_factory=time.monotonic)
+    touched_at: float = field(default_factory=time.monotonic)
     active: int = 0
+    unsaved: list[Change] = field(default_factory=list)
+    elsewhere: Callable[[ClientSession, bytes], None] | None = None
+    refresh: Callable[[ClientSession], Awaitable[None]] | None = None
+    stored: bool = True
+    renewing: bool = False
+    retiring: bool = False
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.backends = BackendSessions(
@@ -81,12 +98,17 @@ class ClientSession:
                 client_info=self.record.info,
                 headers=self.headers,
                 events=self,
+                links=None if self.elsewhere is None else self,
                 era=Era.LEGACY,
             )
         )
         self._declared = fields(self.record.capabilities)
         self._asked: dict[str, asyncio.Future[bytes]] = {}
         self._count = 0
+        self._replica = secrets.token_urlsafe(6)
+        if self.elsewhere is not None:
+            self.streams = Streams(f".{self._replica}")
+        self._used: dict[str, BackendLink] = {}
         self.watcher = Watcher(self.principal, frozenset(Kind), self._lists_changed)
 
     @property
@@ -116,13 +138,26 @@ class ClientSession:
         if method == RESOURCE_UPDATED and not self._may_hear_of(params):
             return
         if method in _FORWARDED or (method == MESSAGE and self.wants(params)):
-            self.streams.own.emit(notification(method, params))
+            self._say(notification(method, params))
         elif method in _CHANGES:
             # Perhaps a list of this session alone; the shared ones are watched elsewhere.
             self.backends.own.changed(backend)
-            self.streams.own.emit(notification(method))
+            self._say(notification(method))
         elif method != MESSAGE and self.tells(method):
-            self.streams.own.emit(notification(method, params))
+            self._say(notification(method, params))
+
+    def _say(self, message: bytes) -> None:
+        """Send something on the session's own stream; where it is open nowhere, it is kept here."""
+        if self.elsewhere is not None and not self.streams.own.attached:
+            self.elsewhere(self, message)
+        self.streams.own.emit(message)
+
+    def _put(self, question: bytes) -> None:
+        """Send a question on the session's own stream. It is sent once, since it would be answered twice."""
+        if self.elsewhere is not None and not self.streams.own.attached:
+            self.elsewhere(self, question)
+        else:
+            self.streams.own.emit(question, droppable=False)
 
     def _may_hear_of(self, params: bytes) -> bool:
         uri = loads_str(fields(params).get("uri"))
@@ -130,7 +165,7 @@ class ClientSession:
 
     async def request(self, backend: str, method: str, params: bytes) -> bytes:  # noqa: ARG002
         """Ask the client something that belongs to no call."""
-        return await self.ask(method, params, lambda message: self.streams.own.emit(message, droppable=False))
+        return await self.ask(method, params, self._put)
 
     async def ask(self, method: str, params: bytes, send: Callable[[bytes], None]) -> bytes:
         """Send a request to the client and wait for its answer.
@@ -143,7 +178,7 @@ class ClientSession:
         if len(self._asked) >= MAX_ASKED:
             raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions wait for the client"))
         self._count += 1
-        key = f"vmcp-{self._count}"
+        key = f"vmcp-{self._replica}-{self._count}"
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked[key] = answer
         try:
@@ -155,15 +190,18 @@ class ClientSession:
         finally:
             del self._asked[key]
 
-    def answered(self, message: Message) -> None:
-        """Take the client's answer to a question; answers to nothing that was asked are ignored."""
+    def answered(self, message: Message) -> bool:
+        """Take the client's answer to a question; return whether this process asked it."""
         answer = self._asked.get(message.id) if isinstance(message.id, str) else None
-        if answer is None or answer.done():
-            return
+        if answer is None:
+            return False
+        if answer.done():
+            return True
         if message.result is not UNSET:
             answer.set_result(bytes(message.result))
         elif isinstance(message.error, RpcError):
             answer.set_exception(RpcFault(message.error))
+        return True
 
     def _lists_changed(self, kinds: frozenset[Kind]) -> None:
         if not self.announces():
@@ -171,17 +209,70 @@ class ClientSession:
         for method in sorted({LIST_KINDS[kind].changed for kind in kinds}):
             self.streams.own.emit(notification(method))
 
-    async def close(self) -> None:
-        """Cancel what is under way and end the sessions towards backends."""
+    # --- the record ---
+
+    def change(self, change: Change) -> None:
+        """Go on with a changed record; `Sessions.save` keeps it."""
+        record = change(self.record)
+        if record != self.record:
+            self.record = record
+            self.unsaved.append(change)
+
+    def share(
+        self,
+        elsewhere: Callable[[ClientSession, bytes], None] | None,
+        refresh: Callable[[ClientSession], Awaitable[None]] | None,
+    ) -> None:
+        """Let other processes go on with the session from now on, or no more. Sessions with backends stay here."""
+        self.elsewhere, self.refresh = elsewhere, refresh
+        self.backends.spec = replace(self.backends.spec, links=None if elsewhere is None else self)
+
+    def replace(self, record: SessionRecord) -> None:
+        """Go on with what is kept of the session, and with what was changed here meanwhile.
+
+        Where another process has opened another session with a backend, that one is used from now on.
+        """
+        for change in self.unsaved:
+            record = change(record)
+        self.record = record
+        for backend, link in list(self._used.items()):
+            known = record.links.get(backend)
+            if known is not None and known.id != link.id:
+                del self._used[backend]
+                self.backends.retire(backend)
+
+    async def link(self, backend: str) -> BackendLink | None:
+        """See `LinkKeeper`.
+
+        What another process has just opened may not have been heard of yet, so the store is asked: a client that sends
+        its next request elsewhere must meet the session that its last one used.
+        """
+        if self.refresh is not None:
+            await self.refresh(self)
+        known = self.record.links.get(backend)
+        if known is not None:
+            self._used[backend] = known
+        return known
+
+    def linked(self, backend: str, link: BackendLink) -> None:
+        """See `LinkKeeper`. One that the record has no room for is of this process alone."""
+        before = self.record.links.get(backend)
+        if self.record.with_link(backend, link, before).fits:
+            self._used[backend] = link
+            self.change(lambda record: record.with_link(backend, link, before))
+
+    async def close(self, *, leave: bool = False) -> None:
+        """Cancel what is under way and end the sessions towards backends; with `leave`, others go on with them."""
         for task in list(self.inflight.values()):
             task.cancel()
         for answer in self._asked.values():
             answer.cancel()
         self.streams.finish()
-        await self.backends.close()
+        await self.backends.close(leave=leave)
         # What refers back to the session would keep it until the collector looks at everything, which is rare.
         self.watcher.callback = _nobody
-        self.backends.spec = replace(self.backends.spec, events=None)
+        self.backends.spec = replace(self.backends.spec, events=None, links=None)
+        self.elsewhere = self.refresh = None
 
 
 def _nobody(kinds: frozenset[Kind]) -> None:

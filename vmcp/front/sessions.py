@@ -8,11 +8,16 @@ A request of a session whose life is here finds it without waiting (`here`). Onl
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
+import structlog
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.interface import HeaderList
@@ -21,8 +26,21 @@ from vmcp.core.seal import Purpose
 from vmcp.front.session import ClientSession
 from vmcp.front.settings import FrontSettings
 from vmcp.sessions.record import SessionRecord
-from vmcp.sessions.store import ProcessStore, SessionStore
+from vmcp.sessions.store import Note, NoteKind, ProcessStore, SessionStore, StoreUnavailable
 from vmcp.tasks import Background
+from vmcp.wire.jsonrpc import loads_id, parse
+
+log = structlog.get_logger(__name__)
+
+TOUCH_EVERY: Final = 30.0
+"""Seconds after which the store is told again that a session is in use, at the latest."""
+MAX_ENDED: Final = 4096
+"""Sessions that are remembered as ended: a record of one may be on its way here."""
+MAX_WORK: Final = 1024
+"""Tasks for records and notes at the same time, beyond which notes are lost."""
+
+Elsewhere = Callable[[ClientSession, bytes], None]
+Refresh = Callable[[ClientSession], Awaitable[None]]
 
 
 class _Id(msgspec.Struct, array_like=True):
@@ -53,7 +71,7 @@ class _Owned:
 
 
 class Sessions:
-    """The sessions whose life is in this process.
+    """The sessions whose life is in this process. Implements `vmcp.sessions.store.Listener`.
 
     When there are too many, one of the caller that has most of them goes: first those that were never used, then the
     one that was idle longest, but none that was in use just now. So nobody ends the sessions of others.
@@ -69,17 +87,46 @@ class Sessions:
         """
         self._gateway = gateway
         self._settings = settings
-        self._store: SessionStore = ProcessStore() if store is None else store
+        self.store: SessionStore = ProcessStore() if store is None else store
+        self.store.listener = self
+        self._touch_every = min(TOUCH_EVERY, settings.session_ttl / 4)
         self._sessions: dict[str, ClientSession] = {}
         self._owners: dict[str, _Owned] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._closing = Background("sessions of clients")
+        self._work = Background("records of sessions")
 
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may go on with the sessions."""
+        return self.store.shared
+
+    @property
+    def trouble(self) -> str:
+        """Why sessions of other processes cannot be found at the moment, in one word; "" = they can."""
+        return self.store.trouble
+
     def all(self) -> list[ClientSession]:
         """Return every session whose life is here."""
         return list(self._sessions.values())
+
+    def start(self) -> None:
+        """Begin to hear of other processes."""
+        self.store.start()
+
+    async def switch(self, store: SessionStore) -> None:
+        """Keep records in another store from now on; sessions that are here go on, and get there once it answers."""
+        old, self.store = self.store, store
+        old.listener = None
+        store.listener = self
+        for session in self.all():
+            session.stored = not store.shared
+            session.share(*self._sharing())
+        store.start()
+        await old.close()
 
     async def open(
         self, principal: Principal, version: str, capabilities: bytes, info: bytes | None, headers: HeaderList
@@ -100,7 +147,7 @@ class Sessions:
             info=info,
             expires_at=time.time() + self._settings.session_life,
         )
-        await self._store.open(record)
+        await self.store.open(record)
         return self._begin(record, principal, headers)
 
     def here(self, session_id: str, principal: Principal) -> ClientSession | None:
@@ -135,21 +182,35 @@ class Sessions:
         found = self.here(session_id, principal)
         if found is not None or session_id in self._sessions:
             return found
-        record = await self._store.find(session_id, principal.key)
-        if record is None:
+        record = await self.store.find(session_id, principal.key)
+        if record is None or session_id in self._ended:
             return None
         if session_id not in self._sessions:  # another request of it may have been first
             self._make_room(principal)
-            self._begin(record, principal, headers)
+            self._begin(record, principal, headers, renewing=bool(record.subscriptions))
         return self.here(session_id, principal)
 
     async def save(self, session: ClientSession) -> None:
-        """Keep a record that changed.
+        """Keep what changed of a record. That it could not be kept fails no request: it is tried again later."""
+        try:
+            await self._save(session)
+        except StoreUnavailable as err:
+            log.info("a changed session could not be kept yet", reason=str(err))
 
-        Raises:
-            StoreUnavailable: It is not known to be kept.
-        """
-        await self._store.save(session.record)
+    async def _save(self, session: ClientSession) -> None:
+        async with session.saving:
+            changes, session.unsaved = session.unsaved, []
+            if not changes:
+                return
+            try:
+                kept = await self.store.save(session.record, changes)
+            except BaseException:
+                session.unsaved = [*changes, *session.unsaved]
+                raise
+            if kept is None:
+                self._drop(session)
+            else:
+                session.replace(kept)
 
     async def end(self, session: ClientSession) -> None:
         """End a session, wherever it may be served; its life ends in the background.
@@ -157,23 +218,143 @@ class Sessions:
         Raises:
             StoreUnavailable: It may go on.
         """
-        await self._store.end(session.record)
+        await self.store.end(session.record)
         self._drop(session)
 
+    def pass_on(self, session: ClientSession, kind: NoteKind, body: bytes) -> None:
+        """Give other processes what may be meant for what they serve of a session; lost where that is not possible."""
+        if self.store.shared and len(self._work) < MAX_WORK:
+            self._work.spawn(self._tell(Note(kind=kind, session=session.id, body=body)), "note")
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something for a session in the background."""
+        self._work.spawn(work, name)
+
     def sweep(self) -> None:
-        """End what expired."""
+        """End what expired, and tell the store what is in use and what changed."""
+        now = time.monotonic()
+        used: list[ClientSession] = []
         for session in self.all():
-            if self._expired(session):
+            if now > session.ends_at:
                 self._drop(session)
+            elif self._expired(session):
+                self._retire(session)
+            elif self.store.shared:
+                if session.unsaved and not self.store.trouble and not session.saving.locked():
+                    self._work.spawn(self.save(session), "record")
+                in_use = session.active or session.used_at > session.touched_at
+                if in_use and now - session.touched_at > self._touch_every:
+                    used.append(session)
+        if used:
+            self._touch(used)
 
     async def close(self) -> None:
-        """End all."""
+        """Give up all: where other processes may go on with them, they are left to those, else they end."""
+        if self.store.shared:
+            await asyncio.gather(*(self.save(session) for session in self.all() if session.unsaved))
+        await self._work.close()
         for session in self.all():
-            self._drop(session)
+            self._drop(session, leave=self.store.shared)
         await self._closing.join()
+        await self.store.close()
 
-    def _begin(self, record: SessionRecord, principal: Principal, headers: HeaderList) -> ClientSession:
+    # --- what other processes tell ---
+
+    def heard(self, note: Note) -> None:
+        """See `Listener`."""
+        if note.kind is NoteKind.ENDED:
+            self._ended[note.session] = None
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
+        session = self._sessions.get(note.session)
+        if session is None:
+            return
+        match note.kind:
+            case NoteKind.ENDED:
+                self._touch([session])  # a note alone ends nothing
+            case NoteKind.CHANGED:
+                if note.revision > session.record.revision:
+                    self._work.spawn(self._reload(session), "record")
+            case NoteKind.ANSWER:
+                session.answered(parse(note.body))
+            case NoteKind.CANCELLED:
+                request_id = loads_id(note.body)
+                task = None if request_id is None else session.inflight.get(request_id)
+                if task is not None:
+                    task.cancel()
+            case NoteKind.NEWS:
+                if session.streams.own.attached:
+                    session.streams.own.emit(note.body)
+
+    def missed(self) -> None:
+        """See `Listener`."""
+        self._touch(self.all())
+
+    async def _tell(self, note: Note) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.tell(note)
+
+    def _elsewhere(self, session: ClientSession, message: bytes) -> None:
+        self.pass_on(session, NoteKind.NEWS, message)
+
+    def _sharing(self) -> tuple[Elsewhere, Refresh] | tuple[None, None]:
+        """Return what a session needs that other processes may go on with."""
+        return (self._elsewhere, self._reload) if self.store.shared else (None, None)
+
+    def _touch(self, sessions: list[ClientSession]) -> None:
+        now = time.monotonic()
+        for session in sessions:
+            session.touched_at = now
+        self._work.spawn(self._look(sessions), "touch")
+
+    async def _look(self, sessions: list[ClientSession]) -> None:
+        """Tell the store that sessions are in use, and take what it knows better."""
+        try:
+            for session in sessions:
+                if not session.stored:
+                    await self.store.open(session.record)
+                    session.stored = True
+            kept = await self.store.touch([session.record for session in sessions])
+        except StoreUnavailable:
+            return  # once it answers again, everything is looked at
+        for session, revision in zip(sessions, kept, strict=True):
+            if revision is None:
+                self._drop(session)
+            elif revision > session.record.revision:
+                await self._reload(session)
+
+    async def _reload(self, session: ClientSession) -> None:
+        try:
+            record = await self.store.find(session.id, session.record.owner)
+        except StoreUnavailable:
+            return
+        if record is None:
+            self._drop(session)
+        elif record.revision > session.record.revision:
+            session.replace(record)
+
+    def _retire(self, session: ClientSession) -> None:
+        """Let go of a session that was idle here for too long; it ends unless it is in use elsewhere."""
+        if not self.store.shared:
+            self._drop(session)
+        elif not session.retiring:
+            session.retiring = True
+            self._work.spawn(self._retire_unless_used(session), "idle session")
+
+    async def _retire_unless_used(self, session: ClientSession) -> None:
+        try:
+            ended = await self.store.retire(session.record, time.monotonic() - session.touched_at)
+        except StoreUnavailable:
+            ended = False  # the store ends it by itself
+        self._drop(session, leave=not ended)
+
+    # --- lives ---
+
+    def _begin(
+        self, record: SessionRecord, principal: Principal, headers: HeaderList, *, renewing: bool = False
+    ) -> ClientSession:
         """Begin the life of a session in this process."""
+        elsewhere, refresh = self._sharing()
         session = ClientSession(
             record=record,
             principal=principal,
@@ -183,14 +364,17 @@ class Sessions:
             may_read=self._gateway.may_read,
             tells=self._gateway.tells,
             announces=self._gateway.announces,
+            elsewhere=elsewhere,
+            refresh=refresh,
+            renewing=renewing,
         )
         self._sessions[session.id] = session
         self._owners.setdefault(record.owner, _Owned()).fresh[session.id] = session
         self._gateway.offers.watch(session.watcher)
         return session
 
-    def _drop(self, session: ClientSession) -> None:
-        """End the life of a session, in the background."""
+    def _drop(self, session: ClientSession, *, leave: bool = False) -> None:
+        """End the life of a session, in the background; with `leave`, the session goes on elsewhere."""
         if self._sessions.pop(session.id, None) is None:
             return
         owned = self._owners[session.record.owner]
@@ -199,7 +383,7 @@ class Sessions:
         if not owned:
             del self._owners[session.record.owner]
         self._gateway.offers.unwatch(session.watcher)
-        self._closing.spawn(session.close(), "one that ended")
+        self._closing.spawn(session.close(leave=leave), "one that ended")
 
     def _make_room(self, principal: Principal) -> None:
         settings = self._settings
@@ -214,13 +398,13 @@ class Sessions:
         recent = time.monotonic() - self._settings.spare_seconds
         for session in owned.fresh.values():
             if not session.active:
-                self._drop(session)
+                self._drop(session, leave=self.store.shared)
                 return
         for session in owned.used.values():
             if session.used_at > recent:
                 break
             if not session.active:
-                self._drop(session)
+                self._drop(session, leave=self.store.shared)
                 return
         raise TooManySessions
 

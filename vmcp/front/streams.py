@@ -79,6 +79,11 @@ class EventStream:
             self._writer.write(event)
         return event
 
+    @property
+    def attached(self) -> bool:
+        """Whether somebody reads the stream now."""
+        return self._writer is not None and not self._writer.gone
+
     def emit(self, message: bytes, *, droppable: bool = True) -> None:
         """Send a message to who is connected, and keep it for who will be."""
         event = self.frame(message)
@@ -131,15 +136,17 @@ class EventStream:
 class Streams:
     """All streams of a session."""
 
-    def __init__(self) -> None:
-        self.own = EventStream("get")
+    def __init__(self, mark: str = "") -> None:
+        """Begin with the session's own stream; `mark` tells its event ids from those of other processes."""
+        self.own = EventStream(f"get{mark}")
+        self._mark = mark
         self._posts: dict[str, EventStream] = {}
         self._count = 0
 
     def for_post(self) -> EventStream:
         """Make the stream of a request."""
         self._count += 1
-        stream = EventStream(f"post{self._count}")
+        stream = EventStream(f"post{self._count}{self._mark}")
         self._posts[stream.name] = stream
         if len(self._posts) > KEPT_STREAMS:
             ended = next((name for name, kept in self._posts.items() if kept.done), None)
@@ -154,6 +161,10 @@ class Streams:
         if stream is None or not (number.isascii() and number.isdigit()) or len(number) > 18:
             return None
         return stream, int(number)
+
+    def lost(self, event_id: str) -> bool:
+        """Say whether an event id is one of a request that another process served, whose events are not here."""
+        return bool(self._mark) and event_id.startswith("post") and self._mark not in event_id
 
     def interrupt(self) -> None:
         """End the connections; whoever may still hear of the session comes back."""

@@ -8,6 +8,7 @@
 | `toolhive_vmcp_backends_discovered` | - |
 | `toolhive_vmcp_backend_requests_total`, `..._errors_total`, `..._requests_duration_seconds` | `target_workload_id`,
 `mcp_method` |
+| `vmcp_session_store_available` | - |
 | `vmcp_sessions`, `vmcp_rate_limited_total`, `vmcp_unauthenticated_total`, `vmcp_audit_dropped_total` | - |
 | `vmcp_config_reloads_total` | `result` |
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
@@ -126,6 +127,11 @@ class Metrics:
         )
         self.connections = Gauge("toolhive_mcp_active_connections", "Open streams towards clients.", registry=registry)
         self.sessions = Gauge("vmcp_sessions", "Legacy sessions.", registry=registry)
+        self.session_store = Gauge(
+            "vmcp_session_store_available",
+            "1 = sessions of other replicas can be found; always 1 without a shared store.",
+            registry=registry,
+        )
         self.rate_limited = Counter("vmcp_rate_limited", "Calls refused by rate limits.", registry=registry)
         self.unauthenticated = Counter("vmcp_unauthenticated", "Requests without a credential.", registry=registry)
         self.audit_dropped = Counter("vmcp_audit_dropped", "Audit events that were lost.", registry=registry)

@@ -9,12 +9,17 @@ rolled out. A field may be added with a default; whatever else changes needs ano
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from vmcp.backend.interface import BackendLink
+
 FORMAT: Final = 1
 """First byte of an encoded record."""
+MAX_RECORD: Final = 40 * 1024
+"""Bytes of an encoded record. What a client declares is bounded before; what it adds later must fit."""
 
 
 class RecordError(ValueError):
@@ -33,6 +38,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         expires_at: Unix seconds at which its life is over, however much it is used.
         level: As set by `logging/setLevel`; None = never set.
         subscriptions: URIs of resources that the client asked to hear of, sorted.
+        links: Sessions with legacy backends, by the backend's name.
+        revision: Grows with every change that is kept.
     """
 
     id: str
@@ -43,6 +50,13 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     expires_at: float
     level: str | None = None
     subscriptions: tuple[str, ...] = ()
+    links: dict[str, BackendLink] = {}
+    revision: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the record is small enough to be kept."""
+        return len(encode_record(self)) <= MAX_RECORD
 
     def with_subscription(self, uri: str) -> SessionRecord:
         """Return the record of a session that is subscribed to `uri` as well."""
@@ -56,6 +70,19 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """Return the record of a session that asked for log messages from `level` on."""
         return msgspec.structs.replace(self, level=level)
 
+    def with_link(self, backend: str, link: BackendLink, before: BackendLink | None) -> SessionRecord:
+        """Return the record with a session with a backend in the place of `before`.
+
+        Where another process was faster, its session stays: all have to go on in one.
+        """
+        known = self.links.get(backend)
+        if known is not None and known.id != link.id and (before is None or known.id != before.id):
+            return self
+        return msgspec.structs.replace(self, links={**self.links, backend: link})
+
+
+Change = Callable[[SessionRecord], SessionRecord]
+"""What is done to a record: once more to a newer one, where another process changed it meanwhile."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(SessionRecord)

@@ -6,9 +6,17 @@ begins, when its record changes, when it ends, and for a session that this proce
 
 from __future__ import annotations
 
-from typing import Protocol
+import enum
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-from vmcp.sessions.record import SessionRecord
+import msgspec
+
+from vmcp.sessions.record import Change, SessionRecord
+from vmcp.sessions.settings import RedisSettings
+
+CONNECTING: Final = "connecting"
+"""`SessionStore.trouble` of a store that has not been asked anything yet."""
 
 
 class StoreUnavailable(Exception):  # noqa: N818  what it is, not what went wrong
@@ -23,11 +31,76 @@ class StoreUnavailable(Exception):  # noqa: N818  what it is, not what went wron
         self.retry_after = retry_after
 
 
+class NoteKind(enum.StrEnum):
+    """What one replica tells the others of a session."""
+
+    CHANGED = "changed"
+    """The record that is kept is a newer one."""
+    ENDED = "ended"
+    """There is no record any more."""
+    ANSWER = "answer"
+    """The client answered a question that none of its requests here is waiting for; the body is its message."""
+    CANCELLED = "cancelled"
+    """The client cancelled a request that is not served here; the body is the request's id, raw JSON."""
+    NEWS = "news"
+    """Something for the session's own stream, which is not open here; the body is the message."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From one replica to the others.
+
+    Attributes:
+        kind: What happened.
+        session: Its id.
+        body: See `NoteKind`.
+        revision: Of the record that is kept now, with `CHANGED`.
+    """
+
+    kind: NoteKind
+    session: str
+    body: bytes = b""
+    revision: int = 0
+
+
+class Listener(Protocol):
+    """Hears of the sessions that other replicas serve, too. Must not block."""
+
+    def heard(self, note: Note) -> None:
+        """Take a note of another replica."""
+        ...
+
+    def missed(self) -> None:
+        """Notes may have been lost: look at every session again."""
+        ...
+
+
 class SessionStore(Protocol):
     """Keeps records by the id and the owner of their session. A session of another owner is one that does not exist.
 
-    Every method may raise StoreUnavailable, within a few seconds.
+    Every coroutine may raise StoreUnavailable, within a few seconds.
+
+    Attributes:
+        shared: Other processes may go on with a session: its life can be given up here without ending it.
+        listener: Hears what other replicas tell; None = nobody.
     """
+
+    @property
+    def shared(self) -> bool: ...  # noqa: D102  see the class
+
+    listener: Listener | None
+
+    @property
+    def trouble(self) -> str:
+        """Why the store does not answer at the moment, in one word; "" = it does, as far as is known."""
+        ...
+
+    def start(self) -> None:
+        """Begin to listen."""
+        ...
+
+    def reconfigure(self, settings: RedisSettings) -> None:
+        """Go on with other credentials for the same server."""
+        ...
 
     async def open(self, record: SessionRecord) -> None:
         """Keep the record of a session that begins. The client is told of a session only once this returned."""
@@ -37,17 +110,62 @@ class SessionStore(Protocol):
         """Return the record of a session that has not ended; None says nothing about why there is none."""
         ...
 
-    async def save(self, record: SessionRecord) -> None:
-        """Keep a record in the place of the one that has its id. One that was ended meanwhile stays ended."""
+    async def save(self, record: SessionRecord, changes: Sequence[Change]) -> SessionRecord | None:
+        """Keep changes of a record.
+
+        Args:
+            record: With the changes, and with the revision that it had before them.
+            changes: Made again to what is kept, where that is of another revision.
+
+        Returns:
+            What is kept now; None = the session has ended.
+        """
+        ...
+
+    async def touch(self, records: Sequence[SessionRecord]) -> list[int | None]:
+        """Say that these sessions are in use; return the revision of each that is kept, None = it has ended."""
+        ...
+
+    async def retire(self, record: SessionRecord, since: float) -> bool:
+        """End a session that was idle here for too long, unless it is in use elsewhere; return whether it has ended.
+
+        Args:
+            record: Of the session.
+            since: Seconds since this process told the store that it is in use.
+        """
         ...
 
     async def end(self, record: SessionRecord) -> None:
-        """Forget a session: from now on nobody finds it."""
+        """Forget a session: from now on nobody finds it, and whoever serves it ends its life."""
+        ...
+
+    async def tell(self, note: Note) -> None:
+        """Tell the other replicas something."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
         ...
 
 
 class ProcessStore:
     """The store of a gateway with one replica: a session exists as long as its life, which this process has."""
+
+    shared = False
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+
+    @property
+    def trouble(self) -> str:
+        """See `SessionStore`."""
+        return ""
+
+    def start(self) -> None:
+        """See `SessionStore`."""
+
+    def reconfigure(self, settings: RedisSettings) -> None:
+        """See `SessionStore`."""
 
     async def open(self, record: SessionRecord) -> None:
         """See `SessionStore`."""
@@ -56,8 +174,23 @@ class ProcessStore:
         """See `SessionStore`. Whoever asks has looked among the lives already."""
         return None
 
-    async def save(self, record: SessionRecord) -> None:
+    async def save(self, record: SessionRecord, changes: Sequence[Change]) -> SessionRecord | None:  # noqa: ARG002
         """See `SessionStore`."""
+        return record
+
+    async def touch(self, records: Sequence[SessionRecord]) -> list[int | None]:
+        """See `SessionStore`."""
+        return [record.revision for record in records]
+
+    async def retire(self, record: SessionRecord, since: float) -> bool:  # noqa: ARG002
+        """See `SessionStore`."""
+        return True
 
     async def end(self, record: SessionRecord) -> None:
+        """See `SessionStore`."""
+
+    async def tell(self, note: Note) -> None:
+        """See `SessionStore`."""
+
+    async def close(self) -> None:
         """See `SessionStore`."""

@@ -8,6 +8,7 @@ from api.contract.config import VmcpConfig
 from api.contract.duration import Duration
 from api.contract.headers import canonical_header, is_header_name
 from api.contract.operations import Bucket, FailureHandling, Operational, Optimizer
+from api.contract.urls import read_host_port
 from api.contract.validation.report import Positions, Report
 
 _NUMBER = re.compile(r"([0-9]*[.])?[0-9]+")
@@ -127,8 +128,11 @@ def _check_sessions(config: VmcpConfig, report: Report) -> None:
     if storage is None:
         return
     report.one_of("sessionStorage.provider", storage.provider, ("memory", "redis"))
-    if storage.provider == "redis":
-        report.require("sessionStorage.address", storage.address)
+    if storage.provider == "redis" and report.require("sessionStorage.address", storage.address):
+        try:
+            read_host_port(storage.address)
+        except ValueError as error:
+            report.add("sessionStorage.address", str(error))
     if storage.db < 0:
         report.add("sessionStorage.db", "must not be negative")
 

@@ -96,7 +96,7 @@ async def own_secrets(admin: Kube, namespace: str) -> list[str]:
 def world(namespace: str, dialect: str) -> list[dict[str, Any]]:
     """The samples and every edge; for this project's gateway also what of it that gateway can do.
 
-    It has neither Redis, nor xaa, nor exports of telemetry (docs/limits.md): what asks for Redis gets no pods.
+    It has neither xaa nor exports of telemetry (docs/limits.md): what asks for an export gets no pods.
     """
     bodies = samples(namespace) + secret_edges.world(namespace, SENTINEL)
     for body in bodies:
@@ -107,7 +107,6 @@ def world(namespace: str, dialect: str) -> list[dict[str, Any]]:
     possible = copy.deepcopy(next(body for body in bodies if body["metadata"]["name"] == "every-edge"))
     possible["metadata"]["name"] = "native-edge"
     del possible["spec"]["telemetryConfigRef"]
-    del possible["spec"]["sessionStorage"]
     exchange = {"type": "externalAuthConfigRef", "externalAuthConfigRef": {"name": "exchange"}}
     possible["spec"]["outgoingAuth"]["backends"] = {"entry-xaa": exchange}
     return [*bodies, possible]
@@ -157,9 +156,9 @@ async def test_no_value_of_a_secret_leaves_the_operator(
         assert {"token-exchange", "oidc-client", "redis-own", "otel-header", "xaa-idp"} <= named(objects, "every-edge")
         assert secret_edges.DEFAULT_REDIS in named(objects, "defaults")
     else:
-        assert {"token-exchange", "oidc-client", "endpoint-header"} <= named(objects, "native-edge")
+        assert {"token-exchange", "oidc-client", "endpoint-header", "redis-own"} <= named(objects, "native-edge")
         assert "Deployment/every-edge" not in objects
-        assert secret_edges.DEFAULT_REDIS not in named(objects, "defaults"), "docs/compatibility.md: it is left out"
+        assert secret_edges.DEFAULT_REDIS in named(objects, "defaults")
     assert any(name.startswith("Event/") for name in objects)
     logged = "\n".join(program.raw)
     assert leaks(logged) == []
@@ -188,7 +187,7 @@ def refused(found: dict[str, Any] | None) -> bool:
     """Whether a gateway gets no pods because of its settings."""
     conditions = (found or {}).get("status", {}).get("conditions", [])
     said = [c["message"] for c in conditions if (c["type"], c["status"]) == ("Valid", "False")]
-    return phase(found) == "Failed" and any("sessions in Redis" in message for message in said)
+    return phase(found) == "Failed" and any("OpenTelemetry collector" in message for message in said)
 
 
 def named(objects: dict[str, Any], gateway: str) -> set[str]:

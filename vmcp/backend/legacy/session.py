@@ -298,19 +298,19 @@ class LegacySession:
             raise BackendTimeout(self._endpoint.name, "the session could not be opened in time", sent=False) from None
 
     async def _open(self) -> Link:
-        link = self._take_up()
+        link = await self._take_up()
         if link is None:
             link = await self._shake_hands()
             self._install(link)
         return link
 
-    def _take_up(self) -> Link | None:
+    async def _take_up(self) -> Link | None:
         """Go on with the session that another process opened for the same client; None where there is none.
 
         Not with the one that the server has just said that it does not know.
         """
         keeper = self._spec.links
-        known = None if keeper is None or self._options.sse else keeper.link(self._endpoint.name)
+        known = None if keeper is None or self._options.sse else await keeper.link(self._endpoint.name)
         if known is None or known.id == self._lost_id:
             return None
         channel = self._channel()

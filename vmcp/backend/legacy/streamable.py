@@ -11,10 +11,9 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.answers import check_session, is_answer, message_of
 from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
-from vmcp.backend.handshake import Handshake
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
-from vmcp.backend.model import BackendLink
+from vmcp.backend.model import BackendLink, Handshake
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response

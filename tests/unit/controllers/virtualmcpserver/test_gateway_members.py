@@ -110,7 +110,6 @@ def test_a_key_with_two_dots_is_mounted_for_this_gateway_and_costs_its_member_fo
 
 
 REFUSED: dict[str, dict[str, Any]] = {
-    "sessions in Redis": {"sessionStorage": {"provider": "redis", "address": "r:6379"}, "replicas": 2},
     "code mode": {"config": {"codeMode": {"enabled": True}}},
     "composite tools": {
         "config": {"compositeTools": [{"name": "t", "description": "d", "steps": [{"id": "s", "tool": "e.a"}]}]}
@@ -125,7 +124,6 @@ def test_what_the_gateway_of_the_dialect_cannot_do_is_said_and_no_pod_starts_in_
     message = next(c.message for c in own.conditions if c.type == "Valid")
     assert f"{what} is not supported by this version" in message or f"{what} are not supported" in message
     assert own.intents.empty
-    assert said(own)["SessionStorageWarning"] != "False/SessionStorageConfigured"
     stock = decide(make(REFUSED[what], entry(), dialect=Dialect.TOOLHIVE))
     assert said(stock)["Valid"] == "True/ValidationSucceeded"
     assert not stock.intents.empty

@@ -18,7 +18,7 @@ class Keeper:
     def __init__(self) -> None:
         self.known: dict[str, BackendLink] = {}
 
-    def link(self, backend: str) -> BackendLink | None:
+    async def link(self, backend: str) -> BackendLink | None:
         return self.known.get(backend)
 
     def linked(self, backend: str, link: BackendLink) -> None:

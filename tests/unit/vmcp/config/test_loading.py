@@ -281,7 +281,6 @@ def test_audit_is_on_by_presence_and_off_only_when_it_says_so():
     [
         ({"optimizer": {}}, "the tool optimizer"),
         ({"codeMode": {"enabled": True}}, "code mode"),
-        ({"sessionStorage": {"provider": "redis", "address": "r:6379"}}, "sessions in Redis"),
         (
             {"compositeTools": [{"name": "c", "description": "d", "steps": [{"id": "a", "tool": "gh_x"}]}]},
             "composite tools",
@@ -388,3 +387,33 @@ def test_the_session_secret_is_read_checked_and_known_to_the_redactor():
     wrong = base64.b64encode(b"short").decode()
     (error,) = errors({"VMCP_SESSION_HMAC_SECRET": wrong})
     assert error == "VMCP_SESSION_HMAC_SECRET: the secret holds 5 bytes; at least 32 are needed"
+
+
+# --- the store of sessions ---
+
+REDIS = {"provider": "redis", "address": "redis.default:6379"}
+SEALED = {"VMCP_SESSION_HMAC_SECRET": base64.b64encode(b"s" * 32).decode()}
+
+
+def test_replicas_share_sessions_where_the_configuration_says():
+    environ = {**SEALED, "THV_SESSION_REDIS_PASSWORD": "open sesame\n"}
+    store = settings(environ, sessionStorage=REDIS | {"db": 3}).store
+    assert (store.host, store.port, store.db, store.prefix) == ("redis.default", 6379, 3, "vmcp:gw:")
+    assert store.password == "open sesame"
+    assert "sesame" not in repr(store)
+    assert (
+        settings(environ, sessionStorage=REDIS | {"keyPrefix": "team:", "address": "[::1]:1"}).store.prefix == "team:"
+    )
+    assert settings().store is None
+
+
+def test_sessions_cannot_be_shared_without_a_secret_to_seal_them():
+    assert any("VMCP_SESSION_HMAC_SECRET" in message for message in errors(sessionStorage=REDIS))
+
+
+@pytest.mark.parametrize(
+    "address", ["redis", "redis:", ":6379", "redis:0", "redis:65536", "redis:6379/1", "::1:6379", "a b:1", "r:1\n"]
+)
+def test_an_address_that_is_not_host_and_port_is_refused(address):
+    found = errors(SEALED, sessionStorage=REDIS | {"address": address})
+    assert any("sessionStorage.address: must be HOST:PORT" in message for message in found)

@@ -324,7 +324,7 @@ async def world() -> AsyncIterator[Build]:
         gateway = Gateway(Plan(**parts), Sealer(), page_size=page_size)
         front = Front(gateway, settings or FrontSettings(version="1"))
         sessions = Sessions(gateway, front.settings, store)
-        service = Service(gateway, front.settings, lambda: None)
+        service = Service(gateway, front.settings, lambda: None, sessions)
         app = App(front, LegacyFront(front, sessions), ModernFront(front), service)
         made.append(World(app, gateway, front, sessions, {backend.name: backend for backend in backends}, service))
         return made[-1]

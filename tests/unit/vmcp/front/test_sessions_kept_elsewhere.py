@@ -1,31 +1,42 @@
 """Sessions whose records are kept where other gateways find them, and what happens while the store does not answer."""
 
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 
-from vmcp.sessions.record import SessionRecord, decode_record, encode_record
-from vmcp.sessions.store import StoreUnavailable
+from vmcp.backend.interface import BackendLink
+from vmcp.sessions.record import Change, SessionRecord, decode_record, encode_record
+from vmcp.sessions.store import ProcessStore, StoreUnavailable
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 ANN, BOB = {"authorization": "Bearer ann"}, {"authorization": "Bearer bob"}
 
 
-class Shelf:
-    """A store in this process, for gateways that share it.
+class Shelf(ProcessStore):
+    """A store in this process, for gateways that share it; none of them hears of the others.
 
     Attributes:
         away: It does not answer.
         asked: What it was asked, by name.
     """
 
+    shared = True
+
     def __init__(self) -> None:
-        self.away = False
+        super().__init__()
         self.asked: list[str] = []
+        self.away = False
         self._kept: dict[tuple[str, str], bytes] = {}
+
+    @property
+    def trouble(self) -> str:
+        return "unavailable" if self.away else ""
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
         if self.away:
-            raise StoreUnavailable("no answer", retry_after=2.5)
+            raise StoreUnavailable("unavailable", retry_after=2.5)
 
     async def open(self, record: SessionRecord) -> None:
         self._ask("open")
@@ -36,10 +47,15 @@ class Shelf:
         kept = self._kept.get((owner, session_id))
         return None if kept is None else decode_record(kept)
 
-    async def save(self, record: SessionRecord) -> None:
+    async def save(self, record: SessionRecord, changes: Sequence[Change]) -> SessionRecord | None:
         self._ask("save")
-        if (record.owner, record.id) in self._kept:
-            self._kept[record.owner, record.id] = encode_record(record)
+        kept = await self.find(record.id, record.owner)
+        if kept is not None:
+            for change in changes:
+                kept = change(kept)
+            kept = msgspec.structs.replace(kept, revision=kept.revision + 1)
+            self._kept[record.owner, record.id] = encode_record(kept)
+        return kept
 
     async def end(self, record: SessionRecord) -> None:
         self._ask("end")
@@ -75,6 +91,16 @@ async def test_a_session_goes_on_at_another_gateway_as_it_is(one, other):
     assert other.backends["a"].sessions[0].spec.client_capabilities == b'{"elicitation": {}}'
 
 
+async def test_before_a_session_with_a_backend_is_opened_the_store_is_asked_for_one_that_is_there(one, other):
+    assert (await other.legacy("ping", headers=ANN).answer()).status == 200
+    session = one.sessions.all()[0]
+    session.linked("a", BackendLink(id="opened by the one", version="2025-11-25"))
+    await one.sessions.save(session)
+    found = await other.sessions.all()[0].link("a")
+    assert found is not None, "although no note of it has arrived"
+    assert found.id == "opened by the one"
+
+
 async def test_nobody_goes_on_with_the_session_of_another(one, other):
     for gateway in (one, other):
         assert (await gateway.legacy("ping", headers=BOB).answer()).status == 404
@@ -93,7 +119,7 @@ async def test_the_store_is_not_asked_for_a_session_that_is_served_here(one, she
         assert (await one.legacy("tools/call", {"name": "echo"}, headers=ANN).answer()).status == 200
     assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
     assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
-    assert shelf.asked == ["save"], "once, for what changed"
+    assert shelf.asked == ["save", "find"], "once, for what changed"
 
 
 async def test_initialize_does_not_succeed_for_a_session_that_could_not_be_kept(world, backend, shelf):
