@@ -125,6 +125,15 @@ async def test_the_managers_flags_and_ports_agree(render):
     parser().parse_args(container["args"])
 
 
+@pytest.mark.parametrize("port", [443, 6443, 6444, 8443, 16443])
+def test_the_manager_reaches_the_api_server_on_the_ports_of_the_common_distributions(port):
+    """A NetworkPolicy sees the port behind the Service: 6444 on k3s and RKE2, 16443 on MicroK8s."""
+    folder = Path(__file__).parents[3] / "config" / "network-policy"
+    policies = [body for file in sorted(folder.glob("manager*.yaml")) for body in yaml.safe_load_all(file.read_text())]
+    allowed = [each for body in policies for rule in body["spec"]["egress"] for each in rule.get("ports", [])]
+    assert {"port": port, "protocol": "TCP"} in allowed
+
+
 async def test_the_samples_are_accepted(admin, render, namespace):
     for document in render("samples"):
         document["metadata"]["namespace"] = namespace
