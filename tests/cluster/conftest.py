@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hack.cluster.layout import GATEWAY_IMAGE, OPERATOR_IMAGE, REPOSITORY
 from hack.controlplane.binaries import ensure
 from hack.controlplane.programs import KUBECTL
 from hack.controlplane.rest import Kube
-from tests.cluster.kit import MANAGER, SYSTEM, Pods
+from tests.cluster.kit import MANAGER, SYSTEM, Figure, Pods
 
 KUBECONFIG = os.environ.get("CLUSTER_KUBECONFIG", "")
 collect_ignore_glob = [] if KUBECONFIG else ["test_*.py"]
@@ -69,3 +69,15 @@ async def pods(deployed: None, admin: Kube, request: pytest.FixtureRequest) -> A
     yield found
     if "KEEP" not in os.environ:
         await asyncio.wait_for(found.tear_down(), 120)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> Figure:
+    """Print a figure, for whoever compares runs."""
+
+    def show(name: str, value: object) -> None:
+        record_property(name, value)
+        with capsys.disabled():
+            print(f"\n    {name}: {value}", end="", flush=True)
+
+    return show

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,10 +16,12 @@ import aiohttp
 from hack.cluster.layout import GATEWAY_IMAGE, REPOSITORY
 from hack.controlplane.rest import Kube, Object
 from tests.e2e.vmcp.kit import Client
+from tests.support.eventually import eventually
 
 API = "toolhive.stacklok.dev/v1beta1"
 SYSTEM, MANAGER = "mcp-operator-system", "mcp-operator-controller-manager"
 SERVER = REPOSITORY / "tests" / "e2e" / "vmcp" / "echo_backend.py"
+Figure = Callable[[str, object], None]
 LONG = 120.0
 """Seconds that a step may take on a busy machine; nothing is judged by it."""
 
@@ -99,14 +103,24 @@ class Pods:
         service = await self.admin.get("v1", "Service", f"vmcp-{name}", namespace=self.namespace)
         return f"http://{service['spec']['clusterIP']}:4483"
 
-    async def server(self, name: str = "server") -> None:
+    async def server(self, name: str = "server", **options: Any) -> None:
         """Run an MCP server in a pod, behind a Service."""
-        await self.apply(*server(name))
+        await self.apply(*server(name, **options))
         await self.until("apps/v1", "Deployment", name, lambda found: found.get("status", {}).get("readyReplicas") == 1)
 
 
-def server(name: str) -> list[Object]:
-    """An echo server: its program in a ConfigMap, its Python from the gateway's image."""
+def server(
+    name: str, *, program: Path = SERVER, arguments: tuple[str, ...] = (), tls: str = "", **environ: str
+) -> list[Object]:
+    """A program of the tests in a pod: itself in a ConfigMap, its Python from the gateway's image.
+
+    Args:
+        name: of all objects.
+        program: the echo server, or another one.
+        arguments: of the program; the echo server's own when none are given.
+        tls: Secret with a certificate; "" for plain HTTP.
+        **environ: variables.
+    """
     labels = {"app": name}
     restricted = {
         "allowPrivilegeEscalation": False,
@@ -114,16 +128,22 @@ def server(name: str) -> list[Object]:
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    container = {
+    container: Object = {
         "name": "server",
         "image": GATEWAY_IMAGE,
         "imagePullPolicy": "Never",
-        "command": ["/venv/bin/python", "/program/server.py", name, "8000", "0.0.0.0"],
+        "command": ["/venv/bin/python", "/program/server.py", *(arguments or (name, "8000", "0.0.0.0"))],
+        "env": [{"name": key, "value": value} for key, value in environ.items()],
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
         "securityContext": restricted,
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],
     }
-    pod = {"containers": [container], "volumes": [{"name": "program", "configMap": {"name": name}}]}
+    volumes: list[Object] = [{"name": "program", "configMap": {"name": name}}]
+    if tls:
+        container["env"].append({"name": "TLS_DIRECTORY", "value": "/tls"})
+        container["volumeMounts"].append({"name": "tls", "mountPath": "/tls"})
+        volumes.append({"name": "tls", "secret": {"secretName": tls}})
+    pod = {"containers": [container], "volumes": volumes}
     template = {"metadata": {"labels": labels}, "spec": pod | {"terminationGracePeriodSeconds": 1}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
     return [
@@ -131,7 +151,7 @@ def server(name: str) -> list[Object]:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": name},
-            "data": {"server.py": SERVER.read_text()},
+            "data": {"server.py": program.read_text()},
         },
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec},
         {
@@ -189,8 +209,8 @@ class Load:
 
 
 @asynccontextmanager
-async def load(url: str, tool: str) -> AsyncIterator[Load]:
-    """Call a tool while the block runs, each time by a connection of its own."""
+async def load(url: str, tool: str, *, clients: int = 1) -> AsyncIterator[Load]:
+    """Call a tool while the block runs, each time by a connection of its own; each client once every 50 ms."""
     seen = Load()
 
     async def call() -> None:
@@ -203,9 +223,24 @@ async def load(url: str, tool: str) -> AsyncIterator[Load]:
                 seen.failures.append(f"{type(error).__name__}: {error}"[:200])
             await asyncio.sleep(0.05)
 
-    task = asyncio.create_task(call())
+    tasks = [asyncio.create_task(call()) for _ in range(clients)]
     try:
         yield seen
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def served(pods: Pods, *tools: str) -> None:
+    """Wait until a client lists these tools through the Service."""
+    url = await pods.url()
+
+    async def listed() -> bool:
+        # Ready is a moment ahead of kube-proxy.
+        with contextlib.suppress(aiohttp.ClientError):
+            async with Client(url, era="modern") as client:
+                return set(tools) <= set(await client.tools())
+        return False
+
+    await eventually(listed, within=LONG, every=0.1)

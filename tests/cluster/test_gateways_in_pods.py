@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable
 from typing import Any
 
-import aiohttp
-import pytest
-
-from tests.cluster.kit import API, LONG, Load, Pods, endpoint, entry, gateway, group, load
+from tests.cluster.kit import API, LONG, Figure, Load, Pods, endpoint, entry, gateway, group, load, served
 from tests.e2e.vmcp.kit import Client
 from tests.envtest.controllers.kit import certificate, header
 from tests.support.eventually import eventually
 
-Figure = Callable[[str, object], None]
 FIRST_APPLIES = 6
-
-
-@pytest.fixture
-def figure(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> Figure:
-    """Print a figure, for whoever compares runs."""
-
-    def show(name: str, value: object) -> None:
-        record_property(name, value)
-        with capsys.disabled():
-            print(f"\n    {name}: {value}", end="", flush=True)
-
-    return show
-
-
-async def served(pods: Pods, *tools: str) -> None:
-    """Wait until a client lists these tools through the Service."""
-    url = await pods.url()
-
-    async def listed() -> bool:
-        # Ready is a moment ahead of kube-proxy.
-        with contextlib.suppress(aiohttp.ClientError):
-            async with Client(url, era="modern") as client:
-                return set(tools) <= set(await client.tools())
-        return False
-
-    await eventually(listed, within=LONG, every=0.1)
 
 
 async def test_a_first_apply_of_everything_at_once_starts_without_a_crash(pods: Pods, figure: Figure) -> None:

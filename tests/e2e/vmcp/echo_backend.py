@@ -3,14 +3,20 @@
 Tools: `echo` (gives back its nonce, its own name, the session and the credentials that came), `count` (one counter
     per session, to see that state stays), `slow` (answers after a while), `fail` (a tool error). Sessions are real:
     an unknown id gets 404.
+
+Environment: `TLS_DIRECTORY` holds tls.crt and tls.key, as a Secret of that type has them; without the header that
+`REQUIRED_HEADER` names, it answers 401.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -84,15 +90,34 @@ class Echo:
         return web.json_response({"seen": self.seen, "sessions": len(self.sessions)})
 
 
+@web.middleware
+async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+    header = os.environ.get("REQUIRED_HEADER")
+    if header and header not in request.headers:
+        return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+    return await handler(request)
+
+
+def _tls() -> ssl.SSLContext | None:
+    directory = os.environ.get("TLS_DIRECTORY")
+    if not directory:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(directory, "tls.crt"), Path(directory, "tls.key"))
+    return context
+
+
 def main() -> None:
     name, port, *address = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
     echo = Echo(name)
-    app = web.Application()
+    app = web.Application(middlewares=[guard])
     app.router.add_post("/mcp", echo.post)
     app.router.add_get("/mcp", echo.get)
     app.router.add_delete("/mcp", echo.delete)
     app.router.add_get("/seen", echo.show)
-    web.run_app(app, host=address[0] if address else "127.0.0.1", port=port, print=None, access_log=None)
+    web.run_app(
+        app, host=address[0] if address else "127.0.0.1", port=port, ssl_context=_tls(), print=None, access_log=None
+    )
 
 
 if __name__ == "__main__":
