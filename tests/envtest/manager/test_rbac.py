@@ -148,6 +148,16 @@ async def _change_modes(admin: Kube, namespace: str) -> set[Permission]:
             namespace=namespace,
             until=lambda found, wanted=replicas > 1: (found is not None) is wanted,
         )
+    for wish in ("enabled", "disabled"):
+        metadata = {"annotations": {"toolhive.stacklok.dev/network-policy": wish}}
+        await admin.patch(API, "VirtualMCPServer", "engineering", {"metadata": metadata}, namespace=namespace)
+        await admin.wait_for(
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            "vmcp-engineering",
+            namespace=namespace,
+            until=lambda found, wanted=wish == "enabled": (found is not None) is wanted,
+        )
     for patch in modes:
         body = await admin.patch(API, "VirtualMCPServer", "engineering", patch, namespace=namespace)
         await settled(admin, [body])
