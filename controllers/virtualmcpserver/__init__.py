@@ -13,7 +13,7 @@ Story of one reconcile, each stage a function that takes the value of the one be
 
 `resolve` to `conclude` are pure; `decide` lists the last three. Each kind that a gateway refers to is resolved in the
 module that is named after it. Woken by the gateway itself, its group and members, everything that its last decision
-looked up (`dependencies`), its pods, and what it owns. What makes pods, of whatever kind, is in
+looked up (`controllers.shared.dependencies`), its pods, and what it owns. What makes pods, of whatever kind, is in
 `controllers.shared.workload`.
 """
 

@@ -15,6 +15,8 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect_errors, validate_config
 from api.contract.loader import backend_sizes
 from api.contract.support import unsupported
+from controllers.shared.parts.learned import Learned
+from controllers.shared.parts.part import CaVolume, judged
 from controllers.shared.verdicts import Verdict, one_per_type
 from controllers.shared.workload.isolation import Destination
 from controllers.shared.workload.pod import Variable, rotation_hash
@@ -23,8 +25,7 @@ from controllers.virtualmcpserver.document import ConfigTooLargeError, Written, 
 from controllers.virtualmcpserver.environment import Names, all_sources, assign, pod_variables
 from controllers.virtualmcpserver.isolation import gateway_destinations
 from controllers.virtualmcpserver.names import hmac_secret_name
-from controllers.virtualmcpserver.parts import CaVolume, Parts, Subject, judged
-from controllers.virtualmcpserver.snapshot import Learned
+from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.status import sentences
 from membership import EnvSource, Gateway, Member, Skipped, ca_volume, has_ca
 from membership import choose as choose_members

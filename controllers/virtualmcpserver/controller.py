@@ -15,6 +15,7 @@ from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import contents
+from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members
 from controllers.shared.hashkey import HashKey
@@ -47,7 +48,6 @@ from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import Observed, decide
-from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.pace import Pace

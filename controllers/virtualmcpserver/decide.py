@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controllers.shared.parts.learned import Learned
 from controllers.virtualmcpserver.choose import choose
 from controllers.virtualmcpserver.conclude import Decision, conclude
 from controllers.virtualmcpserver.parts import Parts
 from controllers.virtualmcpserver.render import render
-from controllers.virtualmcpserver.snapshot import Learned, Present
+from controllers.virtualmcpserver.snapshot import Present
 
 __all__ = ["Decision", "Observed", "decide"]
 

@@ -8,6 +8,7 @@ from api.contract import Dialect, VmcpConfig
 from api.contract.identifiers import GATEWAY_PORT, GATEWAY_SERVICE_PORT
 from api.contract.lifetime import GRACE_PERIOD, GRACE_PERIOD_ENV
 from api.contract.volumes import VolumePurpose, assign_volume_names
+from controllers.shared.parts.part import CaVolume
 from controllers.shared.workload.manifest import Json, json_hash
 from controllers.shared.workload.pod import (
     Variable,
@@ -33,7 +34,7 @@ from controllers.virtualmcpserver.names import (
     identity_name,
     labels_of,
 )
-from controllers.virtualmcpserver.parts import CaVolume, Subject
+from controllers.virtualmcpserver.parts import Subject
 
 CHECKSUM = "toolhive.stacklok.dev/runconfig-checksum"
 ROTATION = "toolhive.stacklok.dev/secrets-hash"

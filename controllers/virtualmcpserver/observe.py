@@ -5,7 +5,6 @@ Which Secrets and ConfigMaps matter is asked of the parts that the references co
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,13 +14,14 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from api import v1beta1
-from api.common.authz import AuthzConfigRef
 from api.contract import Dialect
 from api.contract.secrets import decode_secret, session_secret
 from api.v1beta1 import MCPExternalAuthConfig, VirtualMCPServerSpec
 from controllers.options import OperatorOptions
-from controllers.shared.content import Content, Contents, contents
+from controllers.shared.dependencies import Dependencies
 from controllers.shared.groups import group_state
+from controllers.shared.parts.learned import PolicyText
+from controllers.shared.parts.learning import Learning
 from controllers.shared.references import GROUP_REF
 from controllers.shared.remote import rank
 from controllers.shared.resources import (
@@ -40,13 +40,12 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Unreadable, read_model
 from controllers.shared.workload.rollout import count_pods
 from controllers.virtualmcpserver.decide import Observed
-from controllers.virtualmcpserver.dependencies import Dependencies
 from controllers.virtualmcpserver.members import Member, read_member
 from controllers.virtualmcpserver.names import HMAC_KEY, config_map_name, generated, hmac_secret_name
 from controllers.virtualmcpserver.outgoing import auth_config_names
 from controllers.virtualmcpserver.parts import Parts
 from controllers.virtualmcpserver.resolve import resolve
-from controllers.virtualmcpserver.snapshot import Learned, PolicyText, Present, Snapshot
+from controllers.virtualmcpserver.snapshot import Present, Snapshot
 from controllers.virtualmcpserver.tools import tool_config_names
 from membership import Standing, disowned, is_claimed, is_judged
 from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
@@ -69,9 +68,8 @@ class Observer:
     def __init__(self, manager: Manager, options: OperatorOptions, dependencies: Dependencies) -> None:
         self._reader, self._client = manager.reader, manager.client
         self._options = options
-        self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
+        self._learning = Learning(manager, dependencies)
         self._dependencies = dependencies
-        self._policies: dict[Key, tuple[str, int, Mapping[str, str]]] = {}
         self._hmac: dict[Key, tuple[str, int, str]] = {}
         self._standing: dict[Key, Standing[tuple[Resource, Key], Record]] = {}
         self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
@@ -92,7 +90,7 @@ class Observer:
             self._note(key, kind, name)  # one that belongs to somebody else wakes the gateway when it goes
         snapshot, policy_error = await self._look(record, spec)
         parts = self._resolved(key, snapshot)
-        learned, learn_error = await self._learn(key, parts)
+        learned, learn_error = await self._learning.learn(key, parts.secrets, parts.config_maps)
         problem, hmac_error = await self._hmac_problem(Key(place, hmac_secret_name(key.name)))
         present = Present(
             vmcp=record,
@@ -149,7 +147,7 @@ class Observer:
             self._note(key, EMBEDDING_SERVER, spec.embedding_server_ref.name)
         tool_names = {*tool_config_names(config), *(member.tool_config for member in members)}
         definitions = [ref.name for ref in (config.composite_tool_refs if config is not None else ())]
-        text, error = await self._policy_text(key, auth.authz_config)
+        text, error = await self._learning.policy_text(key, auth.authz_config)
         snapshot = Snapshot(
             members=members,
             name=key.name,
@@ -169,68 +167,6 @@ class Observer:
             policy_text=text,
         )
         return snapshot, error
-
-    async def _learn(self, gateway: Key, parts: Parts) -> tuple[Learned, Exception | None]:
-        """Learn what is in the Secrets and ConfigMaps that the parts name."""
-        for name in parts.secrets:
-            self._note(gateway, SECRET, name)
-        for name in parts.config_maps:
-            self._note(gateway, CONFIG_MAP, name)
-        errors: list[Exception] = []
-
-        async def look(source: Contents, names: Iterable[str]) -> dict[str, Content]:
-            found = {}
-            for name in names:
-                answer = await source.look(Key(gateway.namespace, name))
-                found[name] = answer.content
-                if answer.error is not None:
-                    errors.append(answer.error)
-            return found
-
-        secrets, maps = await asyncio.gather(
-            look(self._secrets, parts.secrets), look(self._config_maps, parts.config_maps)
-        )
-        hash_key = self._secrets.hash_key
-        hashed = hash_key is not None and hash_key.expected
-        if hash_key is not None and not hashed:
-            self._dependencies.note(gateway, SECRET, hash_key.place)
-        versions = {} if hashed else dict(self._versions(gateway.namespace, parts.secrets))
-        learned = Learned(secrets=secrets, config_maps=maps, secret_versions=versions, hashed=hashed)
-        return learned, errors[0] if errors else None
-
-    def _versions(self, namespace: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        for name in names:
-            secret = self._reader.get(SECRET, Key(namespace, name))
-            if secret is not None:
-                yield name, f"{secret.meta.uid}/{secret.meta.resource_version}"
-
-    async def _policy_text(
-        self, gateway: Key, own: AuthzConfigRef | None
-    ) -> tuple[str | PolicyText | None, Exception | None]:
-        """Read the ConfigMap with the policies, once per version."""
-        if own is None or own.config_map is None or own.type != "configMap":
-            return None, None
-        key = Key(gateway.namespace, own.config_map.name)
-        self._note(gateway, CONFIG_MAP, key.name)
-        record = self._reader.get(CONFIG_MAP, key)
-        if record is None:
-            self._policies.pop(key, None)
-            return PolicyText.MISSING, None
-        known = self._policies.get(key)
-        error: Exception | None = None
-        if known is None or known[0] != record.meta.uid or known[1] < record.version:
-            try:
-                live = await self._client.get_live(CONFIG_MAP, key)
-            except NotFoundError:
-                return PolicyText.MISSING, None
-            except (ApiError, TransportError) as failure:
-                error = failure
-            else:
-                known = (live.meta.uid, live.version, live.path("data") or {})
-                self._policies[key] = known
-        if known is None:
-            return PolicyText.UNREAD, error
-        return known[2].get(own.config_map.key, PolicyText.NO_KEY), error
 
     async def _hmac_problem(self, key: Key) -> tuple[str, Exception | None]:
         """Check an existing session Secret, once per version; its value is not kept."""

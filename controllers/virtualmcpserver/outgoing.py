@@ -9,8 +9,9 @@ from api.contract import Dialect
 from api.v1beta1 import MCPExternalAuthConfig
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfigSpec
 from api.v1beta1.virtualmcpserver import OutgoingAuthConfig
+from controllers.shared.parts.part import Part
 from controllers.shared.verdicts import Unreadable, Verdict
-from controllers.virtualmcpserver.parts import Outgoing, Part
+from controllers.virtualmcpserver.parts import Outgoing
 from membership import Failure, Member, References, Resolution, judge_auth_config, references_of
 from runtime import Condition
 

@@ -11,25 +11,38 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Authz, ConfigError, VmcpConfig
 from api.contract.errors import join
+from api.contract.identifiers import GATEWAY_PORT
 from api.v1beta1 import VirtualMCPServerSpec
 from controllers.shared.configkind import hash_in_status
 from controllers.shared.groups import GroupState, judge_group
+from controllers.shared.parts.oidc import resolve_oidc
+from controllers.shared.parts.part import Part, Words
+from controllers.shared.parts.telemetry import resolve_telemetry
 from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.network import service_url
 from controllers.shared.workload.pod import PodSettings, merged_template
 from controllers.shared.workload.restrictions import account_problem
 from controllers.shared.workload.strategic_merge import StrategicMergeError
 from controllers.virtualmcpserver.authz import resolve_authz
 from controllers.virtualmcpserver.isolation import annotation_problem, is_isolated
 from controllers.virtualmcpserver.names import CONTAINER, name_problem
-from controllers.virtualmcpserver.oidc import resolve_oidc
 from controllers.virtualmcpserver.outgoing import resolve_auth_configs
-from controllers.virtualmcpserver.parts import Part, Parts, Subject
+from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.sessions import resolve_sessions
 from controllers.virtualmcpserver.snapshot import Snapshot
 from controllers.virtualmcpserver.status import sentences
-from controllers.virtualmcpserver.telemetry import resolve_telemetry
 from controllers.virtualmcpserver.tools import resolve_composite_tools, resolve_tool_configs
 from runtime import Condition
+
+OIDC_WORDS = Words(
+    T.OIDC_CONFIG_REF_VALIDATED, R.OIDC_CONFIG_REF_VALID, R.OIDC_CONFIG_REF_NOT_FOUND, R.OIDC_CONFIG_REF_NOT_VALID
+)
+TELEMETRY_WORDS = Words(
+    T.TELEMETRY_CONFIG_REF_VALIDATED,
+    R.TELEMETRY_CONFIG_REF_VALID,
+    R.TELEMETRY_CONFIG_REF_NOT_FOUND,
+    R.TELEMETRY_CONFIG_REF_INVALID,
+)
 
 
 def resolve(snapshot: Snapshot) -> Parts:
@@ -38,7 +51,8 @@ def resolve(snapshot: Snapshot) -> Parts:
     subject = _subject(snapshot)
     config = _config(snapshot)
     group = _group(spec.group_ref.name, snapshot.group)
-    oidc = resolve_oidc(spec.incoming_auth, snapshot.oidc_config, subject)
+    callers = spec.incoming_auth.oidc_config_ref if spec.incoming_auth.type == "oidc" else None
+    oidc = resolve_oidc(callers, snapshot.oidc_config, OIDC_WORDS, _stock_url(subject))
     authz = resolve_authz(spec.incoming_auth, snapshot.authz_config, snapshot.policy_text, oidc)
     return Parts(
         subject=subject,
@@ -57,7 +71,9 @@ def resolve(snapshot: Snapshot) -> Parts:
         ),
         tools=resolve_tool_configs(spec.config, snapshot.tool_configs),
         composite_tools=resolve_composite_tools(spec.config, snapshot.composite_tools),
-        telemetry=resolve_telemetry(spec.telemetry_config_ref, snapshot.telemetry_config, subject),
+        telemetry=resolve_telemetry(
+            spec.telemetry_config_ref, snapshot.telemetry_config, TELEMETRY_WORDS, subject.name, subject.namespace
+        ),
         outgoing=resolve_auth_configs(spec.outgoing_auth, snapshot.members, snapshot.auth_configs, snapshot.dialect),
         hashes={
             "oidcConfigHash": hash_in_status(snapshot.oidc_config),
@@ -65,6 +81,11 @@ def resolve(snapshot: Snapshot) -> Parts:
             "telemetryConfigHash": hash_in_status(snapshot.telemetry_config),
         },
     )
+
+
+def _stock_url(subject: Subject) -> str:
+    """Return the URL that the stock operator builds, without the Service's prefix: tokens were issued for it."""
+    return service_url(subject.name, subject.namespace, subject.cluster_domain, GATEWAY_PORT)
 
 
 def _subject(snapshot: Snapshot) -> Subject:

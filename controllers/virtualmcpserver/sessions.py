@@ -8,9 +8,9 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect, SessionStorage
 from api.contract.identifiers import REDIS_PASSWORD_ENV
 from controllers.options import DefaultRedis
+from controllers.shared.parts.part import Part, secret_needs
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import Part, secret_needs
 from runtime import Condition
 
 

@@ -13,8 +13,8 @@ from api.contract import CompositeTool, VmcpConfig, with_defaults
 from api.contract.validation.composite import check_composite_tool
 from api.contract.validation.report import Report
 from api.v1beta1 import MCPToolConfig, MCPToolConfigSpec, VirtualMCPCompositeToolDefinition
+from controllers.shared.parts.part import Part
 from controllers.shared.verdicts import Unreadable, Verdict
-from controllers.virtualmcpserver.parts import Part
 
 
 def tool_config_names(config: VirtualMCPConfig | None) -> list[str]:

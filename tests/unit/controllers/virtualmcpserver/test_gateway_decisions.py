@@ -18,12 +18,13 @@ from api.v1beta1 import MCPExternalAuthConfig, MCPToolConfig, VirtualMCPServer, 
 from controllers.options import DefaultRedis, OperatorOptions
 from controllers.shared.content import Facts
 from controllers.shared.groups import GroupState
+from controllers.shared.parts.learned import Learned
 from controllers.shared.resources import VMCP
 from controllers.virtualmcpserver.decide import Decision, Observed, decide
 from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader
 from controllers.virtualmcpserver.render import role_rules
 from controllers.virtualmcpserver.resolve import resolve
-from controllers.virtualmcpserver.snapshot import Learned, PodCounts, Present, Snapshot
+from controllers.virtualmcpserver.snapshot import PodCounts, Present, Snapshot
 from runtime import Condition, Record
 from runtime.wire.decode import record_from_body
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 from controllers.shared.content import Facts, Unknown
+from controllers.shared.parts.learned import Learned
 from controllers.virtualmcpserver.decide import decide
 from controllers.virtualmcpserver.names import HMAC_KEY
-from controllers.virtualmcpserver.snapshot import Learned
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import (
     TOKEN,
     auth_config,

@@ -4,54 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from api.conditions import VirtualMCPServerCondition as T
-from api.conditions import VirtualMCPServerReason as R
+from api.common.references import MCPOIDCConfigReference
 from api.contract import OIDC
-from api.contract.identifiers import GATEWAY_PORT, OIDC_CLIENT_SECRET_ENV
+from api.contract.identifiers import OIDC_CLIENT_SECRET_ENV
 from api.contract.volumes import DEFAULT_CA_KEY, VolumeInput, VolumePurpose
 from api.v1beta1 import MCPOIDCConfig, MCPOIDCConfigSpec
 from api.v1beta1.mcpoidcconfig import InlineOIDCConfig
-from api.v1beta1.virtualmcpserver import IncomingAuthConfig
+from controllers.shared.parts.part import CaVolume, Part, Words, bundle_needs
 from controllers.shared.verdicts import Unreadable, Verdict
-from controllers.shared.workload.network import service_url
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import CaVolume, Part, Subject, bundle_needs
 
 SERVICE_ACCOUNT_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 
 
 def resolve_oidc(
-    auth: IncomingAuthConfig, config: MCPOIDCConfig | Unreadable | None, subject: Subject
+    reference: MCPOIDCConfigReference | None, config: MCPOIDCConfig | Unreadable | None, words: Words, url: str
 ) -> Part[OIDC | None]:
-    """Resolve the MCPOIDCConfig. That the client's Secret is there is part of `AuthConfigured` (`resolve_authz`)."""
-    reference = auth.oidc_config_ref
-    if reference is None or auth.type != "oidc":
+    """Resolve the MCPOIDCConfig. Whether the client's Secret is there is left to whoever asks: see `variables`.
+
+    Args:
+        reference: to it; None where callers are not asked who they are.
+        config: what it names; None when that is missing.
+        words: of the check.
+        url: of what callers reach: for whom tokens are, unless the reference says so.
+    """
+    if reference is None:
         return Part(section=None)
     variables = _client_secret(config)
 
-    def refused(reason: R, message: str) -> Verdict:
-        return Verdict(T.OIDC_CONFIG_REF_VALIDATED, False, reason, f"MCPOIDCConfig {reference.name}{message}")
+    def refused(reason: str, message: str) -> Verdict:
+        return Verdict(words.type, False, reason, f"MCPOIDCConfig {reference.name}{message}")
 
     if config is None:
-        return Part(section=None, checks=(refused(R.OIDC_CONFIG_REF_NOT_FOUND, " not found"),))
+        return Part(section=None, checks=(refused(words.not_found, " not found"),))
     problem = config.message if isinstance(config, Unreadable) else _oidc_problem(config.spec)
     if problem or isinstance(config, Unreadable):
-        verdict = refused(R.OIDC_CONFIG_REF_NOT_VALID, f": {problem}")
+        verdict = refused(words.invalid, f": {problem}")
         return Part(section=None, checks=(verdict,), variables=variables)
     volumes = _bundle(config.spec)
-    needs = bundle_needs(volumes, lambda what: refused(R.OIDC_CONFIG_REF_NOT_VALID, f": {what}"))
+    needs = bundle_needs(volumes, lambda what: refused(words.invalid, f": {what}"))
     # Its controller's word counts; where there is none, the spec was judged above.
     valid = next((c for c in (config.status.conditions if config.status else ()) if c.type == "Valid"), None)
     if valid is not None and valid.status == "False":
-        verdict = refused(R.OIDC_CONFIG_REF_NOT_VALID, f": it is not valid: {valid.message}")
+        verdict = refused(words.invalid, f": it is not valid: {valid.message}")
         return Part(section=None, checks=(*needs, verdict), variables=variables)
-    # The stock operator builds this very URL, without the Service's prefix; tokens were issued for it.
-    resource = reference.resource_url or service_url(
-        subject.name, subject.namespace, subject.cluster_domain, GATEWAY_PORT
-    )
-    common = {"audience": reference.audience, "resource": resource, "scopes": reference.scopes}
+    common = {
+        "audience": reference.audience,
+        "resource": reference.resource_url or url,
+        "scopes": reference.scopes,
+    }
     message = f"MCPOIDCConfig {reference.name} is valid"
-    fine = Verdict(T.OIDC_CONFIG_REF_VALIDATED, True, R.OIDC_CONFIG_REF_VALID, message)
+    fine = Verdict(words.type, True, words.valid, message)
     return Part(
         section=_oidc_settings(config.spec, common, volumes),
         checks=(*needs, fine),

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 from api.common.references import MCPTelemetryConfigReference
-from api.conditions import VirtualMCPServerCondition as T
-from api.conditions import VirtualMCPServerReason as R
 from api.contract import Telemetry
 from api.contract.identifiers import EnvInput, SecretPurpose, assign_env_names
 from api.contract.volumes import DEFAULT_CA_KEY, VolumeInput, VolumePurpose
 from api.v1beta1 import MCPTelemetryConfig, MCPTelemetryConfigSpec
+from controllers.shared.parts.part import CaVolume, Part, Words, bundle_needs, secret_needs
 from controllers.shared.verdicts import Unreadable, Verdict
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.parts import CaVolume, Part, Subject, bundle_needs, secret_needs
 
 
 def resolve_telemetry(
-    reference: MCPTelemetryConfigReference | None, config: MCPTelemetryConfig | Unreadable | None, subject: Subject
+    reference: MCPTelemetryConfigReference | None,
+    config: MCPTelemetryConfig | Unreadable | None,
+    words: Words,
+    name: str,
+    namespace: str,
 ) -> Part[Telemetry | None]:
-    """Resolve the MCPTelemetryConfig."""
+    """Resolve the MCPTelemetryConfig.
+
+    Args:
+        reference: to it; None for none.
+        config: what it names; None when that is missing.
+        words: of the check.
+        name: of the service, unless the reference says it.
+        namespace: of the service.
+    """
     if reference is None:
         return Part(section=None)
 
-    def refused(reason: R, message: str) -> Verdict:
-        return Verdict(T.TELEMETRY_CONFIG_REF_VALIDATED, False, reason, f"MCPTelemetryConfig {reference.name}{message}")
+    def refused(reason: str, message: str) -> Verdict:
+        return Verdict(words.type, False, reason, f"MCPTelemetryConfig {reference.name}{message}")
 
     if config is None:
-        return Part(section=None, checks=(refused(R.TELEMETRY_CONFIG_REF_NOT_FOUND, " not found"),))
+        return Part(section=None, checks=(refused(words.not_found, " not found"),))
     problem = config.message if isinstance(config, Unreadable) else _problem(config.spec)
     if problem or isinstance(config, Unreadable):
-        return Part(section=None, checks=(refused(R.TELEMETRY_CONFIG_REF_INVALID, f": {problem}"),))
-    service, volumes = reference.service_name or subject.name, _bundle(config.spec)
+        return Part(section=None, checks=(refused(words.invalid, f": {problem}"),))
+    service, volumes = reference.service_name or name, _bundle(config.spec)
     variables = (
-        Variable("OTEL_RESOURCE_ATTRIBUTES", f"service.name={service},service.namespace={subject.namespace}"),
+        Variable("OTEL_RESOURCE_ATTRIBUTES", f"service.name={service},service.namespace={namespace}"),
         *_headers(config.spec),
     )
     otel = config.spec.open_telemetry
     references = [header.secret_key_ref for header in otel.sensitive_headers] if otel and otel.enabled else []
     needs = (
-        *bundle_needs(volumes, lambda what: refused(R.TELEMETRY_CONFIG_REF_INVALID, f": {what}")),
+        *bundle_needs(volumes, lambda what: refused(words.invalid, f": {what}")),
         *secret_needs(
             ((ref.name, ref.key) for ref in references),
-            lambda what: refused(R.TELEMETRY_CONFIG_REF_INVALID, f": {what} not found"),
+            lambda what: refused(words.invalid, f": {what} not found"),
         ),
     )
     message = f"MCPTelemetryConfig {reference.name} is valid"
-    fine = Verdict(T.TELEMETRY_CONFIG_REF_VALIDATED, True, R.TELEMETRY_CONFIG_REF_VALID, message)
+    fine = Verdict(words.type, True, words.valid, message)
     return Part(
         section=_settings(config.spec, service, volumes),
         checks=(*needs, fine),
