@@ -147,7 +147,10 @@ class VirtualMCPServerReason(Word):
     INVALID_EXTERNAL_AUTH_CONFIG = "InvalidExternalAuthConfig", "The MCPExternalAuthConfig is not valid."
     ENTERPRISE_REQUIRED = "EnterpriseRequired", "The MCPExternalAuthConfig's type is `obo`, not part of this build."
     AMBIGUOUS_SUBJECT_PROVIDER = "AmbiguousSubjectProvider", "xaa with several upstreams and none chosen."
-    ALL_MEMBERS_INCLUDED = "AllMembersIncluded", "Every member of the group is a backend."
+    ALL_MEMBERS_INCLUDED = (
+        "AllMembersIncluded",
+        "Every member of the group is a backend, apart from those made in the last 10 s that are not judged yet.",
+    )
     MEMBERS_SKIPPED = (
         "MembersSkipped",
         "Some members are not usable; the message holds their number and the first ten with their reasons.",

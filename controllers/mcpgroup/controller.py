@@ -9,11 +9,22 @@ from datetime import UTC, datetime
 
 from api.conditions import MCPGroupPhase as Phase
 from api.conditions import MCPServerEntryPhase
-from controllers.mcpgroup.decide import QUIET, Pending, Snapshot, coalesce, decide, due_in, look_in
+from controllers.mcpgroup.decide import (
+    QUIET,
+    Pending,
+    Snapshot,
+    changed,
+    coalesce,
+    decide,
+    due_in,
+    look_in,
+    may_fill,
+)
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.finalizers import hold
+from controllers.shared.groups import UNJUDGED, count_unjudged, unjudged
 from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
 from controllers.shared.status_repairs import StatusRepairs
@@ -47,8 +58,8 @@ FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
 class GroupReconciler:
     """Keeps the member lists of groups.
 
-    The lists are written when members have been quiet for a moment, or after a few seconds of unrest; a group's first
-    status is written at once, because its members wait for it.
+    The lists are written when members have been quiet for a moment and all have their verdict, or after a few seconds
+    of unrest; a group's first status is written at once, because its members wait for it.
 
     Args:
         manager: gives reader and client.
@@ -82,6 +93,9 @@ class GroupReconciler:
         now, pending = self._clock(), self._pending.get(record.key)
         if (wait := look_in(pending, now)) > 0:
             return Result(requeue_after=wait, hold=True)
+        if pending is not None and may_fill(pending, now) and count_unjudged(self._reader, record.key):
+            self._pending[record.key] = changed(pending, now)
+            return Result(requeue_after=QUIET, hold=True)
         wanted = decide(self._observe(record))
         if not self.status.differs(record, wanted):
             self._pending.pop(record.key, None)
@@ -131,7 +145,7 @@ class GroupReconciler:
         return tuple(record.meta.name for record in found)
 
     def _served(self, kind: Resource, group: Key) -> int:
-        return len(self._reader.by_index(kind, SERVABLE, group.name, namespace=group.namespace))
+        return self._reader.count(kind, SERVABLE, group.name, namespace=group.namespace)
 
 
 def groups_of(record: Record) -> Iterable[Key]:
@@ -169,7 +183,7 @@ DEPENDS = tuple(
         kind,
         by=lambda _reader, _kind: groups_of,
         when=membership_changed,
-        indexes={references.GROUP_REF: None, SERVABLE: servable},
+        indexes={references.GROUP_REF: None, SERVABLE: servable, UNJUDGED: unjudged},
         why="groups list their members",
     )
     for kind in MEMBER_KINDS

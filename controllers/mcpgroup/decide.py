@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,9 @@ creation to its verdict, or each small group of a burst would be written for bot
 LATEST = 3.0
 """Seconds after which the lists are written although members keep changing: a group that fills up over six seconds
 costs its first status, two on the way and the last."""
+LATEST_FILLING = 6.0
+"""Seconds after which the lists are written although members have no verdict yet: of a group that fills up, the number
+of those that can be served would be out of date with the next verdict."""
 
 KINDS = ("MCPServers", "MCPRemoteProxies", "MCPServerEntries", "MCPRemoteEndpoints")
 """Plural names of the member kinds, in the order of the lists."""
@@ -137,6 +140,16 @@ def look_in(pending: Pending | None, now: float) -> float:
     each time would make its cost quadratic.
     """
     return 0.0 if pending is None else pending.looked + QUIET - now
+
+
+def may_fill(pending: Pending, now: float) -> bool:
+    """Whether the status may still wait for members that have no verdict yet."""
+    return now < pending.first + LATEST_FILLING
+
+
+def changed(pending: Pending, now: float) -> Pending:
+    """Take note of a change that was not looked at: members came that have no verdict yet."""
+    return replace(pending, last=now, looked=now)
 
 
 def due_in(pending: Pending, now: float) -> float:

@@ -74,7 +74,13 @@ def rules_of(depends: Iterable[Depends]) -> Iterator[Rule]:
 
 
 def watch(
-    builder: Builder, manager: Manager, kind: Resource, depends: Iterable[Depends], noted: Wakes | None = None
+    builder: Builder,
+    manager: Manager,
+    kind: Resource,
+    depends: Iterable[Depends],
+    *,
+    noted: Handler | None = None,
+    owned: Predicate = always,
 ) -> None:
     """Declare the informers and indexes of a controller, and what wakes it.
 
@@ -83,7 +89,8 @@ def watch(
         manager: has the informers.
         kind: what is reconciled.
         depends: its rows.
-        noted: from an object to those whose last decision looked it up; needed by rows that say `noted`.
+        noted: from an event to those whose last decision looked the object up; needed by rows that say `noted`.
+        owned: which events of owned objects count.
     """
     rows = tuple(depends)
     for row in rows:
@@ -106,10 +113,10 @@ def watch(
         if row.events is not None:
             builder.watches_events(row.kind, row.events, predicate=row.when)
         if row.owned:
-            builder.owns(row.kind)
+            builder.owns(row.kind, predicate=owned)
         if row.noted is not None:
             assert noted is not None, f"{row.kind}: nobody notes what is looked up"
-            builder.watches(row.kind, noted, predicate=row.noted)
+            builder.watches_events(row.kind, noted, predicate=row.noted)
 
 
 def _naming(index: str) -> By:

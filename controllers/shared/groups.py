@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from api.conditions import MCPGroupPhase
 from controllers.shared.memo import PerVersion
-from controllers.shared.resources import GROUP
+from controllers.shared.references import GROUP_REF
+from controllers.shared.resources import ENDPOINT, ENTRY, GROUP
 from controllers.shared.verdicts import Verdict
 from runtime import Event, Key, Reader, Record
 
@@ -18,6 +19,8 @@ GRACE = 0.5
 Whoever applies a group and its members together would otherwise see every member fail first, and the server would
 store two statuses per member instead of one. The group's own event ends the wait at once.
 """
+UNJUDGED = "unjudged"
+"""Name of the index of members that this operator never judged so far, by group."""
 
 
 class GroupState(Enum):
@@ -66,6 +69,20 @@ def group_changed_for_members(event: Event) -> bool:
     if old is None or new is None:
         return True
     return old.meta.deleting != new.meta.deleting or is_ready(old) != is_ready(new)
+
+
+def unjudged(record: Record) -> Iterable[str]:
+    """Index of members that this operator judges: the group of one that has no verdict yet. Empty for other kinds."""
+    direct = record.resource == ENTRY or (record.resource == ENDPOINT and record.path("spec.type") == "direct")
+    if not direct or record.meta.deleting or record.path("status.phase"):
+        return ()
+    group = record.path(GROUP_REF)
+    return (group,) if isinstance(group, str) else ()
+
+
+def count_unjudged(reader: Reader, group: Key) -> int:
+    """Return how many members of a group have no verdict yet: whether it is filling up, without a look at them."""
+    return sum(reader.count(kind, UNJUDGED, group.name, namespace=group.namespace) for kind in (ENTRY, ENDPOINT))
 
 
 class Patience:

@@ -105,15 +105,20 @@ class Unreadable:
     message: str
 
 
-def read_model(record: Record, model: type[M]) -> M | Unreadable:
+def read_model(record: Record, model: type[M], *, keep: bool = False) -> M | Unreadable:
     """Parse an object. What the schema lets through and the model does not is the user's mistake, not a crash.
 
     The model is not kept with the record, as `Record.as_model` would: a typed entry takes 11.6 KB, more than twice what
     the cache holds of it, and after a start every entry of the cluster would keep one. Parsing takes tens of
     microseconds, once per reconcile.
+
+    Args:
+        record: the object.
+        model: its model.
+        keep: keep it nevertheless: for kinds of which there are few, and that are looked at again and again.
     """
     try:
-        return model.model_validate_json(record.raw)
+        return record.as_model(model) if keep else model.model_validate_json(record.raw)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors(include_input=False))
         return Unreadable(f"the object cannot be read: {'; '.join(problems)}")

@@ -7,7 +7,7 @@ that will read it. What it would refuse of one member costs that member, and wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from api.conditions import MemberSkipReason
 from api.conditions import VirtualMCPServerCondition as T
@@ -24,6 +24,7 @@ from controllers.virtualmcpserver.config import build_config
 from controllers.virtualmcpserver.document import ConfigTooLargeError, Written, write
 from controllers.virtualmcpserver.environment import Names, all_sources, assign, pod_variables
 from controllers.virtualmcpserver.isolation import gateway_destinations
+from controllers.virtualmcpserver.members import awaits_verdict
 from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.status import sentences
@@ -78,6 +79,7 @@ class Choice:
         advice: conditions that stop nothing.
         hashes: of referenced configurations, by the status field that repeats them.
         skipped: the members that it has to do without.
+        newcomers: name -> creation time of members that were not judged at all yet.
         publication: None while a check stops everything.
     """
 
@@ -86,6 +88,7 @@ class Choice:
     advice: tuple[Condition, ...]
     hashes: Mapping[str, str | None]
     skipped: tuple[Skipped, ...]
+    newcomers: Mapping[str, str] = field(default_factory=dict)
     publication: Publication | None = None
 
 
@@ -121,6 +124,7 @@ def choose(parts: Parts, learned: Learned) -> Choice:
         advice=tuple(condition for part in (parts.sessions, parts.spec, parts.outgoing) for condition in part.advice),
         hashes=parts.hashes,
         skipped=chosen.skipped,
+        newcomers={member.name: member.order[0] for member in parts.members if awaits_verdict(member)},
     )
     if not all(verdict.ok for verdict in choice.verdicts):
         return choice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from api.conditions import VirtualMCPServerCondition as T
@@ -17,7 +17,7 @@ from controllers.virtualmcpserver.members import describe_skipped
 from controllers.virtualmcpserver.names import service_name
 from controllers.virtualmcpserver.parts import Subject
 from controllers.virtualmcpserver.render import Intents, Objects
-from controllers.virtualmcpserver.reports import OVERDUE, Report, judge_report, read_report, report_age
+from controllers.virtualmcpserver.reports import OVERDUE, Report, judge_report, parse_time, read_report, report_age
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     FRESH,
@@ -29,6 +29,9 @@ from controllers.virtualmcpserver.status import (
 )
 from membership import Skipped
 from runtime import Condition
+
+NEWCOMER = timedelta(seconds=10)
+"""A member without a verdict is not told of until it is this old: verdicts take seconds when thousands are made."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,16 @@ def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
     reporting = judge_report(present.status, present.pods, age) if native else None
     current = reporting is None or reporting.status == "True"
     health = _health(verdicts, present, report if current else Report())
+    told, telling = _worth_telling(choice, present.now)
     wanted = [
         *health_conditions(health),
         *(verdict.condition(0) for verdict in verdicts),
         *choice.advice,
-        _inclusion(choice.skipped),
+        _inclusion(told),
         *([reporting] if reporting is not None else []),
     ]
     reported = not native and all(verdict.ok for verdict in verdicts) and _is_reported(present, age)
+    stale = _look_again(age, fresh=FRESH if reported else OVERDUE if reporting and current else None)
     url = _url(choice.subject) if not objects.intents.empty else present.status.get("url")
     return Decision(
         dialect=choice.subject.dialect,
@@ -86,7 +91,7 @@ def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
         health=health,
         fields={"observedGeneration": present.generation, "url": url, **choice.hashes},
         health_is_reported=reported,
-        look_again=_look_again(age, fresh=FRESH if reported else OVERDUE if reporting and current else None),
+        look_again=min((after for after in (telling, stale) if after is not None), default=None),
         skipped=choice.skipped,
         report=report,
         report_is_current=current,
@@ -112,6 +117,23 @@ def _inclusion(skipped: tuple[Skipped, ...]) -> Condition:
     if skipped:
         return Condition(type_, "False", str(R.MEMBERS_SKIPPED), describe_skipped(skipped))
     return Condition(type_, "True", str(R.ALL_MEMBERS_INCLUDED), "every member of the group is a backend")
+
+
+def _worth_telling(choice: Choice, now: datetime) -> tuple[tuple[Skipped, ...], float | None]:
+    """Return the skipped members without those that were made a moment ago and have no verdict yet.
+
+    While a group fills up, each decision would find others of them: a status and two events that are out of date with
+    the next verdict.
+
+    Returns:
+        The members, and the seconds after which the first of those that were left out must be told of.
+    """
+    left: dict[str, float] = {}
+    for name, created in choice.newcomers.items():
+        made = parse_time(created)
+        if made is not None and (seconds := (made + NEWCOMER - now).total_seconds()) > 0:
+            left[name] = seconds + 1
+    return tuple(item for item in choice.skipped if item.name not in left), min(left.values(), default=None)
 
 
 def _is_reported(present: Present, age: timedelta | None) -> bool:

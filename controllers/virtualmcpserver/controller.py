@@ -17,7 +17,7 @@ from controllers.shared import references
 from controllers.shared.content import contents
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, rules_of, watch
-from controllers.shared.groups import group_changed_for_members
+from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
 from controllers.shared.hashkey import HashKey
 from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
@@ -50,12 +50,13 @@ from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
-from controllers.virtualmcpserver.pace import Pace
+from controllers.virtualmcpserver.pace import MANY, Pace
 from controllers.virtualmcpserver.publish import Published, Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
 from controllers.virtualmcpserver.tell import BackendEvents
 from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
+from runtime.control.handlers import enqueue_mapped
 from runtime.control.predicates import always
 from runtime.util.rbac import READ, WATCH, Verb
 
@@ -87,6 +88,7 @@ class VirtualMCPServerReconciler:
         self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
         self._events = BackendEvents(recorder)
+        self._users = enqueue_mapped(self.dependencies.users)
         self._pace = Pace()
         self._settled: dict[Key, _Settled] = {}
 
@@ -99,10 +101,12 @@ class VirtualMCPServerReconciler:
             return None
         if (rest := self._pace.rest(request)) is not None:
             return rest
-        model = read_model(record, VirtualMCPServer)
+        model = read_model(record, VirtualMCPServer, keep=True)
         if isinstance(model, Unreadable):
             await self._reporter.unreadable(record, model, datetime.now(UTC))
             return None
+        if (wait := self._fills_up(record, model)) is not None:
+            return wait
         observed, error = await self._observer.observe(record, model.spec, datetime.now(UTC))
         if error is not None and cannot_decide(observed):
             # What stands stays as it is until everything can be read.
@@ -134,6 +138,13 @@ class VirtualMCPServerReconciler:
         times = [*waits, *([decision.look_again] if decision.look_again is not None else [])]
         return Result(requeue_after=min(times)) if times else None
 
+    def _fills_up(self, record: Record, model: VirtualMCPServer) -> Result | None:
+        """Return when to look again while the group fills up: what an index counts need not be looked at."""
+        awaiting = count_unjudged(self._reader, Key(record.meta.namespace, model.spec.group_ref.name))
+        if awaiting < MANY:
+            return None
+        return self._pace.wait(record.key, written=self._observer.is_written(record.key), awaiting=awaiting)
+
     def _still_settled(self, key: Key, observed: Observed) -> _Settled | None:
         """Return the last look if nothing differs from it, and there was nothing left to do after it.
 
@@ -146,6 +157,18 @@ class VirtualMCPServerReconciler:
             return None
         stands = self._publisher.stands(key) and self._publisher.rollout(key) == settled.rollout
         return settled if stands else None
+
+    def wakes_owner(self, event: Event) -> bool:
+        """Predicate for generated objects: somebody else may have changed it."""
+        return not self._publisher.is_echo(event)
+
+    def users(self, event: Event) -> Iterable[Key]:
+        """Handler for what decisions looked up: whose did, without the gateway that made the object so itself."""
+        found = self._users(event)
+        if event.new is None or self.wakes_owner(event):
+            return found
+        owner = event.new.meta.controller
+        return [key for key in found if owner is None or key.name != owner.name]
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
@@ -249,7 +272,7 @@ DEPENDS = (
             by=references.members_of_group,
             when=member_changed,
             noted=references.came_or_went,  # owners of names
-            indexes={GROUP_REF: None},
+            indexes={GROUP_REF: None, UNJUDGED: unjudged},
             why="members become backends",
         )
         for kind in MEMBER_KINDS
@@ -328,5 +351,5 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     reconciler = VirtualMCPServerReconciler(manager, options)
     contents(manager, SECRET).hash_key = HashKey(manager.client, options.pod_namespace)
     builder = Builder(manager, NAME).for_(VMCP, predicate=gateway_changed)
-    watch(builder, manager, VMCP, DEPENDS, noted=reconciler.dependencies.users)
+    watch(builder, manager, VMCP, DEPENDS, noted=reconciler.users, owned=reconciler.wakes_owner)
     complete(builder, reconciler, manager, VMCP, reconciler.schema, reconciler.repairs, concurrency=4)

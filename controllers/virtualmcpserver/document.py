@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from api.contract import Dialect, dump_config, pack_config
@@ -17,7 +16,7 @@ MAX_PLAIN = 900 * 1024
 MAX_PACKED = 700 * 1024
 """Bytes of gzip: base64 makes four thirds of them."""
 
-_PASSING = re.compile(rb"^ +workload_status: .*\n", re.MULTILINE)
+_PASSING = b"workload_status: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,4 +78,16 @@ def content_checksum(document: bytes) -> str:
 
     A member's passing phase stands in the metadata but changes nothing that the gateway does: it does not count.
     """
-    return hashlib.sha256(_PASSING.sub(b"", document)).hexdigest()
+    return hashlib.sha256(b"".join(_lasting(document))).hexdigest()
+
+
+def _lasting(document: bytes) -> Iterator[bytes]:
+    """Yield the document without the lines of `_PASSING`. A search, no expression: it was a third of writing it."""
+    start = at = 0
+    while (at := document.find(_PASSING, at)) >= 0:
+        line, end = document.rfind(b"\n", 0, at) + 1, document.find(b"\n", at)
+        if 0 < at - line == document.count(b" ", line, at) and end >= 0:
+            yield document[start:line]
+            start = end + 1
+        at += len(_PASSING)
+    yield document[start:]

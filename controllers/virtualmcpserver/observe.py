@@ -71,7 +71,7 @@ class Observer:
         self._learning = Learning(manager, dependencies)
         self._dependencies = dependencies
         self._hmac: dict[Key, tuple[str, int, str]] = {}
-        self._standing: dict[Key, Standing[tuple[Resource, Key], Record]] = {}
+        self._standing: dict[Key, Standing[str, Record]] = {}
         self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
         self._last: dict[Key, tuple[Snapshot, Parts]] = {}
 
@@ -97,11 +97,15 @@ class Observer:
             now=now,
             previous=parse_conditions(record.path("status.conditions")),
             pods=count_pods(self._reader.by_index(POD, POD_INDEX, key.name, namespace=place)),
-            config_exists=self._reader.get(CONFIG_MAP, Key(place, config_map_name(key.name))) is not None,
+            config_exists=self.is_written(key),
             hmac_problem=problem,
             policies_unread=snapshot.policy_text is PolicyText.UNREAD,
         )
         return Observed(parts=parts, learned=learned, present=present), learn_error or policy_error or hmac_error
+
+    def is_written(self, key: Key) -> bool:
+        """Whether a gateway has a configuration already."""
+        return self._reader.get(CONFIG_MAP, Key(key.namespace, config_map_name(key.name))) is not None
 
     def _resolved(self, key: Key, snapshot: Snapshot) -> Parts:
         """Resolve the references, unless they are what they were at the last look: most wake-ups are echoes."""
@@ -120,21 +124,22 @@ class Observer:
     def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
         """Read the members of the group; those that did not change since the last look are not read again."""
         found = (
-            ((kind, record.key), record)
+            (record.meta.uid, record)
             for kind in MEMBER_KINDS
             for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace)
         )
         standing = self._standing.setdefault(gateway, Standing())
         return tuple(
-            disowned(member, self._rivals(gateway, kind, key)) if is_claimed(member) else member
-            for (kind, key), member in standing.look(found, read_member)
+            disowned(member, self._rivals(gateway, member)) if is_claimed(member) else member
+            for _, member in standing.look(found, read_member)
         )
 
-    def _rivals(self, gateway: Key, kind: Resource, key: Key) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yield the objects of other kinds that have a member's name."""
+    def _rivals(self, gateway: Key, member: Member) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the other objects that have a member's name; they are of other kinds."""
+        key = Key(gateway.namespace, member.name)
         for rival in MEMBER_KINDS:
-            other = self._reader.get(rival, key) if rival != kind else None
-            if other is not None:
+            other = self._reader.get(rival, key)
+            if other is not None and other.meta.uid != member.uid:
                 self._dependencies.note(gateway, rival, key)
                 yield rival.kind, rank(other)
 
@@ -197,7 +202,7 @@ class Observer:
             self._note(gateway, kind, name)
             record = self._reader.get(kind, Key(gateway.namespace, name))
             if record is not None:
-                found[name] = read_model(record, model)
+                found[name] = read_model(record, model, keep=True)
         return found
 
     def _judged_auth_configs(self, gateway: Key, names: Iterable[str]) -> dict[str, MCPExternalAuthConfig | Unreadable]:

@@ -15,16 +15,17 @@ SHARE = 4.0
 """A gateway rests this many times as long as its last decision computed, so that decisions about it take at most a
 fifth of the process."""
 LONGEST_REST = 1.0
-"""Seconds of rest, and seconds for which a group that fills up may keep a gateway waiting."""
+"""Seconds of rest after a decision at most."""
 PATIENCE = 2.0
-"""Seconds that a gateway that was never written waits for members without a verdict. Whoever applies everything at once
-would otherwise get pods for the members judged so far, and again for all."""
+"""Seconds that a group that fills up may keep a gateway waiting, and that one that was never written waits for members
+without a verdict. Whoever applies everything at once would otherwise get pods for the members judged so far, and again
+for all."""
 MOMENT = 0.1
 """Seconds that a gateway waits for the verdicts of a few members: they take some milliseconds."""
 MANY = 8
 """Members without a verdict from which on a group is filling up: their verdicts do not wake the gateway one by one."""
-LOOK = 0.2
-"""Seconds between two looks at a group that fills up."""
+LOOK = 0.1
+"""Seconds between two looks at a group that fills up: at the number of members without a verdict, not at them."""
 
 
 class Pace:
@@ -56,7 +57,7 @@ class Pace:
             self._waiting.pop(key, None)
             return None
         now = self._clock()
-        limit = PATIENCE if not written else LONGEST_REST if awaiting >= MANY else MOMENT
+        limit = PATIENCE if awaiting >= MANY or not written else MOMENT
         left = self._waiting.setdefault(key, now) + limit - now
         if left <= 0:
             return None

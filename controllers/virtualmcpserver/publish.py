@@ -46,6 +46,7 @@ from runtime import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
+    Event,
     Key,
     Manager,
     NotFoundError,
@@ -135,6 +136,10 @@ class Publisher:
             return False
         applied = [(kind, name) for kind, name in generated(key.name) if kind != SECRET]
         return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in (*applied, *done.optional))
+
+    def is_echo(self, event: Event) -> bool:
+        """Whether an event tells nothing but what the gateway itself wrote last: most events of its objects are."""
+        return event.new is not None and not event.initial and self._applier.left(event.new)
 
     async def publish(self, present: Present, decision: Decision) -> Published:
         """Write the objects.

@@ -100,11 +100,11 @@ def report_age(status: Mapping[str, Any], now: datetime) -> timedelta | None:
 
     The stock gateway does not say when it reported; its checks are as old as its report.
     """
-    said = _parse_time(status.get("lastReportTime"))
+    said = parse_time(status.get("lastReportTime"))
     times = (
         [said]
         if said is not None
-        else [parsed for item in _items(status) if (parsed := _parse_time(item.get("lastHealthCheck"))) is not None]
+        else [parsed for item in _items(status) if (parsed := parse_time(item.get("lastHealthCheck"))) is not None]
     )
     return now - max(times) if times else None
 
@@ -136,7 +136,8 @@ def _items(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [item for item in backends if isinstance(item, dict)] if isinstance(backends, list) else []
 
 
-def _parse_time(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
+    """Read a time of the API; None when it is none, or says no zone."""
     if not isinstance(value, str):
         return None
     try:

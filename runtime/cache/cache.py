@@ -86,7 +86,28 @@ class Reader:
         try:
             return self._find(resource).store.by_index(index, value, namespace)
         except KeyError:
-            raise UndeclaredInformerError(f"{resource} has no index {index!r}: declare it with the informer") from None
+            raise _no_index(resource, index) from None
+
+    def count(self, resource: Resource, index: str, value: str, *, namespace: str | None) -> int:
+        """Return the number of objects found under a value of an index. The index keeps it: no object is read.
+
+        Args:
+            resource: the kind.
+            index: name of the index.
+            value: exact value.
+            namespace: None for all.
+
+        Raises:
+            UndeclaredInformerError: the kind or the index was not declared.
+        """
+        try:
+            return self._find(resource).store.count(index, value, namespace)
+        except KeyError:
+            raise _no_index(resource, index) from None
+
+
+def _no_index(resource: Resource, index: str) -> UndeclaredInformerError:
+    return UndeclaredInformerError(f"{resource} has no index {index!r}: declare it with the informer")
 
 
 class Cache:

@@ -72,6 +72,11 @@ class Buckets:
             return spaces.get(namespace, ())
         return [key for space in sorted(spaces) for key in spaces[space]]
 
+    def count(self, value: str, namespace: str | None) -> int:
+        """Return the number of keys, without reading them."""
+        spaces = self._keys.get(value, {})
+        return len(spaces.get(namespace, ())) if namespace is not None else sum(map(len, spaces.values()))
+
 
 class Index:
     """One index of one store."""
@@ -107,6 +112,10 @@ class Index:
     def read(self, value: str, namespace: str | None) -> Iterable[Key]:
         """Return the keys found under a value, sorted."""
         return self._buckets.read(value, namespace)
+
+    def count(self, value: str, namespace: str | None) -> int:
+        """Return the number of keys found under a value."""
+        return self._buckets.count(value, namespace)
 
     def _compute(self, record: Record) -> tuple[str, ...]:
         try:

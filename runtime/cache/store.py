@@ -83,6 +83,14 @@ class Store:
         """
         return [self._visible[key] for key in self._indexes[index].read(value, namespace)]
 
+    def count(self, index: str, value: str, namespace: str | None = None) -> int:
+        """Return the number of objects found under an index value, without reading them.
+
+        Raises:
+            KeyError: no such index.
+        """
+        return self._indexes[index].count(value, namespace)
+
     def add_index(self, name: str, function: IndexFunction, *, of_spec: bool = False) -> None:
         """Add an index and fill it; one of the same name stays as it is. `of_spec`: see `Index`."""
         if name in self._indexes:

@@ -92,6 +92,14 @@ class Applier:
             return False
         return self._contests.of((resource, key)) is None
 
+    def left(self, record: Record) -> bool:
+        """Whether this very version of an object is what the last apply of this process left.
+
+        Never for kinds that have a generation: their status is somebody else's.
+        """
+        memory = self._memory.get((record.resource, record.key))
+        return memory is not None and not record.meta.generation and memory.seen == fingerprint(record)
+
     async def apply(self, resource: Resource, body: Json, owner: Record) -> Applied:
         """Make an object what it shall be.
 
@@ -110,7 +118,8 @@ class Applier:
         if live is not None:
             claim(live, owner, _labels(body))
         memory, contest = self._memory.get(place), self._contests.of(place)
-        again = memory is not None and memory.intent == intent_hash(intent)
+        wanted = intent_hash(intent)
+        again = memory is not None and memory.intent == wanted
         if again and live is not None and memory is not None and memory.seen == fingerprint(live):
             return Applied(live, contest=contest)
         if again and self._contests.unnamed(place):
@@ -124,7 +133,7 @@ class Applier:
         if record is None:
             assert live is not None
             record = await self._change(resource, live, intent, claim(live, owner, _labels(body)))
-        self._memory[place] = _Memory(intent_hash(intent), fingerprint(record), owner.key)
+        self._memory[place] = _Memory(wanted, fingerprint(record), owner.key)
         changed = live is not None and live.meta.resource_version != record.meta.resource_version
         if again and (created or changed):
             self._contests.repaired(place)

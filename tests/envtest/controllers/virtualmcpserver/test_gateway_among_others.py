@@ -119,6 +119,25 @@ async def test_a_foreign_object_that_no_event_has_told_of_yet_is_not_taken_over(
     assert (await cluster.owned("v1", "ConfigMap", "d"))["data"] == {"ours": "more"}
 
 
+async def test_what_an_apply_left_is_told_from_what_others_made_of_it(
+    admin: Kube, namespace: str, blind: Manager, rollouts: asyncio.Event, control_plane: Handle
+) -> None:
+    cluster, applier = Gateways(admin, namespace, control_plane, rollouts), Applier(blind)
+    await cluster.gateway()
+    owner = await blind.client.get_live(VMCP, Key(namespace, "v"))
+    foreign = await cluster.config_map("e")
+    assert not applier.left(await blind.client.get_live(CONFIG_MAP, Key(namespace, foreign["metadata"]["name"])))
+    await applier.apply(CONFIG_MAP, config_map(namespace, "c", ours="yes"), owner)
+    left = await blind.client.get_live(CONFIG_MAP, Key(namespace, "c"))
+    assert applier.left(left)
+    await cluster.admin.patch("v1", "ConfigMap", "c", {"data": {"theirs": "too"}}, namespace=namespace)
+    edited = await blind.client.get_live(CONFIG_MAP, Key(namespace, "c"))
+    assert not applier.left(edited)
+    await applier.apply(CONFIG_MAP, config_map(namespace, "c", ours="more"), owner)
+    assert not applier.left(left), "an event of before the last apply may be somebody else's doing"
+    assert applier.left(await blind.client.get_live(CONFIG_MAP, Key(namespace, "c")))
+
+
 # --- repairs ------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.mcpgroup.decide import LATEST, MAX_NAMES, QUIET, Snapshot, coalesce, cut, decide, due_in, look_in
+from controllers.mcpgroup.decide import (
+    LATEST,
+    MAX_NAMES,
+    QUIET,
+    Snapshot,
+    changed,
+    coalesce,
+    cut,
+    decide,
+    due_in,
+    look_in,
+    may_fill,
+)
 from runtime import parse_conditions
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -123,3 +135,13 @@ def test_whenever_members_change_the_last_state_is_written_and_writes_stay_rare(
     assert len(times) <= len(changes)
     assert all(later - earlier >= QUIET - 1e-6 for earlier, later in pairwise(times))
     assert times[-1] <= max(changes) + LATEST
+
+
+def test_a_group_that_fills_up_is_not_written_before_its_members_are_judged_but_not_for_ever() -> None:
+    pending = coalesce(None, {"entryCount": 1}, 5.0)
+    assert may_fill(pending, 5.0)
+    later = changed(pending, 9.0)
+    assert look_in(later, 9.0) == pytest.approx(QUIET)
+    assert due_in(later, 9.0) <= 0, "once all are judged, it is written as after any other unrest"
+    assert may_fill(later, 10.9)
+    assert not may_fill(changed(later, 11.1), 11.1)

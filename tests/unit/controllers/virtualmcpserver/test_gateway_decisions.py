@@ -169,6 +169,28 @@ def test_a_broken_member_is_skipped_with_its_reason_and_leaves_no_trace(case: st
     assert "ca-bundle-e" not in template
 
 
+def newcomer(name: str, age: timedelta, **fields: Any) -> Member:
+    return entry(name, phase="", order=((NOW - age).isoformat().replace("+00:00", "Z"), name), **fields)
+
+
+def test_members_that_were_made_a_moment_ago_are_not_told_of_until_they_are_judged():
+    young, younger = newcomer("young", timedelta(seconds=7)), newcomer("younger", timedelta(seconds=1))
+    decision = decide(make({}, entry("e"), young, younger))
+    assert said(decision)["BackendsIncluded"] == "True/AllMembersIncluded"
+    assert decision.look_again == pytest.approx(4), "time alone makes the first of them worth telling"
+    failed = entry("f", phase="Failed")
+    decision = decide(make({}, entry("e"), young, failed))
+    message = next(c.message for c in decision.conditions if c.type == "BackendsIncluded")
+    assert message == "1 member is skipped: f (NotValid)"
+
+
+@pytest.mark.parametrize("age", [timedelta(seconds=11), timedelta(days=1)])
+def test_a_member_that_stays_without_a_verdict_is_told_of(age: timedelta):
+    decision = decide(make({}, entry("e"), newcomer("old", age)))
+    assert said(decision)["BackendsIncluded"] == "False/MembersSkipped"
+    assert decision.look_again is None
+
+
 def test_the_message_names_ten_skipped_members_and_counts_all():
     members = [entry(f"e{index:02}", phase="Failed") for index in range(14)]
     decision = decide(make({}, *members, entry("good")))

@@ -211,6 +211,7 @@ def test_indexes_follow_changes_own_writes_and_deletions(world: Fixture) -> None
 
     assert found("g") == ["a", "b"]
     assert found("g", None) == ["a", "b", "c"]
+    assert [world.store.count("spec.group", "g", place) for place in ("ns", "other", "nowhere", None)] == [2, 1, 0, 3]
     world.wrote(made("a", 6, group="h"))
     assert (found("g"), found("h")) == (["b"], ["a"])
     world.event(made("a", 6, group="h"))
