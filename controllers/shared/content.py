@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from weakref import WeakKeyDictionary
 
-from api.contract.secrets import decode_secret, secret_header_problem, secret_problem, secret_text
+from api.contract.secrets import decode_secret, secret_header_problem, secret_problem, secret_text, session_secret
 from controllers.shared.hashkey import HashKey, digest
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from runtime import ApiError, Client, Key, Manager, NotFoundError, Record, Resource, TransportError
@@ -34,6 +34,8 @@ class Facts:
         certificates: keys whose value holds at least one PEM certificate that can be read (ConfigMaps only).
         unfit: key -> why its value is no credential, as the end of a sentence about it (Secrets only).
         unfit_headers: the same for values that have to stand in a header.
+        sessions: key -> why its value is no secret to seal sessions with, likewise; "" when it is one (Secrets only).
+            Does not count in comparisons: of most Secrets nobody asks it.
         digests: key -> keyed hash of its value (Secrets only, and only where there is a key for hashes).
     """
 
@@ -41,6 +43,7 @@ class Facts:
     certificates: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict, hash=False)
     unfit_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    sessions: Mapping[str, str] = field(default_factory=dict, compare=False)
     digests: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -162,7 +165,8 @@ def _facts_of_secret(data: Mapping[str, str]) -> Facts:
     texts = {key: secret_text(decode_secret(_decoded(value))) for key, value in data.items()}
     unfit = {key: problem for key, text in texts.items() if text and (problem := secret_problem(text))}
     headers = {key: problem for key, text in texts.items() if text and (problem := secret_header_problem(text))}
-    return Facts(frozenset(key for key, text in texts.items() if text), frozenset(), unfit, headers)
+    sessions = {key: session_secret(decode_secret(_decoded(value)))[1] for key, value in data.items()}
+    return Facts(frozenset(key for key, text in texts.items() if text), frozenset(), unfit, headers, sessions)
 
 
 def _decoded(text: str) -> bytes:

@@ -5,8 +5,6 @@ Which Secrets and ConfigMaps matter is asked of the parts that the references co
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -15,9 +13,9 @@ from pydantic import BaseModel
 
 from api import v1beta1
 from api.contract import Dialect
-from api.contract.secrets import decode_secret, session_secret
 from api.v1beta1 import MCPExternalAuthConfig, VirtualMCPServerSpec
 from controllers.options import OperatorOptions
+from controllers.shared.content import Facts, contents
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.groups import group_state
 from controllers.shared.parts.learned import PolicyText
@@ -48,7 +46,7 @@ from controllers.virtualmcpserver.resolve import resolve
 from controllers.virtualmcpserver.snapshot import Present, Snapshot
 from controllers.virtualmcpserver.tools import tool_config_names
 from membership import Standing, disowned, is_claimed, is_judged
-from runtime import ApiError, Key, Manager, NotFoundError, Record, Resource, TransportError, parse_conditions
+from runtime import Key, Manager, Record, Resource, parse_conditions
 
 POD_INDEX = "vmcp"
 DIALECT_ANNOTATION = "toolhive.stacklok.dev/vmcp-dialect"
@@ -66,11 +64,11 @@ class Observer:
     """Looks, resolves what was seen, learns what that asks for, and notes what all of it depends on."""
 
     def __init__(self, manager: Manager, options: OperatorOptions, dependencies: Dependencies) -> None:
-        self._reader, self._client = manager.reader, manager.client
+        self._reader = manager.reader
         self._options = options
         self._learning = Learning(manager, dependencies)
+        self._secrets = contents(manager, SECRET)
         self._dependencies = dependencies
-        self._hmac: dict[Key, tuple[str, int, str]] = {}
         self._standing: dict[Key, Standing[str, Record]] = {}
         self._auth_configs: dict[Key, Mapping[str, MCPExternalAuthConfig | Unreadable]] = {}
         self._last: dict[Key, tuple[Snapshot, Parts]] = {}
@@ -174,23 +172,14 @@ class Observer:
         return snapshot, error
 
     async def _hmac_problem(self, key: Key) -> tuple[str, Exception | None]:
-        """Check an existing session Secret, once per version; its value is not kept."""
-        record = self._reader.get(SECRET, key)
-        if record is None:
-            self._hmac.pop(key, None)
-            return "", None
-        known = self._hmac.get(key)
-        if known is not None and known[0] == record.meta.uid and known[1] >= record.version:
-            return known[2], None
-        try:
-            live = await self._client.get_live(SECRET, key)
-        except NotFoundError:
-            return "", None
-        except (ApiError, TransportError) as error:
-            return "", error
-        problem = hmac_problem(_decoded((live.path("data") or {}).get(HMAC_KEY)))
-        self._hmac[key] = (live.meta.uid, live.version, problem)
-        return problem, None
+        """Check an existing session Secret; its value is not kept."""
+        look = await self._secrets.look(key)
+        if not isinstance(look.content, Facts):
+            return "", look.error
+        problem = look.content.sessions.get(HMAC_KEY)
+        if problem is None:
+            return f'it has no key "{HMAC_KEY}"', look.error
+        return f"its value {problem}" if problem else "", look.error
 
     def _named(self, gateway: Key, kind: Resource, model: type[M], reference: Named | None) -> M | Unreadable | None:
         """Read the one object that a reference names; None when it is not there, or nothing is named."""
@@ -235,20 +224,3 @@ def choose_dialect(record: Record, options: OperatorOptions) -> tuple[Dialect, s
         return Dialect(wanted), ""
     except ValueError:
         return default, wanted
-
-
-def hmac_problem(value: bytes | None) -> str:
-    """Say what is wrong with the value of an existing session Secret; "" when it is good."""
-    if value is None:
-        return f'it has no key "{HMAC_KEY}"'
-    _, problem = session_secret(decode_secret(value))
-    return f"its value {problem}" if problem else ""
-
-
-def _decoded(value: object) -> bytes | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error:
-        return None

@@ -221,3 +221,19 @@ async def test_a_damaged_key_for_hashes_is_read_again_when_its_secret_changed(st
     assert await key.get() == bytes(32)
     assert await key.get() == bytes(32)
     assert server.reads == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (base64.b64encode(bytes(range(32))), ""),
+        (base64.b64encode(bytes(range(32))) + b"\n", ""),
+        (b"", "holds 0 bytes; at least 32 are needed"),
+        (b"c2hvcnQ=", "holds 5 bytes; at least 32 are needed"),
+        (b"\xff not base64", "is not base64"),
+        (base64.b64encode(bytes(32)), "is all zero"),
+    ],
+)
+def test_of_a_value_it_is_known_whether_it_can_seal_sessions(value: bytes, problem: str) -> None:
+    facts = facts_of(record(1, data={"k": base64.b64encode(value).decode()}))
+    assert dict(facts.sessions) == {"k": problem}
