@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
 
 from vmcp.backend.interface import Call
 from vmcp.trace import TraceContext
+from vmcp.turns import LARGE
 from vmcp.version import VERSION
 from vmcp.wire.jsonrpc import dumps, fields, join, join_raw
 from vmcp.wire.protocol import ENVELOPE_KEYS, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_VERSION, MODERN
@@ -39,19 +40,51 @@ def _trace_members(trace: TraceContext | None) -> bytes:
     return join({key: dumps(value) for key, value in trace.fields()})[1:-1]
 
 
+def _meta_last(params: bytes) -> tuple[memoryview, Raw] | None:
+    """Return what stands before `_meta` and its value, where it is the last member; else None.
+
+    Reads nothing else, which may be long. A quote behind a comma or an opening brace is escaped nowhere, so it begins a
+    name; and what follows is the end of the outermost object only if nothing is left behind it.
+
+    Args:
+        params: A JSON object in which no name stands twice.
+    """
+    start = params.rfind(b'"_meta"')
+    before = params[max(0, start - 16) : max(0, start)].rstrip(b" \t\r\n")
+    if before[-1:] not in {b",", b"{"} or len(params) - start > LARGE:
+        return None
+    try:
+        members = fields(b"{" + params[start:])
+    except (DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if members.keys() != {"_meta"}:
+        return None
+    end = max(0, start - 16) + len(before)
+    return memoryview(params)[: end - (before[-1:] == b",")], members["_meta"]
+
+
 def _rewrite(params: bytes, drop: frozenset[str], *added: bytes) -> bytes:
+    if len(params) > LARGE and (found := _meta_last(params)) is not None and len(found[0]) > LARGE // 2:
+        head, own = found
+        inner = _inner(own, drop, added)
+        return b"".join((head, b',"_meta":{', inner, b"}}") if inner else (head, b"}"))
     members = fields(params)
     raw = members.pop("_meta", None)
-    meta = fields(raw)
-    kept = {key: value for key, value in meta.items() if key not in drop} if meta else meta
-    parts = [join_raw(kept)[1:-1] if kept else b"", *added]
-    inner = b",".join([part for part in parts if part])
+    inner = _inner(raw, drop, added)
     if not members:
         return b'{"_meta":{%b}}' % inner if inner else b"{}"
     last = b"" if raw is None else b',"_meta":%b}' % bytes(raw)
     # Most clients write it last; then the rest, which may be long, is copied once.
     head = memoryview(params)[: -len(last)] if last and params.endswith(last) else memoryview(join_raw(members))[:-1]
     return b"".join((head, b',"_meta":{', inner, b"}}") if inner else (head, b"}"))
+
+
+def _inner(raw: Raw | None, drop: frozenset[str], added: tuple[bytes, ...]) -> bytes:
+    """Return the members of a `_meta` without those of `drop`, and with those that are added."""
+    meta = fields(raw)
+    kept = {key: value for key, value in meta.items() if key not in drop} if meta else meta
+    parts = [join_raw(kept)[1:-1] if kept else b"", *added]
+    return b",".join([part for part in parts if part])
 
 
 def modern_params(call: Call) -> bytes:

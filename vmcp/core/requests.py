@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -111,14 +113,18 @@ def without_answers(params: bytes) -> bytes:
     return dumps(members)
 
 
+_NAME_FIRST: Final = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"name"[ \t\r\n]*:[ \t\r\n]*')
+
+
 def with_name(params: bytes, advertised: str, name: str) -> bytes:
     """Return the params for a tool or prompt that has another name at its backend.
 
     Most clients write the name first; then nothing else has to be read.
     """
-    head = b'{"name":' + dumps(advertised)
-    if params.startswith(head):
-        return b"".join((b'{"name":', dumps(name), memoryview(params)[len(head) :]))
+    quoted = dumps(advertised)
+    begin = _NAME_FIRST.match(params)
+    if begin is not None and params.startswith(quoted, begin.end()):
+        return b"".join((b'{"name":', dumps(name), memoryview(params)[begin.end() + len(quoted) :]))
     members = fields(params)
     members["name"] = Raw(dumps(name))
     return dumps(members)

@@ -184,7 +184,7 @@ def loads_id(raw: Raw | bytes | None) -> RequestId | None:
 def request(id: RequestId, method: str, params: bytes | Raw | None = None) -> bytes:  # noqa: A002  the member's name
     """Encode a request; `params` None leaves the member out."""
     head = b'{"jsonrpc":"2.0","id":%b,"method":%b' % (_encoder.encode(id), _encoder.encode(method))
-    return head + b"}" if params is None else b'%b,"params":%b}' % (head, bytes(params))
+    return head + b"}" if params is None else b"".join((head, b',"params":', params, b"}"))
 
 
 def notification(method: str, params: bytes | Raw | None = None) -> bytes:
@@ -195,7 +195,7 @@ def notification(method: str, params: bytes | Raw | None = None) -> bytes:
 
 def response(id: RequestId | None, result: bytes | Raw) -> bytes:  # noqa: A002  the member's name
     """Encode a successful response around raw result bytes."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encoder.encode(id), bytes(result))
+    return b"".join((b'{"jsonrpc":"2.0","id":', _encoder.encode(id), b',"result":', result, b"}"))
 
 
 def error_response(id: RequestId | None, error: RpcError, *, omit_id: bool = False) -> bytes:  # noqa: A002

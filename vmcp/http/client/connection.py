@@ -9,7 +9,7 @@ import asyncio
 import enum
 import select
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
@@ -17,6 +17,7 @@ from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.types import Limits, Response
+from vmcp.turns import LARGE, turn
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
@@ -26,6 +27,8 @@ _NAMES = {
     for spelled in (low, low.title())
 }
 """Names that nearly every answer holds, as they are mostly spelled."""
+PIECE: Final = 256 * 1024
+"""Bytes of a request that are handed to the socket at once; longer ones take turns with the loop's other work."""
 _TICK = 0.002
 """Loops keep time in milliseconds and may be early by one."""
 
@@ -63,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_poll",
+        "_sending",
         "_size",
         "_state",
         "_status",
@@ -97,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._stream: BodyStream | None = None
         self._touched = False
         self._paused = False
+        self._sending = False
         self._poll: select.poll | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -157,15 +162,33 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = deadline
         if self._timer is None or deadline < self._timer_at:
             self._arm(deadline)
-        self._transport.write(data)
-        del data  # it may be long, and so may the wait
         try:
+            if len(data) <= LARGE:
+                self._transport.write(data)
+            else:
+                await self._write(data, waiter)
+            del data  # it may be long, and so may the wait
             return await waiter
         except asyncio.CancelledError:
             # Once the answer is complete the connection may already serve somebody else: leave that one alone.
             if self._waiter is waiter and self._state is not _State.IDLE:
                 self.abort()
             raise
+
+    async def _write(self, data: bytes, waiter: asyncio.Future[Response]) -> None:
+        """Write a long request piece by piece, as long as nobody has answered it."""
+        transport, left = self._transport, memoryview(data)
+        assert transport is not None
+        self._sending = True
+        try:
+            while left and not waiter.done():
+                await turn()
+                transport.write(left[:PIECE])
+                left = left[PIECE:]
+            if left and self._state is _State.STREAM:
+                transport.write(left)  # its answer has begun and may want the rest
+        finally:
+            self._sending = False
 
     @property
     def answered(self) -> bool:
@@ -319,6 +342,7 @@ class ClientConnection(asyncio.Protocol):
         # What the reader has not taken yet is complete, too: the next answer must not wait for it.
         self.resume_reading()
         self.served += 1
+        reusable = reusable and not self._sending  # the rest would be read as the next request
         if reusable:
             self._state = _State.IDLE
             self.keep_for = self._keep_alive()

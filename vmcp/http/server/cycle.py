@@ -18,6 +18,7 @@ import structlog
 
 from api.contract.headers import FIELD_VALUE, TOKEN
 from vmcp.http.server.asgi import JSON, Scope
+from vmcp.turns import turn
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,8 @@ App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[N
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes of a body that may wait for the application before reading pauses."""
+PIECE: Final = 256 * 1024
+"""Bytes of an answer that are handed to the socket at once."""
 _COPIED: Final = 64 * 1024
 """Longer bodies are not copied behind their heads: the second system call costs less."""
 _STATUS_LINE: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
@@ -206,11 +209,28 @@ class Cycle:
         if self.disconnected:
             return
         if message["type"] == "http.response.body" and self.started and not self.complete:
-            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+            body = message.get("body", b"")
+            left = body if len(body) <= PIECE else await self._send_pieces(body)
+            if left is not None:
+                self._send_body(left, more=message.get("more_body", False))
         elif message["type"] == "http.response.start" and not self.started:
             self._start(message["status"], message["headers"])
         else:
             raise AnswerError(f"{message['type']} is out of place")
+
+    async def _send_pieces(self, body: bytes) -> memoryview | None:
+        """Write a long body in turns with the loop's other work; return its rest, or None: the client is gone.
+
+        Behind a client that reads slowly the transport keeps the rest, which costs no time.
+        """
+        left = memoryview(body)
+        while len(left) > PIECE and self._connection.may_write() is None:
+            self._send_body(left[:PIECE], more=True)
+            left = left[PIECE:]
+            await turn()
+            if self.disconnected:
+                return None
+        return left
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         parts = [_STATUS_LINE[status]]
@@ -243,9 +263,10 @@ class Cycle:
             self._connection.transport.write(self._head)
             self._head = b""
 
-    def _send_body(self, body: bytes, *, more: bool) -> None:
+    def _send_body(self, body: bytes | memoryview, *, more: bool) -> None:
+        data: bytes | memoryview
         if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            data = b"".join((b"%x\r\n" % len(body), body, b"\r\n")) if body else b""
             if not more:
                 data += b"0\r\n\r\n"
         elif self.scope["method"] == "HEAD":

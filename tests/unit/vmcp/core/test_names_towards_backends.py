@@ -19,7 +19,7 @@ NAMES = st.text(max_size=8)
         (b'{"name":"b_x","arguments":{"name":"b_x"}}', b'{"name":"x","arguments":{"name":"b_x"}}'),
         (b'{"arguments":{"name":"b_x"},"name":"b_x"}', b'{"arguments":{"name":"b_x"},"name":"x"}'),
         (b'{"name":"b_x"}', b'{"name":"x"}'),
-        (b'{ "name" : "b_x", "n":1.50}', b'{"name":"x","n":1.50}'),
+        (b'{ "name" : "b_x", "n":1.50}', b'{"name":"x", "n":1.50}'),
         (b'{"n\\u0061me":"b_x","arguments":{"a": 1e2}}', b'{"name":"x","arguments":{"a": 1e2}}'),
         (b'{"name":"b_x","_meta":{"a":"\\u00e9"} }', b'{"name":"x","_meta":{"a":"\\u00e9"} }'),
     ],

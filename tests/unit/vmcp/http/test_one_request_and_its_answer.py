@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vmcp.http.server.asgi import JSON
-from vmcp.http.server.cycle import AnswerError, Cycle
+from vmcp.http.server.cycle import PIECE, AnswerError, Cycle
 
 LENGTH = (b"content-length", b"2")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
@@ -194,3 +194,40 @@ async def test_an_application_that_fails_is_500_and_one_that_says_half_is_cut_of
     await made.run(stops)
     assert connection.transport.closed
     assert not made.complete
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_long_answer_is_written_in_turns_with_others(chunked: bool) -> None:
+    made, connection = cycle()
+    text = bytes(range(256)) * (8 * PIECE // 256) + b"end"
+    await made.send(start(*(() if chunked else ((b"content-length", b"%d" % len(text)),))))
+    sending = asyncio.ensure_future(made.send(body(text)))
+    seen = []
+    while not sending.done():
+        await asyncio.sleep(0)
+        seen.append(len(connection.transport.writes))
+    await sending
+    assert max(map(len, connection.transport.writes)) <= PIECE + 16
+    assert len(set(seen)) >= 8
+    assert made.complete
+    written = b"".join(connection.transport.writes).partition(b"\r\n\r\n")[2]
+    assert (_unchunked(written) if chunked else written) == text
+
+
+async def test_nothing_more_of_a_long_answer_is_written_to_a_client_that_is_gone() -> None:
+    made, connection = cycle()
+    await made.send(start((b"content-length", b"%d" % (8 * PIECE))))
+    sending = asyncio.ensure_future(made.send(body(b"x" * (8 * PIECE))))
+    await asyncio.sleep(0)
+    made.lost()
+    await sending
+    assert len(b"".join(connection.transport.writes)) < 2 * PIECE
+
+
+def _unchunked(data: bytes) -> bytes:
+    parts = []
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        parts.append(data[: int(size, 16)])
+        data = data[int(size, 16) + 2 :]
+    return b"".join(parts)
