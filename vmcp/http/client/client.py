@@ -116,19 +116,21 @@ class Client:
             HttpError: See its subclasses.
         """
         origin = self._origin
-        if body is not None and len(body) > LARGE:
+        long = body if body is not None and len(body) > LARGE else b""
+        if long:
             await turn()
         for _ in range(self._limits.max_redirects + 1):
             data = self._heads.encode(origin, method, target, headers, body)
             connection = None if long_lived or origin is not self._origin else self.pool.take_idle()
             if connection is not None and not idempotent:
-                answer = connection.request(data, deadline)
+                answer = connection.request(data, deadline, long)
                 del data
                 response = await answer
             else:
                 response = await self._exchange(
                     origin,
                     data,
+                    long,
                     deadline,
                     connection,
                     idempotent=idempotent,
@@ -144,6 +146,7 @@ class Client:
         self,
         origin: Origin,
         data: bytes,
+        long: bytes,
         deadline: float,
         connection: ClientConnection | None,
         *,
@@ -157,12 +160,12 @@ class Client:
             connection = await pool.acquire(deadline, long_lived=long_lived, for_others=for_others)
         used_before = connection.served > 0
         try:
-            return await connection.request(data, deadline)
+            return await connection.request(data, deadline, long)
         except ConnectionLost:
             if not (idempotent and used_before) or connection.answered:
                 raise
         connection = await pool.acquire(deadline, fresh=True, long_lived=long_lived, for_others=for_others)
-        return await connection.request(data, deadline)
+        return await connection.request(data, deadline, long)
 
     @staticmethod
     def _redirect(origin: Origin, target: str, method: str, response: Response) -> tuple[Origin, str]:

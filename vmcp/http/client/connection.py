@@ -17,7 +17,7 @@ from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.types import Limits, Response
-from vmcp.turns import LARGE, turn
+from vmcp.turns import turn
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
@@ -143,12 +143,13 @@ class ClientConnection(asyncio.Protocol):
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return bool(self._poll.poll(0))
 
-    async def request(self, data: bytes, deadline: float) -> Response:
-        """Write `data`, a whole request, and return the answer.
+    async def request(self, data: bytes, deadline: float, body: bytes = b"") -> Response:
+        """Write a request and return the answer.
 
         Args:
-            data: The request.
+            data: The request, or the head of one whose body is long.
             deadline: Loop time until which the answer must be complete; of a stream only its head.
+            body: A long one, written piece by piece; b"" = it is part of `data`.
 
         Raises:
             HttpError: See its subclasses. The connection is closed then.
@@ -163,11 +164,10 @@ class ClientConnection(asyncio.Protocol):
         if self._timer is None or deadline < self._timer_at:
             self._arm(deadline)
         try:
-            if len(data) <= LARGE:
-                self._transport.write(data)
-            else:
-                await self._write(data, waiter)
-            del data  # it may be long, and so may the wait
+            self._transport.write(data)
+            if body:
+                await self._write(body, waiter)
+            del data, body  # it may be long, and so may the wait
             return await waiter
         except asyncio.CancelledError:
             # Once the answer is complete the connection may already serve somebody else: leave that one alone.
@@ -175,16 +175,17 @@ class ClientConnection(asyncio.Protocol):
                 self.abort()
             raise
 
-    async def _write(self, data: bytes, waiter: asyncio.Future[Response]) -> None:
-        """Write a long request piece by piece, as long as nobody has answered it."""
-        transport, left = self._transport, memoryview(data)
+    async def _write(self, body: bytes, waiter: asyncio.Future[Response]) -> None:
+        """Write a long body piece by piece, as long as nobody has answered it."""
+        transport, left = self._transport, memoryview(body)
         assert transport is not None
-        self._sending = True
         try:
             while left and not waiter.done():
-                await turn()
                 transport.write(left[:PIECE])
                 left = left[PIECE:]
+                self._sending = len(left) > 0
+                if left:
+                    await turn()
             if left and self._state is _State.STREAM:
                 transport.write(left)  # its answer has begun and may want the rest
         finally:

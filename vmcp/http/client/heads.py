@@ -13,6 +13,7 @@ from vmcp.http.budget import MemoryBudget
 from vmcp.http.client.errors import BadRequest
 from vmcp.http.client.origin import Origin
 from vmcp.http.client.types import Headers
+from vmcp.turns import LARGE
 from vmcp.wire.protocol import HeaderError, check_header, is_token
 
 LONGEST: Final = 2048
@@ -50,7 +51,7 @@ class Heads:
         self.kept = 0
 
     def encode(self, origin: Origin, method: str, target: str, headers: Headers, body: bytes | None) -> bytes:
-        """Return a whole request.
+        """Return a whole request; of one with a body beyond `vmcp.turns.LARGE` the head, so that it is not copied.
 
         Args:
             origin: Where it goes; after a redirect another one than ours.
@@ -63,14 +64,16 @@ class Heads:
             BadRequest: A header or the target must not be sent.
         """
         length = b"\r\n\r\n" if body is None else b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+        if body is None or len(body) > LARGE:
+            body = b""
         if not isinstance(headers, tuple) or origin is not self._origin:
-            return self._head(origin, method, target, headers) + length + (body or b"")
+            return self._head(origin, method, target, headers) + length + body
         key = (method, target, headers)
         head = self._heads.get(key)
         if head is None:
             head = self._head(origin, method, target, headers)
             self._keep(key, head)
-        return head + length + (body or b"")
+        return head + length + body
 
     def _keep(self, key: tuple[str, str, Headers], head: bytes) -> None:
         cost = _SHARE * len(head)

@@ -11,7 +11,8 @@ from vmcp.http.client.errors import ConnectionLost
 from vmcp.http.client.types import Limits, Response
 
 HEAD = b"POST /mcp HTTP/1.1\r\n\r\n"
-REQUEST = HEAD + bytes(range(256)) * (8 * PIECE // 256)
+BODY = bytes(range(256)) * (8 * PIECE // 256)
+REQUEST = HEAD + BODY
 ANSWER = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -54,7 +55,7 @@ def connected() -> tuple[ClientConnection, Wire, list[ClientConnection]]:
 
 
 def begin(connection: ClientConnection) -> asyncio.Task[Response]:
-    return asyncio.create_task(connection.request(REQUEST, asyncio.get_running_loop().time() + 60))
+    return asyncio.create_task(connection.request(HEAD, asyncio.get_running_loop().time() + 60, BODY))
 
 
 async def test_others_have_turns_between_the_pieces_of_a_request() -> None:
@@ -65,10 +66,11 @@ async def test_others_have_turns_between_the_pieces_of_a_request() -> None:
         while len(wire.written) < len(REQUEST):
             await asyncio.sleep(0)
             seen.add(len(wire.writes))
+    # An answer that comes with the end of its request is one like any other.
+    connection.data_received(ANSWER)
     assert wire.written == REQUEST
     assert max(map(len, wire.writes)) <= PIECE
     assert len(seen) >= 8
-    connection.data_received(ANSWER)
     assert (await asked).status == 413
     assert free == [connection]
 
