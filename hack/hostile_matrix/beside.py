@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from hack.hostile_matrix.attacker import Attacker
@@ -27,6 +28,18 @@ PAUSE: Final = 0.004
 """Seconds between two requests of the bystander."""
 
 
+class _Params(msgspec.Struct):
+    name: str | None = None
+
+
+class _Message(msgspec.Struct):
+    """What the server reads of a message: were it to read 4 MiB of arguments, the bystander would wait for that."""
+
+    id: int | str | None = None
+    method: str | None = None
+    params: _Params = msgspec.field(default_factory=_Params)
+
+
 async def _serve(port: int) -> None:
     """A server of the legacy era.
 
@@ -35,17 +48,16 @@ async def _serve(port: int) -> None:
     big = json.dumps({"content": [{"type": "text", "text": "x" * BIG}]})
 
     async def post(request: web.Request) -> web.StreamResponse:
-        message = await request.json()
-        method = message.get("method")
-        if "id" not in message or method is None:
+        message = msgspec.json.decode(await request.read(), type=_Message)
+        method, name = message.method, message.params.name
+        if message.id is None or method is None:
             return web.Response(status=202)
-        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message.id}
         if method == "initialize":
             info = {"name": "b", "version": "1"}
             capabilities = {"tools": {}, "resources": {"subscribe": True}}
             reply["result"] = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}
             return web.json_response(reply, headers={"mcp-session-id": os.urandom(8).hex()})
-        name = message.get("params", {}).get("name")
         if method == "tools/list":
             reply["result"] = {
                 "tools": [{"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "big", "slow", "ask")]
@@ -55,7 +67,7 @@ async def _serve(port: int) -> None:
         elif method == "resources/templates/list":
             reply["result"] = {"resourceTemplates": [{"uriTemplate": "x://{n}", "name": "x"}]}
         elif name == "big":
-            body = f'{{"jsonrpc":"2.0","id":{json.dumps(message["id"])},"result":{big}}}'
+            body = f'{{"jsonrpc":"2.0","id":{json.dumps(message.id)},"result":{big}}}'
             return web.Response(text=body, content_type="application/json")
         elif name == "ask":
             stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
