@@ -122,6 +122,8 @@ async def _read_parts(receive: Receive, body: bytes, limit: int) -> bytes:
             BODIES.left -= len(parts[-1])
             if BODIES.left < 0:
                 raise Refusal(503, -32000, "too much is being received", headers=_CLOSE)
+            if size > LARGE:
+                await turn()  # many who send much at once are read one after the other
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected

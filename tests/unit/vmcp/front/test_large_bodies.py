@@ -26,7 +26,7 @@ from vmcp.front.aside_process import ANSWER, QUESTION, question, serve, understo
 from vmcp.front.convert import to_modern
 from vmcp.front.large import LargeRequests
 from vmcp.front.reading import Bounds, Reading, read_all
-from vmcp.http.server.asgi import Refusal
+from vmcp.http.server.asgi import Refusal, read_body
 from vmcp.turns import LARGE, turn
 
 BOUNDS = Bounds(depth=100, batch=50)
@@ -255,3 +255,28 @@ def test_the_frame_of_a_question_has_the_length_that_it_says() -> None:
     said = question(BOUNDS, 7)
     length, size = QUESTION.unpack(said[: QUESTION.size])
     assert (length, size) == (len(said) - QUESTION.size, 7)
+
+
+async def test_the_loop_is_everybodys_between_the_parts_of_large_bodies_that_arrive_at_once() -> None:
+    rounds = 0
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def upload() -> bytes:
+        parts = [b"x" * LARGE] * 32
+
+        async def receive() -> dict[str, Any]:
+            part = parts.pop()
+            return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+        return await read_body(receive, {}, 64 * LARGE)
+
+    ticking = asyncio.create_task(others())
+    bodies = await asyncio.gather(*(upload() for _ in range(4)))
+    ticking.cancel()
+    assert [len(body) for body in bodies] == [32 * LARGE] * 4
+    assert rounds >= 4 * 30  # one part of one body in each
