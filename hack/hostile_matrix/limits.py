@@ -184,7 +184,7 @@ LIMIT_TABLE: Final = (
     Limit("bytes of a body", "4 MiB", "whole calls of 4 MiB", _whole_bodies, 40, 2),
     Limit("bytes of a body", "4 MiB", "4 MiB of members", _members, 40, 2),
     Limit("bytes of large requests under way", "32 MiB", "80 calls of 4 MiB that wait", _large, 80, 0),
-    Limit("bytes of an answer", "100 MiB", "answers of 4 MiB", _answers, 40, 2),
+    Limit("bytes of an answer", "100 MiB", "answers of 4 MiB, within it", _answers, 40, 2),
     Limit("levels of nesting", str(LIMITS.max_depth), "1,000 levels", _depth, 500, 0),
     Limit("arrays and objects of a body", f"{MAX_BRACKETS:,} brackets", "4 MiB of brackets", _brackets, 40, 0),
     Limit("quotes of a body", f"{MAX_BRACKETS:,}", "4 MiB of escaped quotes", _quotes, 40, 2),

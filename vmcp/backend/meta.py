@@ -43,15 +43,15 @@ def _trace_members(trace: TraceContext | None) -> bytes:
 def _meta_last(params: bytes) -> tuple[memoryview, Raw] | None:
     """Return what stands before `_meta` and its value, where it is the last member; else None.
 
-    Reads nothing else, which may be long. A quote behind a comma or an opening brace is escaped nowhere, so it begins a
-    name; and what follows is the end of the outermost object only if nothing is left behind it.
+    Reads nothing else, which may be long. A quote behind a comma is not escaped, so it begins a name; and what follows
+    is the end of the outermost object only if nothing is left behind it.
 
     Args:
         params: A JSON object in which no name stands twice.
     """
     start = params.rfind(b'"_meta"')
     before = params[max(0, start - 16) : max(0, start)].rstrip(b" \t\r\n")
-    if before[-1:] not in {b",", b"{"} or len(params) - start > LARGE:
+    if before[-1:] != b"," or len(params) - start > LARGE:
         return None
     try:
         members = fields(b"{" + params[start:])
@@ -60,11 +60,11 @@ def _meta_last(params: bytes) -> tuple[memoryview, Raw] | None:
     if members.keys() != {"_meta"}:
         return None
     end = max(0, start - 16) + len(before)
-    return memoryview(params)[: end - (before[-1:] == b",")], members["_meta"]
+    return memoryview(params)[: end - 1], members["_meta"]
 
 
 def _rewrite(params: bytes, drop: frozenset[str], *added: bytes) -> bytes:
-    if len(params) > LARGE and (found := _meta_last(params)) is not None and len(found[0]) > LARGE // 2:
+    if len(params) > LARGE and (found := _meta_last(params)) is not None:
         head, own = found
         inner = _inner(own, drop, added)
         return b"".join((head, b',"_meta":{', inner, b"}}") if inner else (head, b"}"))

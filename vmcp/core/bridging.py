@@ -77,7 +77,10 @@ class Bridging:
             reply: Reply | ParkedCall = await session.call(call)
         else:
             reply = await self._parked.run(
-                caller.principal.key, _starter(caller, session, call, _checking(declared, missing)), caller.sink
+                caller.principal.key,
+                _starter(caller, session, call, _checking(declared, missing)),
+                caller.sink,
+                size=len(call.params),
             )
         return self._outcome(caller, route, call.method, arguments, reply, missing)
 

@@ -5,7 +5,7 @@ with `input_required`, and answers with a new request. In between the backend's 
 a task of its own, and the sealed request state that the client returns names it. It lives in this process: a retry that
 reaches another replica finds nothing and is told so.
 
-Parked calls are bounded in number, per principal and in all, and in time.
+Parked calls are bounded in number and in bytes, per principal and in all, and in time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ GATHER = 0.02
 
 PER_OWNER = 256
 """Parked calls of one principal."""
+
+HELD: Final = 16 * 1024 * 1024
+"""Bytes of the params of all parked calls: these are kept until the call is over, long after its request."""
+HELD_EACH: Final = HELD // 2
+"""Of these, of one principal."""
 
 _TOO_MANY: Final = RpcError(INTERNAL_ERROR, "too many calls wait for their clients")
 
@@ -51,6 +56,7 @@ class ParkedCall:
         owner: `Principal.key`.
         questions: Not answered yet, by key.
         sink: Where notifications go now: the request that the client is waiting on, or nowhere.
+        size: Bytes of its params.
         surplus: It asks although too many calls wait already.
     """
 
@@ -62,6 +68,7 @@ class ParkedCall:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
     asked: int = 0
+    size: int = 0
     surplus: bool = False
 
     def notify(self, method: str, params: bytes) -> None:
@@ -101,19 +108,29 @@ class ParkedCalls:
         self.ttl = ttl
         self._calls: dict[str, ParkedCall] = {}
         self._owners: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
+        self._held_by_all = 0
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    async def run(self, owner: str, start: Start, sink: NotificationSink | None) -> Reply | ParkedCall:
+    async def run(
+        self, owner: str, start: Start, sink: NotificationSink | None, *, size: int = 0
+    ) -> Reply | ParkedCall:
         """Run a call until it ends or asks; cancelled when the awaiting task is.
 
         A call that asks while too many others wait is over: its backend might hold it open for as long as it likes.
 
+        Args:
+            owner: `Principal.key`.
+            start: Starts it.
+            sink: Where its notifications go until it asks.
+            size: Bytes of its params, which it keeps until it ends.
+
         Returns:
             The reply, or the call, parked, with its questions.
         """
-        call = ParkedCall(secrets.token_urlsafe(12), owner, sink=sink)
+        call = ParkedCall(secrets.token_urlsafe(12), owner, sink=sink, size=size)
 
         async def bridge(method: str, params: bytes) -> bytes:
             if call.id not in self._calls and not self._admit(call):
@@ -187,15 +204,21 @@ class ParkedCalls:
     def _admit(self, call: ParkedCall) -> bool:
         if len(self._calls) >= self._limit or self._owners[call.owner] >= self._per_owner:
             return False
+        if self._held[call.owner] + call.size > HELD_EACH or self._held_by_all + call.size > HELD:
+            return False
         self._calls[call.id] = call
         self._owners[call.owner] += 1
+        self._held[call.owner] += call.size
+        self._held_by_all += call.size
         return True
 
     def _end(self, call: ParkedCall) -> None:
         if self._calls.pop(call.id, None) is not None:
             self._owners[call.owner] -= 1
+            self._held[call.owner] -= call.size
+            self._held_by_all -= call.size
             if not self._owners[call.owner]:
-                del self._owners[call.owner]
+                del self._owners[call.owner], self._held[call.owner]
         if call.expiry is not None:
             call.expiry.cancel()
             call.expiry = None

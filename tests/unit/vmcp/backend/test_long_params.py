@@ -26,6 +26,11 @@ def test_long_params_keep_their_bytes_before_their_meta(gap: str) -> None:
     assert json.loads(legacy_params(params.encode(), None)) == {**json.loads(head + "}"), "_meta": {"a": 1}}
 
 
+def test_params_that_are_long_for_their_blanks_stay_json() -> None:
+    params = " " * (2 * LARGE) + '{"_meta":{"' + VERSION + '":"2026-07-28","a":1}}'
+    assert json.loads(legacy_params(params.encode(), None)) == {"_meta": {"a": 1}}
+
+
 META: dict[str, Any] = {VERSION: "2026-07-28", "a": 1}
 ODD = ['"_meta"', '"_meta":{}', ',"_meta":{}}', 'x,"_meta', "_meta", '","_meta":{"b":2}}', "\\", '{"_meta":']
 values = st.recursive(

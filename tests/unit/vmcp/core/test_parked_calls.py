@@ -8,7 +8,7 @@ import json
 import pytest
 
 from vmcp.backend.interface import Reply, RpcFault
-from vmcp.core.parking import ParkedCall, ParkedCalls
+from vmcp.core.parking import HELD, HELD_EACH, ParkedCall, ParkedCalls
 
 
 def asks(*messages: str):
@@ -152,3 +152,23 @@ async def test_notifications_go_to_the_request_that_waits_now():
     await parked.resume(call.id, "ann", b'{"%b":{}}' % next(iter(keys(call))).encode(), lambda *n: second.append(n))
     assert first == [("notifications/progress", b"1")]
     assert second == [("notifications/progress", b"2")]
+
+
+async def test_parked_calls_keep_so_many_bytes_of_a_principal_and_of_all():
+    parked = ParkedCalls()
+    half = HELD_EACH // 2
+    kept = [await parked.run(owner, asks("?"), None, size=half) for owner in ("ann", "ann", "bob", "bob")]
+    assert all(isinstance(call, ParkedCall) for call in kept)
+    for owner in ("ann", "cy"):
+        refused = await parked.run(owner, asks("?"), None, size=1)
+        assert isinstance(refused, Reply)
+        assert "too many calls wait" in refused.error.message
+    assert 4 * half == HELD
+    first = kept[0]
+    answer = b'{"%b":{}}' % next(iter(keys(first))).encode()
+    assert isinstance(await parked.resume(first.id, "ann", answer, None), Reply)
+    again = await parked.run("ann", asks("?"), None, size=half)
+    assert isinstance(again, ParkedCall)
+    await parked.close()
+    assert isinstance(await parked.run("ann", asks("?"), None, size=HELD_EACH), ParkedCall)
+    await parked.close()

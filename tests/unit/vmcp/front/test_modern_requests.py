@@ -8,6 +8,7 @@ import json
 import pytest
 
 from vmcp.backend.interface import BackendTimeout, Era, InputRequired, Reply
+from vmcp.core.parking import HELD_EACH
 from vmcp.front.settings import FrontSettings
 from vmcp.limits.bucket import MemoryRateLimiter, Rate, RateLimits
 from vmcp.wire.jsonrpc import RpcError
@@ -349,6 +350,24 @@ async def test_sessions_with_a_parked_call_are_in_use_until_it_ends(world, backe
     retry = {"name": "echo", "inputResponses": {key: {}}, "requestState": asked["requestState"]}
     assert (await w.modern("tools/call", retry, **capable).answer()).json["result"]["said"] == {}
     assert sessions.busy == 0
+
+
+async def test_calls_that_wait_for_their_client_keep_so_many_bytes_of_params(world, backend):
+    w = world(backend("a", tools=[TOOL]))
+
+    async def answer(call):
+        return Reply(result=b'{"said":%b}' % await call.bridge("elicitation/create", b"{}"))
+
+    w.backends["a"].answer = answer
+    capable = {"clientCapabilities": {"elicitation": {}}}
+    large = {"name": "echo", "arguments": {"x": "y" * (HELD_EACH * 2 // 5)}}
+    answers = [(await w.modern("tools/call", large, headers=ANN, **capable).answer()).json for _ in range(3)]
+    assert [one["result"]["resultType"] for one in answers[:2]] == ["input_required"] * 2
+    assert "too many calls wait" in answers[2]["error"]["message"]
+    small = {"name": "echo", "arguments": {}}
+    asked = (await w.modern("tools/call", small, headers=ANN, **capable).answer()).json["result"]
+    assert asked["resultType"] == "input_required"
+    await w.gateway.parked.close()
 
 
 async def test_pages_to_be_visited_first_become_input_required_and_the_retry_is_the_call_again(world, backend):
