@@ -39,6 +39,8 @@ _OWN = frozenset(
 POST_HEADERS: HeaderList = (("content-type", JSON_TYPE), ("accept", ACCEPT_BOTH))
 GET_HEADERS: HeaderList = (("accept", SSE_TYPE), ("cache-control", "no-store"))
 _UNAUTHORIZED = frozenset({401, 403, 407})
+_ASKS_FOR_CALLERS = frozenset({401, 403})
+"""What servers answer to requests without a token (RFC 6750 section 3.1, and frameworks that say 403)."""
 
 
 def _is_own(name: str) -> bool:
@@ -70,6 +72,7 @@ class McpEndpoint:
         self._auth = auth
         self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))
         self._bare = auth.method == UNAUTHENTICATED and not self._static
+        self._anonymous = False  # our own requests go without credentials, and callers' do not
         self._static_names = frozenset(name.lower() for name, _ in self._static)
 
     @property
@@ -88,6 +91,7 @@ class McpEndpoint:
         try:
             if principal is None:
                 auth = await self._auth.probe_headers(deadline=deadline)
+                self._anonymous = not auth and self.auth_method != UNAUTHENTICATED
             else:
                 auth = await self._auth.headers(principal, deadline=deadline)
         except AuthUnavailable as err:
@@ -166,9 +170,13 @@ class McpEndpoint:
                 return response
             if response.stream is not None:
                 response.stream.close()
-            again = response.status == 401 and self._auth.rejected(principal)
+            anonymous = principal is None and self._anonymous
+            again = response.status == 401 and not anonymous and self._auth.rejected(principal)
             if attempt or not again:
                 break
+        if anonymous and response.status in _ASKS_FOR_CALLERS:
+            reason = f"wants a caller's credentials (HTTP {response.status})"
+            raise BackendAuthFailed(self.name, reason, status=response.status, anonymous=True)
         raise BackendAuthFailed(self.name, f"refused our credentials (HTTP {response.status})", status=response.status)
 
     def translate(self, err: HttpError) -> BackendError:

@@ -44,9 +44,19 @@ class BackendTimeout(BackendError):  # noqa: N818
 
 
 class BackendAuthFailed(BackendError):  # noqa: N818
-    """It refused our credentials (401, 403), or we could not get any."""
+    """It refused our credentials (401, 403), or we could not get any.
+
+    Attributes:
+        anonymous: It was our own request, for which the strategy has no credentials: callers have some.
+    """
 
     category = "auth"
+
+    def __init__(
+        self, backend: str, reason: str, *, status: int = 0, sent: bool = True, anonymous: bool = False
+    ) -> None:
+        super().__init__(backend, reason, status=status, sent=sent)
+        self.anonymous = anonymous
 
 
 class BackendProtocolError(BackendError):

@@ -64,11 +64,7 @@ class _Retries:
 
 
 class Monitor:
-    """See the module.
-
-    Attributes:
-        no_credentials: Probes have none: lists need a caller's, and health is what traffic says.
-    """
+    """See the module."""
 
     def __init__(self, backend: Remote) -> None:
         self._backend = backend
@@ -91,7 +87,14 @@ class Monitor:
         self._drop = False
         self._closed = False
         self._random = random.Random(backend.settings.name)  # noqa: S311  spreads load
-        self.no_credentials = False
+        self._unasked = False
+        self._refused: set[Kind] = set()
+        self._personal = False
+
+    @property
+    def no_credentials(self) -> bool:
+        """Whether lists need a caller's credentials, since our own requests have none."""
+        return self._unasked or bool(self._refused)
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -152,7 +155,7 @@ class Monitor:
         try:
             await self._probe()
             took = loop_time() - began
-            self.no_credentials = False
+            self._unasked = False
             # Without the stream nobody says what changes: look with every probe.
             unheard = self._push is Push.DOWN
             if unheard or not self._backend.catalogue.known or loop_time() >= self._stale_at:
@@ -161,10 +164,13 @@ class Monitor:
             if self._due():  # something changed meanwhile
                 self._kick()
         except BackendAuthFailed as err:
-            self.no_credentials = not err.sent
-            health.probe_failed(err)
-            if err.sent:
-                health.refused()
+            self._unasked = err.anonymous or not err.sent
+            if err.anonymous:
+                health.probed(loop_time() - began)  # whoever asks for a token is alive
+            else:
+                health.probe_failed(err)
+                if err.sent:
+                    health.refused()
         except BackendError as err:
             health.probe_failed(err)
         except asyncio.CancelledError:
@@ -175,6 +181,14 @@ class Monitor:
             health.released()
         else:
             health.probed(took, whole=not self._backend.state.failing and self._push is not Push.DOWN)
+        self._tell_whose_lists()
+
+    def _tell_whose_lists(self) -> None:
+        """Tell listeners when callers begin or cease to have lists of their own."""
+        if self._personal != self.no_credentials:
+            self._personal = self.no_credentials
+            log.info("whose lists a backend shows has changed", backend=self._backend.name, each_callers=self._personal)
+            self._backend.tell(frozenset(KINDS))
 
     async def _probe(self) -> None:
         """Ask the least that proves life.
@@ -350,6 +364,7 @@ class Monitor:
             pushed = backend.state.era is Era.MODERN or backend.transport == "sse" or self._push is Push.OPEN
             self._stale_at = loop_time() + fresh_for(handshake, min(ttls, default=None), pushed=pushed)
         take(fetched)
+        self._tell_whose_lists()
         now = loop_time()
         self._rest_until = now + max(REST, 4 * (now - began))
 
@@ -360,11 +375,16 @@ class Monitor:
         if isinstance(found, BackendError):
             self._dirty.add(kind)
             self._retries.failed(kind, lost_session=lost_session)
+            if isinstance(found, BackendAuthFailed) and found.anonymous:
+                self._refused.add(kind)
+                state.failing.pop(kind, None)
+                return
             if state.failing.get(kind) != found.reason:
                 log.warning("a list could not be fetched", backend=backend.name, list=kind.value, reason=found.reason)
             state.failing[kind] = found.reason
             return
         self._retries.forget(kind)
+        self._refused.discard(kind)
         if state.failing.pop(kind, None) is not None:
             log.info("a list can be fetched again", backend=backend.name, list=kind.value)
         if state.left_out.get(kind, ()) != found.left_out:

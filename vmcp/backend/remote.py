@@ -77,7 +77,7 @@ class Remote:
             self.breaker,
             threshold=settings.unhealthy_threshold,
             slow_after=settings.slow_after,
-            on_change=lambda: self._tell(frozenset()),
+            on_change=lambda: self.tell(frozenset()),
             on_doubt=self._doubted,
         )
         self.endpoint = McpEndpoint(settings, self._client, auth, target)
@@ -143,9 +143,10 @@ class Remote:
             found = {item.key: mirror_of(item.raw) for item in catalogue.tools} if catalogue.era is Era.MODERN else {}
             self.modern.mirrors = {name: mirror for name, mirror in found.items() if mirror}
         if changed or first:
-            self._tell(changed or frozenset(Kind))
+            self.tell(changed or frozenset(Kind))
 
-    def _tell(self, kinds: frozenset[Kind]) -> None:
+    def tell(self, kinds: frozenset[Kind]) -> None:
+        """Tell listeners that lists changed, or, without kinds, health or circuit."""
         change = CatalogueChange(self.name, kinds, self._catalogue)
         for listener in list(self._listeners):
             try:

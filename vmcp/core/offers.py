@@ -74,7 +74,6 @@ class Offers:
                 self._unsubscribe.pop(backend)()
         for backend in wanted - self._unsubscribe.keys():
             self._unsubscribe[backend] = backend.subscribe(self._changed)
-        self._personal = sorted((backend for backend in wanted if backend.personal), key=lambda backend: backend.name)
         self.rebuild()
 
     def close(self) -> None:
@@ -92,6 +91,9 @@ class Offers:
             self._timer.cancel()
             self._timer = None
         began = time.monotonic()
+        self._personal = sorted(
+            (backend for backend in self._plan.providers.values() if backend.personal), key=lambda backend: backend.name
+        )
         catalogues = {name: backend.catalogue for name, backend in self._plan.providers.items()}
         self._views = Views(self._aggregate(catalogues), self._plan.mark)
         self._own.clear()

@@ -461,6 +461,61 @@ async def test_lists_that_need_a_callers_credentials_are_fetched_per_caller(serv
     assert backend.state.circuit is Circuit.CLOSED
 
 
+class PublicClient:
+    """A token exchange without a client secret: callers have credentials, our own requests go without."""
+
+    method = "token_exchange"
+
+    async def headers(self, principal, *, deadline) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer for-{principal.subject}"),)
+
+    async def probe_headers(self, *, deadline) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def rejected(self, principal) -> bool:
+        return True
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("guarded", ["*", "tools/list"])
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_server_that_wants_a_token_of_our_own_requests_shows_callers_its_lists(
+    server, backend_of, status, guarded
+) -> None:
+    async def guard(request) -> None:
+        if "authorization" not in request.headers:
+            await request.peer.json({}, status)
+        else:
+            await server.default(request)
+
+    server.on[guarded] = guard
+    backend = backend_of(server.url, auth=PublicClient())
+    told = []
+    backend.subscribe(lambda change: told.append((backend.personal, change.kinds)))
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert backend.personal
+    assert (True, frozenset(Kind)) in told, "whoever merges lists looks again"
+    assert backend.state.failures == 0
+    assert backend.state.health is Health.HEALTHY, "whoever asks for a token is alive"
+    found = await backend.catalogue_for(Principal("ada", "iss"), timeout=5)
+    assert [tool.key for tool in found.tools] == ["echo"]
+
+
+async def test_a_proxy_that_wants_credentials_is_no_server_that_wants_a_callers(server, backend_of) -> None:
+    async def guard(request) -> None:
+        await request.peer.json({}, 407)
+
+    server.on["*"] = guard
+    backend = backend_of(server.url, auth=PublicClient())
+    await backend.start()
+    assert await backend.wait_known(5)
+    assert not backend.personal
+    assert backend.state.health is Health.UNAUTHENTICATED
+
+
 async def test_two_tokens_of_one_subject_see_what_each_may_see(server, backend_of, auth_of) -> None:
     async def tools(request) -> None:
         await request.peer.result(request, {"tools": [tool_of(f"t{len(server.posts('tools/list'))}")]})

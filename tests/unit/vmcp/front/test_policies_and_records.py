@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.support.eventually import eventually
 from vmcp.audit.interface import AuditEvent
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import BackendError, Era, Reply, RpcFault
@@ -178,6 +179,27 @@ async def test_requests_are_counted_where_metrics_are_served(world, backend):
     shown = w.front.metrics.render()[1].decode()
     assert 'toolhive_mcp_requests_total{era="modern",mcp_method="tools/call",outcome="success"} 1.0' in shown
     assert 'toolhive_mcp_tool_calls_total{backend="a",outcome="success",tool="open"} 1.0' in shown
+
+
+async def test_a_backend_that_lists_per_caller_only_later_is_asked_for_each_caller_from_then_on(world, backend):
+    own = backend("b")
+    w = world(own)
+
+    async def catalogue_for(principal, *, headers=(), timeout):
+        return own.make(tools=[{"name": "theirs"}])
+
+    async def seen():
+        answer = await w.modern("tools/list", headers={"authorization": "Bearer ann"}).answer()
+        return [tool["name"] for tool in answer.json["result"]["tools"]]
+
+    async def theirs():
+        return await seen() == ["theirs"]
+
+    assert await seen() == []
+    own.catalogue_for = catalogue_for
+    own.personal = True
+    own.change()
+    await eventually(theirs)
 
 
 async def test_backends_that_list_per_caller_are_asked_for_each_caller(world, backend):
