@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
@@ -58,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
             case "down":
                 cluster.down()
                 to_stderr(f"==> the cluster is gone after {time.monotonic() - start:.1f} s; kept: {layout.root}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `status | head -1`: whoever reads has enough; spare the flush at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (BinariesError, ImageError, DockerfileError, DaemonError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,12 +5,14 @@ Tools: `echo` (gives back its nonce, its own name, the session and the credentia
     an unknown id gets 404.
 
 Environment: `TLS_DIRECTORY` holds tls.crt and tls.key, as a Secret of that type has them; without the header that
-`REQUIRED_HEADER` names, it answers 401.
+`REQUIRED_HEADER` names, or a token for the audience `REQUIRED_AUDIENCE` (the signature is not looked at), it answers
+401; with `STATUS` it answers everything with that status.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import ssl
@@ -92,10 +94,20 @@ class Echo:
 
 @web.middleware
 async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-    header = os.environ.get("REQUIRED_HEADER")
-    if header and header not in request.headers:
+    if status := os.environ.get("STATUS"):
+        return web.Response(status=int(status))
+    header, audience = (os.environ.get(name) for name in ("REQUIRED_HEADER", "REQUIRED_AUDIENCE"))
+    if (header and header not in request.headers) or (audience and _audience(request) != audience):
         return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
     return await handler(request)
+
+
+def _audience(request: web.Request) -> Any:
+    """The `aud` of the bearer's JWT; None = there is none."""
+    parts = request.headers.get("Authorization", "").removeprefix("Bearer ").split(".")
+    if len(parts) != 3:
+        return None
+    return json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))).get("aud")
 
 
 def _tls() -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""A small identity provider on loopback: discovery, a key set that rotates, an RFC 8693 token endpoint,
+"""A small identity provider, on loopback or in a pod: discovery, a key set that rotates, an RFC 8693 token endpoint,
 and an RFC 7662 introspection endpoint for the opaque tokens that it issues.
 
 It signs with real keys and checks what it is sent, so tests can tell a gateway that works from one that only looks so.
@@ -7,6 +7,7 @@ Every knob is a fault that a real provider shows one day.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any, Self
 
@@ -57,18 +58,22 @@ class Issuer:
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_get("/.well-known/openid-configuration", self._discovery)
-        app.router.add_get("/jwks", self._jwks)
-        app.router.add_post("/token", self._token)
-        app.router.add_post("/introspect", self._introspect)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(self.app(), access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self
+
+    def app(self) -> web.Application:
+        """Its endpoints, for whoever serves them elsewhere."""
+        app = web.Application()
+        app.router.add_get("/.well-known/openid-configuration", self._discovery)
+        app.router.add_get("/jwks", self._jwks)
+        app.router.add_post("/token", self._token)
+        app.router.add_post("/introspect", self._introspect)
+        return app
 
     async def __aexit__(self, *exc: object) -> None:
         await self._runner.cleanup()
@@ -175,3 +180,20 @@ def _lenient(alg: str) -> Any:
     from joserfc.jws import JWSRegistry
 
     return JWSRegistry(algorithms=[alg], strict_check_header=False)
+
+
+def main() -> None:
+    """Serve under a URL of its own until the end: `python tests/e2e/vmcp/issuer.py URL PORT`; `/mint` gives a token."""
+    issuer = Issuer()
+    issuer.url = sys.argv[1]
+
+    async def mint(_request: web.Request) -> web.Response:
+        return web.Response(text=issuer.token())
+
+    app = issuer.app()
+    app.router.add_get("/mint", mint)
+    web.run_app(app, host="0.0.0.0", port=int(sys.argv[2]), print=None, access_log=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -129,3 +129,30 @@ async def test_opaque_tokens_are_sent_where_somebody_says_for_whom_they_are_or_n
         gateway.clean()
     assert "opaque-ann" not in gateway.text()
     assert "opaque-bob" not in gateway.text()
+
+
+async def test_a_server_that_answers_nobody_without_a_token_is_listed_to_callers_of_a_public_client(tmp_path, connect):
+    async with Issuer() as issuer:
+        remote = EchoBackend("remote")
+        remote.environ = {"REQUIRED_AUDIENCE": "api"}
+        await remote.start()
+        exchange = {"tokenUrl": issuer.url + "/token", "audience": "api"}
+        document = config(
+            {**remote.entry, "type": "direct"},
+            incomingAuth=issuer.incoming,
+            outgoingAuth={"source": "inline", "default": {"type": "token_exchange", "tokenExchange": exchange}},
+        )
+        gateway = Gateway(document, tmp_path, remote.resolve)
+        await gateway.start()
+        try:
+            client = await connect(gateway.url, era="modern", token=issuer.token("ann"))
+
+            async def listed() -> bool:
+                return "remote_echo" in await client.tools()
+
+            await eventually(listed)
+            assert (await client.call("remote_echo", nonce="x")).told["nonce"] == "x"
+        finally:
+            await gateway.stop()
+            await remote.stop()
+        gateway.clean()
