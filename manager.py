@@ -48,43 +48,62 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     flags.add_argument(
-        "--metrics-bind-address", default=":8080", metavar="ADDR", help="where /metrics is served; 0: nowhere"
+        "--metrics-bind-address", default=":8080", metavar="ADDR", help="address for /metrics; 0 disables it"
     )
     flags.add_argument(
-        "--health-probe-bind-address", default=":8081", metavar="ADDR", help="where /healthz and /readyz are served"
+        "--health-probe-bind-address", default=":8081", metavar="ADDR", help="address for /healthz and /readyz"
     )
-    flags.add_argument("--leader-elect", action="store_true", help="work only while holding the lease " + LEASE)
+    flags.add_argument("--leader-elect", action="store_true", help="reconcile only while holding the lease " + LEASE)
     flags.add_argument(
-        "--kubeconfig", metavar="FILE", help="instead of $KUBECONFIG, the pod's service account, ~/.kube/config"
-    )
-    flags.add_argument(
-        "--leader-elect-lease-duration", type=float, default=15.0, metavar="SECONDS", help="others wait this long"
+        "--kubeconfig", metavar="FILE", help="used instead of $KUBECONFIG, the pod's service account, ~/.kube/config"
     )
     flags.add_argument(
-        "--leader-elect-renew-deadline", type=float, default=10.0, metavar="SECONDS", help="no write after this"
+        "--leader-elect-lease-duration",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help="how long other replicas wait before taking over",
     )
     flags.add_argument(
-        "--leader-elect-retry-period", type=float, default=2.0, metavar="SECONDS", help="renew this often"
+        "--leader-elect-renew-deadline",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="a leader stops writing after this long without renewing",
     )
     flags.add_argument(
-        "--vmcp-dialect", choices=DIALECTS, help="wire dialect towards gateways; else by the name of VMCP_IMAGE"
+        "--leader-elect-retry-period", type=float, default=2.0, metavar="SECONDS", help="pause between renewals"
+    )
+    flags.add_argument(
+        "--vmcp-dialect",
+        choices=DIALECTS,
+        help="configuration dialect of gateways; derived from VMCP_IMAGE when not set",
     )
     flags.add_argument(
         "--restrict-pod-templates",
         action="store_true",
-        help="refuse pod templates and service accounts of gateways that could do more than a gateway",
+        help="refuse pod templates and service accounts that grant more than a gateway needs",
     )
     flags.add_argument(
         "--concurrency",
         action="append",
         default=[],
         metavar="KIND=N",
-        help=f"reconciles at once of one controller, may be repeated: {', '.join(CONTROLLERS)}",
+        help=f"concurrent reconciles of one controller, repeatable: {', '.join(CONTROLLERS)}",
     )
-    flags.add_argument("--graceful-shutdown-timeout", type=float, default=25.0, metavar="SECONDS", help="time to drain")
-    flags.add_argument("--log-level", choices=LEVELS, default="info", help="least level that is logged")
     flags.add_argument(
-        "--log-format", choices=("auto", "json", "text"), default="auto", help="auto: text on a terminal, else JSON"
+        "--graceful-shutdown-timeout",
+        type=float,
+        default=25.0,
+        metavar="SECONDS",
+        help="time to finish running reconciles",
+    )
+    flags.add_argument("--log-level", choices=LEVELS, default="info", help="lowest level to log")
+    flags.add_argument(
+        "--log-format",
+        choices=("auto", "json", "text"),
+        default="auto",
+        help="auto: text on a terminal, JSON elsewhere",
     )
     return flags
 

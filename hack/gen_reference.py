@@ -36,10 +36,10 @@ The variables are those of ToolHive's operator. An empty one counts as unset.
 
 | Variable | Default | Meaning |
 |---|---|---|
-| `WATCH_NAMESPACE` | all namespaces | comma list of namespaces to work in; blanks around names do not count |
+| `WATCH_NAMESPACE` | all namespaces | comma-separated list of namespaces to watch; spaces around names are ignored |
 | `POD_NAMESPACE` | none | namespace of the lease; needed with `--leader-elect` |
 | `VMCP_IMAGE` | `mcp-vmcp:latest` | image of gateway pods; a name other than this makes `toolhive` the default |
-| `TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS` | none | comma list of Secrets, added to every pod |
+| `TOOLHIVE_DEFAULT_IMAGE_PULL_SECRETS` | none | comma-separated list of Secrets, added to every pod |
 | `TOOLHIVE_DEFAULT_REDIS_ADDR` | none | `host:port` of the session store of gateways that name none |
 | `TOOLHIVE_DEFAULT_REDIS_SECRET_NAME` | none | Secret with its password |
 | `TOOLHIVE_DEFAULT_REDIS_SECRET_KEY` | `redis-password` | key in that Secret |
@@ -55,8 +55,8 @@ _METRICS_HEAD = """# Metrics
 
 Served on `--metrics-bind-address` under `/metrics`, as text or OpenMetrics, whichever the scraper asks for. Names that
 begin with `controller_runtime_`, `workqueue_`, `rest_client_` and `leader_election_` are controller-runtime's, with its
-labels and buckets, so existing dashboards and alerts work; `runtime_` are ours; `process_` and `python_` are the client
-library's.
+labels and buckets, so existing dashboards and alerts work; those that begin with `runtime_` are specific to this
+operator; `process_` and `python_` are the client library's.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|

@@ -49,7 +49,7 @@ UNREAD = {
     "metadata": "kept, not read",
     "compositeToolRefs": "resolved by the operator; ignored here",
     "aggregation.tools.toolConfigRef": "resolved by the operator; ignored here",
-    "operational.failureHandling.statusReportingInterval": "there is no status reporting yet",
+    "operational.failureHandling.statusReportingInterval": "reports are sent on changes and every five minutes",
     "audit.detectApplicationErrors": "tool errors are always told apart, at no cost",
 }
 """Keys that are accepted and have no effect."""
@@ -59,9 +59,9 @@ OWN_WORDS = {
     "operational": "Timeouts, health checks, circuit breakers, logging",
     "operational.failureHandling.circuitBreaker.enabled": "Use a circuit breaker; backends of type `entry` or `direct` "
     "have one (5 failures, 60 s) without being asked",
-    "operational.failureHandling.partialFailureMode": "`fail`: a list that cannot be whole is an error that names who "
-    "is missing; `best_effort`: lists hold what is there. The documented default is `fail`, which the stock gateway "
-    "never acted on; here only a file that says `fail` itself gets it",
+    "operational.failureHandling.partialFailureMode": "`fail`: an incomplete list is an error that names the "
+    "missing backends; `best_effort`: lists contain what is available. The documented default is `fail`, which the "
+    "stock gateway never acted on; here only a file that says `fail` itself gets it",
     "audit.enabled": "The section's presence switches the audit log on; only an explicit `false` switches it off",
     "rateLimiting": "Limits of tool calls, counted in this process. Buckets fill evenly, from empty to full in "
     "`refillPeriod`",
@@ -80,9 +80,9 @@ single backend that cannot be used, says so, and serves the others; see [operati
 Durations are Go's (`30s`, `1m30s`). **Later** marks what this version refuses by name; **no effect** what it accepts
 and ignores.
 
-Environment besides the variables that the file names: `TOOLHIVE_HEADER_FORWARD_<OWNER>` (JSON, the toolhive form of
-`headerForward`), `TOOLHIVE_SECRET_<identifier>` (values of secret headers), `VMCP_SESSION_HMAC_SECRET` (what replicas
-share), and the variables of options of the command line (`VMCP_ALLOWED_ORIGINS`, ...); see [operations](operations.md).
+Environment variables in addition to those that the file names: `TOOLHIVE_HEADER_FORWARD_<OWNER>` (JSON, the toolhive
+form of `headerForward`), `TOOLHIVE_SECRET_<identifier>` (values of secret headers), `VMCP_SESSION_HMAC_SECRET` (shared
+by replicas), and the variables of command line options (`VMCP_ALLOWED_ORIGINS`, ...); see [operations](operations.md).
 
 """
 
@@ -96,10 +96,10 @@ NOT_OF_PROXIES = {
 
 PROXY_INTRO = """# Configuration of a proxy
 
-`python -m vmcp proxy --config FILE`. YAML (or JSON), plain or gzip-packed. What is judged and how mistakes are told is
-as for [a gateway](configuration.md); `python -m vmcp validate --proxy --config FILE` only checks. A changed file is
-swapped in without a restart; one with a mistake is refused, and the proxy goes on with what it had. What a proxy does
-with all of this: [proxy.md](proxy.md).
+`python -m vmcp proxy --config FILE`. YAML (or JSON), plain or gzip-packed. Checks and error messages are
+the same as for [a gateway](configuration.md); `python -m vmcp validate --proxy --config FILE` only checks. A changed
+file is applied without a restart; one with a mistake is refused, and the proxy keeps the previous one. What a proxy
+does with all of this: [proxy.md](proxy.md).
 
 """
 
@@ -158,16 +158,22 @@ def _type(annotation: Any) -> tuple[str, type[Section] | None]:
         return _type(arguments[0])
     if origin is tuple:
         name, nested = _type(arguments[0])
-        return f"list of {name}", nested
+        return f"list of {_plural(name)}", nested
     if origin is dict:
         name, nested = _type(arguments[1])
-        return f"map to {name}", nested
+        return f"map of {_plural(name)}", nested
     if hasattr(annotation, "__metadata__"):
         return _type(annotation.__origin__)
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "section", annotation
-    names: dict[Any, str] = {str: "text", bool: "true or false", int: "number", Duration: "duration"}
+    names: dict[Any, str] = {str: "string", bool: "boolean", int: "number", Duration: "duration"}
     return names.get(annotation, "anything"), None
+
+
+def _plural(name: str) -> str:
+    """Return a type's name in the plural."""
+    first, space, rest = name.partition(" of ")
+    return name if first == "anything" else f"{first}s{space}{rest}"
 
 
 def _twin_field(twin: type | None, name: str) -> type | None:

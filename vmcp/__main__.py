@@ -3,7 +3,7 @@
 | exit code | meaning |
 |---|---|
 | 0 | done: the configuration is valid (`validate`), or the program was asked to end and did (`serve`, `proxy`) |
-| 1 | it could not start: the address is taken or not ours |
+| 1 | it could not start: the address is in use or not local |
 | 2 | the command line is wrong |
 | 3 | the configuration is wrong; every mistake is on standard error, one per line |
 """
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     if getattr(arguments, "max_name_length", None) is not None:
         environ = {**environ, MAX_NAME_ENV: arguments.max_name_length}
     if arguments.config is None and read_identity(environ) is None:
-        commands.error(f"--config is required without an API server and {NAME_ENV} and {NAMESPACE_ENV}")
+        commands.error(f"--config is required unless an API server, {NAME_ENV} and {NAMESPACE_ENV} are configured")
     try:
         loaded = _loaded(arguments, environ)
         if arguments.command == "serve" and is_discovered(loaded.source) and read_identity(environ) is None:

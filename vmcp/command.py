@@ -39,16 +39,16 @@ def parser() -> argparse.ArgumentParser:
         "serve",
         help="run the gateway",
         epilog=f"With {NAME_ENV}, {NAMESPACE_ENV} and a ServiceAccount's token or KUBECONFIG, the gateway follows "
-        "its ConfigMap, and in discovered mode its group, through the API server. The file is the start-up copy then, "
-        "and may be left out.",
+        "its ConfigMap, and in discovered mode its group, through the API server. The file is then only the start-up "
+        "copy and may be omitted.",
     )
     proxy = commands.add_parser(
         "proxy",
-        help="run a proxy: one remote server that shows through, behind authentication, policies and an audit log",
-        epilog="The file is watched; a changed one is swapped in without a restart.",
+        help="run a transparent proxy: one remote server behind authentication, policies and an audit log",
+        epilog="The file is watched; changes are applied without a restart.",
     )
     validate = commands.add_parser("validate", help="check a configuration and exit 0 or 3")
-    validate.add_argument("--proxy", action="store_true", help="the file is a proxy's")
+    validate.add_argument("--proxy", action="store_true", help="the file configures a proxy")
     _add_configuration(serve, required=False, names=True)
     _add_configuration(proxy, required=True, names=False)
     _add_configuration(validate, required=True, names=True)
@@ -66,7 +66,7 @@ def _add_configuration(command: argparse.ArgumentParser, *, required: bool, name
         command.add_argument(
             "--max-name-length",
             metavar="N",
-            help=f"shorten longer names of tools and prompts to N characters (some take {COMMON_LIMIT}); "
+            help=f"shorten names of tools and prompts beyond N characters (some clients accept {COMMON_LIMIT}); "
             f"{MAX_NAME_ENV}=N does the same",
         )
     command.add_argument(
@@ -84,14 +84,14 @@ def _add_listeners(serve: argparse.ArgumentParser) -> None:
         "--service-port",
         type=_port,
         metavar="P",
-        help="serve /status, /metrics and /api/backends/health on this port and no longer beside MCP",
+        help="serve /status, /metrics and /api/backends/health on this port instead of the MCP port",
     )
     serve.add_argument(
         "--resolve",
         action="append",
         default=[],
         metavar="HOST:PORT:ADDRESS",
-        help="use ADDRESS for connections to HOST:PORT, as curl does; may be given more than once",
+        help="connect to ADDRESS instead of HOST:PORT, like curl's option; repeatable",
     )
 
 
@@ -102,28 +102,28 @@ def _add_permissions(serve: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="let pages of ORIGIN (http(s)://HOST[:PORT]) call; may be given more than once; "
-        f"the comma list {ORIGINS_ENV} adds to it",
+        help="allow browser requests from ORIGIN (http(s)://HOST[:PORT]); repeatable; "
+        f"the comma-separated list in {ORIGINS_ENV} adds to it",
     )
     serve.add_argument(
         "--allow-network",
         action="append",
         default=[],
         metavar="CIDR",
-        help="let the names of backends lead to CIDR although loopback, link-local and metadata addresses are refused, "
-        "and those of token endpoints, where private addresses are refused, too; "
-        f"may be given more than once; the comma list {NETWORKS_ENV} adds to it",
+        help="allow host names to resolve to addresses in CIDR that are otherwise refused: for backends loopback, "
+        "link-local and metadata addresses, for token endpoints private addresses as well; "
+        f"repeatable; the comma-separated list in {NETWORKS_ENV} adds to it",
     )
     serve.add_argument(
         "--separate-anonymous",
         action="store_true",
-        help="give each request of an anonymous modern client sessions with backends of its own; "
+        help="give each request from an anonymous modern client separate backend sessions; "
         f"{SEPARATE_ANONYMOUS_ENV}=true does the same",
     )
     serve.add_argument(
         "--allow-http-token-url",
         action="store_true",
-        help="let token endpoints be asked without TLS; callers' tokens can be read on the way then; "
+        help="allow token endpoints without TLS; callers' tokens can then be read in transit; "
         f"{HTTP_TOKENS_ENV}=true does the same",
     )
     serve.add_argument(
@@ -131,9 +131,9 @@ def _add_permissions(serve: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TOKEN_URL=HOW",
-        help="use opaque tokens of TOKEN_URL although an audience is configured; HOW is the URL of the introspection "
-        "endpoint that says for whom they are good, or 'none': nobody checks; may be given more than once; "
-        f"the comma list {OPAQUE_TOKENS_ENV} adds to it",
+        help="accept opaque tokens from TOKEN_URL even though an audience is configured; HOW is the URL of the "
+        "introspection endpoint that reports their audience, or 'none' for no check; repeatable; "
+        f"the comma-separated list in {OPAQUE_TOKENS_ENV} adds to it",
     )
 
 

@@ -168,7 +168,7 @@ class Server:
             return
         self._store = kept(old, wanted, self._make_store)
         if self._store is not old:
-            log.info("sessions are kept elsewhere from now on", shared=self._store.part.shared)
+            log.info("the session store has changed", shared=self._store.part.shared)
             await self._sessions.switch(self._store.part)
 
     def _count(self, settings: Settings) -> None:

@@ -35,7 +35,7 @@ class TokenExchangeStrategy(Struct):
     scopes: AtomicList[str] = ()
     """Scopes to ask for."""
     subject_token_type: str | None = None
-    """Type of the token that is given in exchange, a URN."""
+    """Type of the token that is exchanged, a URN."""
     subject_provider_name: str | None = None
     """Upstream provider whose token is exchanged; the client's own token when empty."""
 

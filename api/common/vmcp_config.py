@@ -36,7 +36,7 @@ class WorkloadToolConfig(Struct):
     workload: str
     """Name of the backend."""
     tool_config_ref: ToolConfigRef | None = None
-    """MCPToolConfig to take filter and overrides from; what stands here wins."""
+    """MCPToolConfig to take filter and overrides from; what is written here wins."""
     filter: tuple[str, ...] = ()
     """Tools to show; all when empty."""
     overrides: dict[str, ToolOverride] = Field(default_factory=dict)
@@ -46,7 +46,7 @@ class WorkloadToolConfig(Struct):
 
 
 class AggregationConfig(Struct):
-    """How the backends' capabilities become one list."""
+    """How the backends' capabilities are merged into one list."""
 
     conflict_resolution: Literal["prefix", "priority", "manual"] = "prefix"
     """What happens to tools of the same name: every name is prefixed, the more important backend wins, or overrides
@@ -273,7 +273,7 @@ class GatewayOutgoingAuthConfig(Struct):
     source: str
     """inline: as listed here; discovered: as each backend's object says."""
     default: BackendAuthStrategy | None = None
-    """Strategy of backends without one of their own."""
+    """Strategy for backends that have none."""
     backends: dict[str, BackendAuthStrategy] = Field(default_factory=dict)
     """Strategies by backend name."""
 
@@ -338,9 +338,9 @@ class VirtualMCPConfig(Struct):
     incoming_auth: GatewayIncomingAuthConfig | None = None
     """Authentication of clients."""
     outgoing_auth: GatewayOutgoingAuthConfig | None = None
-    """Authentication towards backends."""
+    """Authentication to backends."""
     aggregation: AggregationConfig | None = None
-    """How the backends' capabilities become one list."""
+    """How the backends' capabilities are merged into one list."""
     composite_tools: tuple[CompositeTool, ...] = ()
     """Composite tools, written here."""
     composite_tool_refs: tuple[CompositeToolRef, ...] = ()

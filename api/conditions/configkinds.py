@@ -9,7 +9,7 @@ class ConfigCondition(Word):
     """Condition types of MCPToolConfig, MCPOIDCConfig, MCPTelemetryConfig and MCPAuthzConfig."""
 
     VALID = "Valid", "Whether the spec can be used as it stands."
-    DELETION_BLOCKED = "DeletionBlocked", "A deletion waits because objects still refer to this configuration."
+    DELETION_BLOCKED = "DeletionBlocked", "Deletion is blocked because objects still refer to this configuration."
 
 
 class ConfigReason(Word):
@@ -44,7 +44,7 @@ class CompositeToolReason(Word):
 
 
 _T, _R = ConfigCondition, ConfigReason
-_BLOCKED = ConditionRule(_T.DELETION_BLOCKED, (_R.REFERENCED_BY_WORKLOADS,), presence="only while a deletion waits")
+_BLOCKED = ConditionRule(_T.DELETION_BLOCKED, (_R.REFERENCED_BY_WORKLOADS,), presence="only while deletion is blocked")
 _CONFIG = ConditionRule(_T.VALID, (_R.CONFIG_VALID,), (_R.CONFIG_INVALID,))
 _VALIDATION = ConditionRule(_T.VALID, (_R.VALIDATION_SUCCEEDED,), (_R.VALIDATION_FAILED,))
 

@@ -24,7 +24,7 @@ class MCPExternalAuthConfigCondition(Word):
         "IdentitySynthesized",
         "Whether an OAuth 2 upstream without user information makes the embedded server synthesize the identity.",
     )
-    DELETION_BLOCKED = "DeletionBlocked", "A deletion waits because objects still refer to this configuration."
+    DELETION_BLOCKED = "DeletionBlocked", "Deletion is blocked because objects still refer to this configuration."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
@@ -38,12 +38,12 @@ class MCPExternalAuthConfigReason(Word):
         "EnterpriseRequired",
         "The type is `obo`, which needs a handler that is not part of this build.",
     )
-    INVALID_CONFIG = "InvalidConfig", "The sub-object of the type is there but contradicts itself."
+    INVALID_CONFIG = "InvalidConfig", "The section for the type is present but contradicts itself."
     OAUTH2_WITHOUT_USER_INFO = (
         "OAuth2UpstreamWithoutUserInfo",
         "At least one oauth2 upstream has neither userInfo nor identityFromToken.",
     )
-    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream tells who the user is."
+    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream identifies the user."
     REFERENCED_BY_WORKLOADS = "ReferencedByWorkloads", "Objects refer to this configuration; the message names them."
     STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
@@ -72,7 +72,7 @@ MCPEXTERNALAUTHCONFIG = KindVocabulary(
         ConditionRule(
             _T.DELETION_BLOCKED,
             (_R.REFERENCED_BY_WORKLOADS,),
-            presence="only while a deletion waits",
+            presence="only while deletion is blocked",
         ),
         ConditionRule(_T.CRD_OUTDATED, true=(_R.STATUS_FIELDS_UNKNOWN,), presence=CRD_OUTDATED_PRESENCE),
     ),

@@ -15,7 +15,7 @@ from api.conditions.vocabulary import (
 class MCPGroupPhase(Word):
     """`status.phase` of an MCPGroup."""
 
-    READY = "Ready", "The members were listed; also when there are none. The members' own health plays no part."
+    READY = "Ready", "The members were listed, even if there are none. Their health does not matter."
     PENDING = "Pending", "Default of the schema until the first reconcile."
     FAILED = "Failed", "The members could not be listed; the member fields are empty."
 
@@ -24,7 +24,7 @@ class MCPGroupCondition(Word):
     """Condition types of an MCPGroup."""
 
     MEMBERS_CHECKED = "MCPServersChecked", "Whether the members of all kinds could be listed."
-    READY = "Ready", "Whether members can join; true once they were listed. Their own health plays no part."
+    READY = "Ready", "Whether members can join; true once they have been listed. Their health does not matter."
     STATUS_TRUNCATED = (
         "StatusTruncated",
         "The member lists in the status were cut because together they would exceed 256 KiB; the counts stay exact.",

@@ -17,22 +17,22 @@ from api.conditions.vocabulary import (
 class MCPRemoteEndpointPhase(Word):
     """`status.phase` of an MCPRemoteEndpoint."""
 
-    PENDING = "Pending", "Something is only not there yet: the group, a Secret's content, a proxy's Deployment."
+    PENDING = "Pending", "Something does not exist yet: the group, a Secret's content, a proxy's Deployment."
     READY = "Ready", "Every check passed and status.url can be used."
-    FAILED = "Failed", "Only the user can mend what is wrong, or no gateway reaches the server (BackendUnavailable)."
-    TERMINATING = "Terminating", "A deletion waits for the finalizer."
+    FAILED = "Failed", "Only the user can fix the problem, or no gateway can reach the server (BackendUnavailable)."
+    TERMINATING = "Terminating", "Deletion is waiting for the finalizer."
 
 
 class MCPRemoteEndpointCondition(Word):
     """Condition types of an MCPRemoteEndpoint."""
 
-    READY = "Ready", "The sum: carries the reason of the first failing condition."
+    READY = "Ready", "Summary of the other conditions; carries the reason of the first failing one."
     STALLED = STALLED_TYPE
-    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec by itself can be served."
+    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec, judged on its own, can be served."
     GROUP_REF_VALID = "GroupRefValid", "Whether the group of spec.groupRef exists and is Ready."
     AUTH_CONFIG_VALID = "AuthConfigValid", "Whether the MCPExternalAuthConfig exists and is valid."
-    CA_BUNDLE_VALID = "CABundleValid", "Whether the CA bundle is there and holds a certificate."
-    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Whether every Secret and key of the forwarded headers is there."
+    CA_BUNDLE_VALID = "CABundleValid", "Whether the CA bundle exists and contains a certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Whether every Secret and key used by forwarded headers exists."
     TOOL_CONFIG_VALID = "ToolConfigValid", "Whether the MCPToolConfig of spec.toolConfigRef exists."
     DEPLOYMENT_READY = "DeploymentReady", "Whether the proxy's Deployment is ready."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
@@ -50,22 +50,22 @@ class MCPRemoteEndpointReason(Word):
     REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule; the message says which."
     UNSUPPORTED_AUTH_TYPE = (
         "UnsupportedAuthTypeForDirectMode",
-        "The auth config's type cannot be applied by a VirtualMCPServer towards a direct endpoint.",
+        "A VirtualMCPServer cannot use an auth config of this type for a direct endpoint.",
     )
     RESTRICTED_HEADER = "RestrictedHeader", "A header is restricted or not legal in HTTP; the message names each."
     NAME_COLLISION = "NameCollision", "An older workload of another kind has the same name in the namespace."
-    PROXY_MODE_NOT_SUPPORTED = "ProxyModeNotSupported", "The type is proxy, which this build does not run yet."
+    PROXY_MODE_NOT_SUPPORTED = "ProxyModeNotSupported", "The type is proxy, which this build does not support yet."
     GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
     GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
     GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
-    AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists and its Valid is not False."
+    AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists and its Valid condition is not False."
     AUTH_CONFIG_NOT_FOUND = "AuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
-    AUTH_CONFIG_INVALID = "AuthConfigInvalid", "The MCPExternalAuthConfig's own Valid condition is False."
-    CA_BUNDLE_VALID = "CABundleValid", "The ConfigMap holds a certificate under the key."
+    AUTH_CONFIG_INVALID = "AuthConfigInvalid", "The Valid condition of the MCPExternalAuthConfig is False."
+    CA_BUNDLE_VALID = "CABundleValid", "The ConfigMap's key contains a certificate."
     CA_BUNDLE_NOT_FOUND = "CABundleRefNotFound", "The ConfigMap does not exist."
     CA_BUNDLE_KEY_NOT_FOUND = "CABundleKeyNotFound", "The ConfigMap has no such key."
-    CA_BUNDLE_INVALID = "CABundleInvalid", "The key holds no PEM certificate."
-    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key is there."
+    CA_BUNDLE_INVALID = "CABundleInvalid", "The key does not contain a PEM certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key exists."
     HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
     TOOL_CONFIG_VALID = "ToolConfigValid", "The MCPToolConfig exists."
     TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
@@ -73,7 +73,7 @@ class MCPRemoteEndpointReason(Word):
     DEPLOYMENT_NOT_READY = "DeploymentNotReady", "The proxy's Deployment is not ready yet."
     READ_FAILED = (
         "ReadFailed",
-        "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
+        "A referenced Secret or ConfigMap exists but could not be read; retried within a minute.",
     )
     STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 

@@ -25,8 +25,8 @@ class MCPServerEntryPhase(Word):
 class MCPServerEntryCondition(Word):
     """Condition types of an MCPServerEntry."""
 
-    VALID = "Valid", "The sum of all other conditions."
-    READY = "Ready", "The same sum; carries the reason of the first failing condition."
+    VALID = "Valid", "Summary of all other conditions."
+    READY = "Ready", "The same summary; carries the reason of the first failing condition."
     STALLED = STALLED_TYPE
     REMOTE_URL_VALIDATED = "RemoteURLValidated", "Whether spec.remoteUrl may be reached, judged by its text alone."
     GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
@@ -36,11 +36,11 @@ class MCPServerEntryCondition(Word):
     )
     CA_BUNDLE_REF_VALIDATED = (
         "CABundleRefValidated",
-        "Whether the ConfigMap of spec.caBundleRef exists and holds a certificate under its key.",
+        "Whether the ConfigMap of spec.caBundleRef exists and its key contains a certificate.",
     )
     HEADER_SECRET_REFS_VALIDATED = (
         "HeaderSecretRefsValidated",
-        "Whether every Secret and key that spec.headerForward.addHeadersFromSecret names is there.",
+        "Whether every Secret and key named in spec.headerForward.addHeadersFromSecret exists.",
     )
     HEADERS_VALIDATED = (
         "HeadersValidated",
@@ -68,17 +68,17 @@ class MCPServerEntryReason(Word):
     AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists."
     AUTH_CONFIG_NOT_FOUND = "AuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
     CA_BUNDLE_REF_NOT_CONFIGURED = "CABundleRefNotConfigured", "spec.caBundleRef is not set."
-    CA_BUNDLE_REF_VALID = "CABundleRefValid", "The ConfigMap exists and holds a certificate under the key."
+    CA_BUNDLE_REF_VALID = "CABundleRefValid", "The ConfigMap exists and its key contains a certificate."
     CA_BUNDLE_REF_NOT_FOUND = "CABundleRefNotFound", "The ConfigMap, or its key, does not exist."
-    CA_BUNDLE_REF_INVALID = "CABundleRefInvalid", "The key holds no PEM certificate."
-    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key is there."
+    CA_BUNDLE_REF_INVALID = "CABundleRefInvalid", "The key does not contain a PEM certificate."
+    HEADER_SECRETS_VALID = "HeaderSecretsValid", "Every Secret and key exists."
     HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
     HEADERS_VALID = "HeadersValid", "Every header may be forwarded."
-    RESTRICTED_HEADER = "RestrictedHeader", "A header is one that a gateway must set by itself; the message names each."
+    RESTRICTED_HEADER = "RestrictedHeader", "A header is one that only the gateway may set; the message names each."
     HEADER_INVALID = "HeaderInvalid", "A header name or a plaintext value is not legal in HTTP; the message names each."
     READ_FAILED = (
         "ReadFailed",
-        "A referenced Secret or ConfigMap exists but could not be read; tried again within a minute.",
+        "A referenced Secret or ConfigMap exists but could not be read; retried within a minute.",
     )
     STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 

@@ -21,10 +21,10 @@ from api.conditions.vocabulary import (
 class VirtualMCPServerPhase(Word):
     """`status.phase` of a VirtualMCPServer."""
 
-    PENDING = "Pending", "Something is only not there yet: the group, pods, a first usable backend."
+    PENDING = "Pending", "Something does not exist yet: the group, pods, a first usable backend."
     READY = "Ready", "A pod is ready, and no backend is known to be down."
     DEGRADED = "Degraded", "A pod is ready, but the gateway reports backends that are down."
-    FAILED = "Failed", "A reference or the spec must be mended, or every pod failed."
+    FAILED = "Failed", "A reference or the spec must be fixed, or every pod failed."
 
 
 class VirtualMCPServerCondition(Word):
@@ -54,7 +54,7 @@ class VirtualMCPServerCondition(Word):
     )
     SESSION_STORAGE_WARNING = (
         "SessionStorageWarning",
-        "Whether several replicas run without a session store that they share.",
+        "Whether several replicas run without a shared session store.",
     )
     OIDC_CONFIG_REF_VALIDATED = "OIDCConfigRefValidated", "Whether the MCPOIDCConfig exists and is valid."
     AUTHZ_CONFIG_REF_VALIDATED = "AuthzConfigRefValidated", "Whether the MCPAuthzConfig exists, is Cedar and parses."
@@ -67,18 +67,24 @@ class VirtualMCPServerCondition(Word):
         "Whether every MCPToolConfig of spec.config.aggregation.tools exists.",
     )
     AUTH_CONFIGURED = "AuthConfigured", "Whether the Secrets and policies of incoming authentication are usable."
-    DEFAULT_AUTH_CONFIG = "DefaultAuthConfig", "Whether spec.outgoingAuth.default became a strategy."
-    BACKEND_AUTH_CONFIG = "BackendAuthConfig", "Whether spec.outgoingAuth.backends.<name> became a strategy."
-    DISCOVERED_AUTH_CONFIG = "DiscoveredAuthConfig", "Whether the member's externalAuthConfigRef became a strategy."
+    DEFAULT_AUTH_CONFIG = "DefaultAuthConfig", "Whether spec.outgoingAuth.default could be converted to a strategy."
+    BACKEND_AUTH_CONFIG = (
+        "BackendAuthConfig",
+        "Whether spec.outgoingAuth.backends.<name> could be converted to a strategy.",
+    )
+    DISCOVERED_AUTH_CONFIG = (
+        "DiscoveredAuthConfig",
+        "Whether the member's externalAuthConfigRef could be converted to a strategy.",
+    )
     BACKENDS_INCLUDED = "BackendsIncluded", "Whether every member of the group is a backend."
     CONFIG_PUBLISHED = "ConfigPublished", "Whether the gateway's configuration could be written."
     OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects could be written."
-    ROLLED_OUT = "RolledOut", "Whether every pod runs the present pod template."
+    ROLLED_OUT = "RolledOut", "Whether every pod runs the current pod template."
     DIALECT_VALIDATED = "DialectValidated", "Whether the dialect annotation names a dialect."
     STATUS_TRUNCATED = "StatusTruncated", "Lists or conditions in the status were cut at 256 KiB; counts stay exact."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
     DEGRADED = "Degraded", "The gateway reports backends that are down; the message names them."
-    BACKENDS_REPORTED = "BackendsReported", "Whether what the status says of the backends is up to date."
+    BACKENDS_REPORTED = "BackendsReported", "Whether the status of the backends is up to date."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
@@ -96,13 +102,13 @@ class VirtualMCPServerReason(Word):
     POD_TEMPLATE_SPEC_VALID = "PodTemplateSpecValid", "The patch is a pod template and could be merged."
     POD_TEMPLATE_RESTRICTED = (
         "PodTemplateRestricted",
-        "Template or serviceAccount ask for more than a manager with `--restrict-pod-templates` allows.",
+        "The pod template or service account asks for more than `--restrict-pod-templates` allows.",
     )
     INVALID_POD_TEMPLATE_SPEC = "InvalidPodTemplateSpec", "The patch is not a pod template or cannot be merged."
     GROUP_REF_VALID = "GroupRefValid", "The group exists and is Ready."
     GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
     GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
-    COMPOSITE_TOOL_REFS_VALID = "CompositeToolRefsValid", "Every definition is there and valid, or there is none."
+    COMPOSITE_TOOL_REFS_VALID = "CompositeToolRefsValid", "Every definition exists and is valid, or there are none."
     COMPOSITE_TOOL_REF_NOT_FOUND = "CompositeToolRefNotFound", "A definition does not exist."
     COMPOSITE_TOOL_REF_INVALID = "CompositeToolRefInvalid", "A definition breaks a rule; the message names each."
     EMBEDDING_SERVER_READY = "EmbeddingServerReady", "The embedding server is Ready."
@@ -118,8 +124,8 @@ class VirtualMCPServerReason(Word):
         "A primary upstream is named without spec.authServerConfig.",
     )
     OAUTH2_WITHOUT_USER_INFO = "OAuth2UpstreamWithoutUserInfo", "An oauth2 upstream has no user information."
-    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream tells who the user is."
-    AUTHZ_UPSTREAM_AUTO_SELECTED = "AuthzUpstreamAutoSelected", "The first of several upstreams was taken."
+    ALL_HAVE_USER_INFO = "AllUpstreamsHaveUserInfo", "Every upstream identifies the user."
+    AUTHZ_UPSTREAM_AUTO_SELECTED = "AuthzUpstreamAutoSelected", "The first of several upstreams was selected."
     SESSION_STORAGE_MISSING = (
         "SessionStorageMissingForReplicas",
         "More than one replica without Redis: a session lives in one pod only.",
@@ -142,88 +148,94 @@ class VirtualMCPServerReason(Word):
     AUTH_INVALID = "AuthInvalid", "A Secret or a key that incoming authentication needs is missing."
     AUTHZ_CONFIG_MAP_NOT_FOUND = "AuthzConfigMapNotFound", "The ConfigMap with the policies does not exist."
     AUTHZ_CONFIG_MAP_INVALID = "AuthzConfigMapInvalid", "The ConfigMap's policies do not parse as Cedar."
-    CONVERSION_SUCCEEDED = "ConversionSucceeded", "The MCPExternalAuthConfig became a strategy."
-    CONVERSION_FAILED = "ConversionFailed", "There is no such MCPExternalAuthConfig, or no strategy for its type."
+    CONVERSION_SUCCEEDED = "ConversionSucceeded", "The MCPExternalAuthConfig was converted to a strategy."
+    CONVERSION_FAILED = "ConversionFailed", "The MCPExternalAuthConfig does not exist, or its type has no strategy."
     INVALID_EXTERNAL_AUTH_CONFIG = "InvalidExternalAuthConfig", "The MCPExternalAuthConfig is not valid."
     ENTERPRISE_REQUIRED = "EnterpriseRequired", "The MCPExternalAuthConfig's type is `obo`, not part of this build."
     AMBIGUOUS_SUBJECT_PROVIDER = "AmbiguousSubjectProvider", "xaa with several upstreams and none chosen."
     ALL_MEMBERS_INCLUDED = (
         "AllMembersIncluded",
-        "Every member of the group is a backend, apart from those made in the last 10 s that are not judged yet.",
+        "Every member of the group is a backend, apart from those created in the last 10 s and not checked yet.",
     )
     MEMBERS_SKIPPED = (
         "MembersSkipped",
-        "Some members are not usable; the message holds their number and the first ten with their reasons.",
+        "Some members cannot be used; the message gives their number and the first ten with reasons.",
     )
     CONFIG_WRITTEN = "ConfigWritten", "The configuration was written."
-    CONFIG_COMPRESSED = "ConfigCompressed", "The configuration was written compressed, being longer than 900 KiB."
+    CONFIG_COMPRESSED = "ConfigCompressed", "The configuration was compressed because it is longer than 900 KiB."
     CONFIG_TOO_LARGE = (
         "ConfigTooLarge",
-        "The configuration does not fit into a ConfigMap, even without members; the old one stays.",
+        "The configuration does not fit into a ConfigMap, even without members; the previous one is kept.",
     )
-    CONFIG_INVALID = "ConfigInvalid", "The configuration breaks a rule of the gateway; the message names each."
+    CONFIG_INVALID = (
+        "ConfigInvalid",
+        "The configuration breaks a rule of the gateway; the message names every violation.",
+    )
     NO_USABLE_BACKENDS = (
         "NoUsableBackends",
-        "The stock gateway refuses a static configuration without backends; the old one stays.",
+        "The stock gateway refuses a static configuration without backends; the previous one is kept.",
     )
-    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is as it should be."
-    OBJECT_REFUSED = "ObjectRefused", "The API server refused a generated object; the message holds its sentence."
+    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is up to date."
+    OBJECT_REFUSED = "ObjectRefused", "The API server refused a generated object; the message quotes it."
     FOREIGN_OBJECT = (
         "ForeignObject",
-        "An object of the needed name exists and belongs to someone else; it is left alone.",
+        "An object with the required name exists but belongs to someone else; it is left alone.",
     )
     CONTESTED = (
         "Contested",
-        "Somebody else keeps changing or removing a generated object; the message names who. Repairs become rare.",
+        "Something else keeps changing or removing a generated object; the message names it. Repairs back off.",
     )
     APPLY_FAILED = (
         "ApplyFailed",
-        "The API server, or a webhook that it asks, could not do it at the moment; tried again within a minute.",
+        "The API server, or a webhook that it calls, failed temporarily; retried within a minute.",
     )
     READ_FAILED = (
         "ReadFailed",
-        "Something that is needed could not be read at the moment, so nothing was written; tried again soon.",
+        "Something required could not be read for now, so nothing was written; retried soon.",
     )
-    ROLLOUT_COMPLETE = "RolloutComplete", "Every pod runs the present pod template."
-    ROLLOUT_IN_PROGRESS = "RolloutInProgress", "Pods are being replaced, or wait to be."
+    ROLLOUT_COMPLETE = "RolloutComplete", "Every pod runs the current pod template."
+    ROLLOUT_IN_PROGRESS = "RolloutInProgress", "Pods are being replaced, or are about to be."
     ROLLOUT_STALLED = (
         "RolloutStalled",
-        "New pods cannot start or cannot be made; the message says why. Pods of the template before go on serving.",
+        "New pods cannot start or be created; the message says why. Pods with the previous template keep serving.",
     )
-    HMAC_SECRET_INVALID = "HMACSecretInvalid", "The session Secret does not hold 32 bytes in base64, or all are zero."
-    UNKNOWN_DIALECT = "UnknownDialect", "The annotation names no dialect; the manager's default is used."
+    HMAC_SECRET_INVALID = (
+        "HMACSecretInvalid",
+        "The session Secret does not contain 32 bytes in base64, or they are all zero.",
+    )
+    UNKNOWN_DIALECT = "UnknownDialect", "The annotation names an unknown dialect; the manager's default is used."
     STATUS_TOO_LARGE = "StatusTooLarge", "The status would exceed 256 KiB."
     BACKENDS_DISCOVERED = "BackendsDiscovered", "The gateway knows its backends."
     REPORT_TRUNCATED = (
         "ReportTruncated",
-        "The gateway knows its backends, and the list of them would exceed 256 KiB: some are shortened or left out.",
+        "The gateway knows its backends, but their list would exceed 256 KiB: some are shortened or left out.",
     )
     REPORT_CURRENT = "ReportCurrent", "The gateway reports, at least every five minutes."
-    REPORTER_GONE = "ReporterGone", "No pod of the gateway is ready: what was reported may not hold any more."
+    REPORTER_GONE = "ReporterGone", "No gateway pod is ready: the last report may be out of date."
     REPORT_OVERDUE = (
         "ReportOverdue",
-        "Pods are ready, but the last report is older than seven minutes; phase and Ready do without it.",
+        "Pods are ready, but the last report is older than seven minutes; phase and Ready ignore it.",
     )
     ALL_BACKENDS_ROUTABLE = "AllBackendsRoutable", "Stock gateway: every backend can be used."
     SOME_BACKENDS_UNHEALTHY = "SomeBackendsUnhealthy", "Stock gateway: some backends cannot be used."
     NO_ROUTABLE_BACKENDS = "NoRoutableBackends", "Stock gateway: no backend can be used."
-    BACKENDS_PENDING = "BackendsPending", "Stock gateway: the backends were not checked yet."
+    BACKENDS_PENDING = "BackendsPending", "Stock gateway: the backends have not been checked yet."
     BACKENDS_UNHEALTHY = "BackendsUnhealthy", "Stock gateway: every backend is unhealthy."
     STATUS_FIELDS_UNKNOWN = STATUS_FIELDS_UNKNOWN_REASON
 
 
 class MemberSkipReason(Word):
-    """Why a member of the group is no backend; stands in the message of `BackendsIncluded`."""
+    """Why a member of the group is not a backend; appears in the message of `BackendsIncluded`."""
 
-    NOT_VALID = "NotValid", "The member's own checks did not pass."
+    NOT_VALID = "NotValid", "The member failed its own checks."
     NO_URL = "NoURL", "The member has no URL yet."
     INVALID_URL = "InvalidURL", "The member's URL broke a rule."
-    UNSUPPORTED_TRANSPORT = "UnsupportedTransport", "The member's transport is none that a gateway speaks."
+    UNSUPPORTED_TRANSPORT = "UnsupportedTransport", "The gateway does not support the member's transport."
     SECRET_NOT_FOUND = "SecretNotFound", "A Secret or key that the member's headers or auth need is missing."
     CA_BUNDLE_NOT_FOUND = "CABundleNotFound", "The member's CA bundle or its key is missing."
     RESTRICTED_HEADER = "RestrictedHeader", "The member forwards a header that is restricted or not legal."
     NOT_SUPPORTED = "NotSupported", "The stock gateway does not know this kind when it watches the group itself."
-    AUTH_CONFIG_FAILED = "AuthConfigFailed", "The member's auth config did not become a strategy."
+    AUTH_CONFIG_FAILED = "AuthConfigFailed", "The member's auth config could not be converted to a strategy."
     NAME_COLLISION = "NameCollision", "An older member of another kind has the same name."
     TOO_LARGE = "ConfigTooLarge", "The configuration does not fit into a ConfigMap; the largest members are left out."
     IDENTIFIER_COLLISION = (

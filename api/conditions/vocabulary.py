@@ -26,10 +26,10 @@ class Word(StrEnum):
 
 STALLED_TYPE = (
     "Stalled",
-    "Nothing more will happen until a user changes something; carries the reason of the first check that asks for it.",
+    "Nothing more will happen until a user changes something; carries the reason of the first check that needs it.",
 )
 """The condition type by which kstatus (Flux, Helm, Argo CD's generic check) tells "broken" from "not there yet"."""
-STALLED_PRESENCE = "only while a check failed that only the user can mend"
+STALLED_PRESENCE = "only while a check fails that only the user can fix"
 
 CRD_OUTDATED_TYPE = (
     "CRDOutdated",
@@ -38,7 +38,7 @@ CRD_OUTDATED_TYPE = (
 """The condition type that every reconciled kind has for it."""
 STATUS_FIELDS_UNKNOWN_REASON = (
     "StatusFieldsUnknown",
-    "The installed CRD does not have some fields or values of the status: apply the CRDs of the operator's version.",
+    "The installed CRD lacks some status fields or values: apply the CRDs of the operator's version.",
 )
 CRD_OUTDATED_PRESENCE = "only while the CRDs are older than the operator"
 

@@ -11,7 +11,7 @@ class MCPServerPhase(Word):
     PENDING = "Pending", "No pod runs yet."
     READY = "Ready", "A pod runs with all containers ready."
     FAILED = "Failed", "A pod failed or cannot be started."
-    TERMINATING = "Terminating", "A deletion waits for the finalizer."
+    TERMINATING = "Terminating", "Deletion is waiting for the finalizer."
     STOPPED = "Stopped", "Scaled to zero."
 
 
@@ -31,15 +31,15 @@ class EmbeddingServerPhase(Word):
     DOWNLOADING = "Downloading", "Replicas run and download the model."
     READY = "Ready", "A replica is ready."
     FAILED = "Failed", "The spec cannot be deployed."
-    TERMINATING = "Terminating", "A deletion waits for the finalizer."
+    TERMINATING = "Terminating", "Deletion is waiting for the finalizer."
 
 
 class WorkloadCondition(Word):
     """Condition types of MCPServer, MCPRemoteProxy and EmbeddingServer."""
 
     READY = "Ready", "Whether the workload serves."
-    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec by itself can be served."
-    AUTH_CONFIGURED = "AuthConfigured", "Whether the validation of the spec passed, where authentication is concerned."
+    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec, judged on its own, can be served."
+    AUTH_CONFIGURED = "AuthConfigured", "Whether the authentication settings in the spec are valid."
     GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
     TOOL_CONFIG_VALIDATED = "ToolConfigValidated", "Whether the MCPToolConfig exists."
     TELEMETRY_CONFIG_REF_VALIDATED = "TelemetryConfigRefValidated", "Whether the MCPTelemetryConfig can be used."

@@ -147,6 +147,6 @@ class OutgoingAuth(Section):
     """`outgoingAuth`: strategies per backend, else the default, else none."""
 
     source: Text = ""
-    """`inline`: what stands here; `discovered`: what the backend's own object says, this as the fallback."""
+    """`inline`: what is written here; `discovered`: what the backend's object says, with this as the fallback."""
     default: Strategy | None = None
     backends: dict[Text, Strategy] = Field(default_factory=dict)

@@ -34,7 +34,7 @@ class Dialect(StrEnum):
 
 
 class HeaderForward(Section):
-    """Headers that every request towards a backend carries (native only; the stock gateway takes them from env)."""
+    """Headers added to every request to a backend (native only; the stock gateway takes them from env)."""
 
     add_plaintext_headers: dict[Text, Text] = Field(default_factory=dict)
     """Header name -> value."""
@@ -52,7 +52,7 @@ class Backend(Section):
     type: Text = ""
     """container (MCPServer), proxy (MCPRemoteProxy), entry (MCPServerEntry), direct (MCPRemoteEndpoint) or empty."""
     ca_bundle_path: Text = ""
-    """File with certificates to trust besides the system's; only with type entry or direct."""
+    """File with certificates to trust in addition to the system's; only with type entry or direct."""
     metadata: dict[Text, Text] = Field(default_factory=dict)
     header_forward: HeaderForward | None = None
 

@@ -99,7 +99,7 @@ def _words(action: str) -> list[str] | str:
             continue
         open_parentheses += {"(": 1, ")": -1}.get(word, 0)
         if open_parentheses < 0:
-            return "a parenthesis is closed that was not opened"
+            return "a closing parenthesis has no opening one"
         name = word.split(".")[0]
         if name and name[0].isalpha() and name not in FUNCTIONS and name not in _KEYWORDS:
             return f'function "{name}" is not defined'

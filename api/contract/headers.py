@@ -127,9 +127,9 @@ def header_value_problem(value: str) -> str | None:
         return f"is longer than {MAX_VALUE} characters"
     if _VALUE.fullmatch(value) is None:
         beyond = any(char > "\xff" for char in value)
-        return "holds characters beyond Latin-1" if beyond else "holds a line break or another control character"
+        return "contains characters outside Latin-1" if beyond else "contains a line break or another control character"
     if value[0] in " \t" or value[-1] in " \t":
-        return "begins or ends with a blank"
+        return "begins or ends with a space or tab"
     return None
 
 

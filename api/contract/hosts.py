@@ -61,7 +61,7 @@ def dialled_host(host: str) -> str:
     except UnicodeError:
         raise ValueError("the host is not a valid international domain name") from None
     if _NUMBER.fullmatch(dialled.rstrip(".").rpartition(".")[2]):
-        raise ValueError("the host spells an IP address with characters beyond ASCII")
+        raise ValueError("the host is an IP address written with non-ASCII characters")
     return _checked(dialled)
 
 
@@ -76,7 +76,7 @@ def _checked(host: str) -> str:
         except ValueError:
             raise ValueError("the host is not a valid IPv6 address") from None
         if "%" in host:
-            raise ValueError("the host has a zone")
+            raise ValueError("the host has a zone identifier")
         return host
     name = host.removesuffix(".")
     if len(name) > MAX_NAME:
@@ -85,7 +85,7 @@ def _checked(host: str) -> str:
         if len(label) > MAX_LABEL:
             raise ValueError(f"a label of the host is longer than {MAX_LABEL} characters")
         if not _LABEL.fullmatch(label):
-            raise ValueError("the host has an empty label, or one with other characters than letters, digits, - and _")
+            raise ValueError("the host has an empty label, or one with characters other than letters, digits, - and _")
     return host
 
 

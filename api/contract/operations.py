@@ -11,7 +11,7 @@ class Timeouts(Section):
     """`operational.timeouts`."""
 
     default: Span | None = None
-    """Whole call towards a backend; 30s when absent."""
+    """Time limit of a whole call to a backend; 30s when absent."""
     per_workload: dict[Text, Span] = Field(default_factory=dict)
 
 

@@ -49,11 +49,11 @@ class Remote(Section):
     transport: Text = ""
     """`streamable-http`, or `sse` (2024-11-05)."""
     ca_bundle_path: Text = ""
-    """File with certificates to trust besides the system's."""
+    """File with certificates to trust in addition to the system's."""
     header_forward: HeaderForward | None = None
-    """Headers that every request towards the remote carries."""
+    """Headers added to every request to the remote."""
     auth: Strategy | None = None
-    """How the proxy authenticates towards the remote; absent: not at all. A client's token is never passed on."""
+    """How the proxy authenticates to the remote; if absent, it does not. A client's token is never passed on."""
 
 
 class ProxyTools(Section):
@@ -192,5 +192,5 @@ def _own(proxy: ProxyConfig) -> Iterator[ConfigError]:
         )
     failure = operational.failure_handling
     if failure is not None and failure.partial_failure_mode:
-        message = "has no meaning for a proxy, whose lists are those of its one remote"
+        message = "does not apply to a proxy, which has only one remote"
         yield ConfigError("operational.failureHandling.partialFailureMode", message)

@@ -50,7 +50,7 @@ def secret_problem(value: str) -> str | None:
     if len(value) > MAX_SECRET:
         return f"is longer than {MAX_SECRET} characters"
     if any(char < " " or char == "\x7f" for char in value):
-        return "holds a line break or another control character"
+        return "contains a line break or another control character"
     return None
 
 

@@ -82,7 +82,7 @@ def _resolve_plain(value: Plain) -> Any:
 def _text(value: Any) -> Any:
     if isinstance(value, str):
         return str(value)
-    raise PydanticCustomError("text", "expected a text")
+    raise PydanticCustomError("text", "expected a string")
 
 
 def _flag(value: Any) -> Any:

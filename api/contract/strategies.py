@@ -93,7 +93,7 @@ def convert_strategy(
     if strategy is None:
         return NotConverted(
             VirtualMCPServerReason.CONVERSION_FAILED,
-            f"MCPExternalAuthConfig {name}: type {spec.type} cannot be applied by a VirtualMCPServer towards a backend",
+            f"MCPExternalAuthConfig {name}: type {spec.type} is not supported for backends of a VirtualMCPServer",
         )
     return Converted(strategy, secret_sources(name, spec))
 

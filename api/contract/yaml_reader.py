@@ -40,7 +40,7 @@ def read_yaml(text: str) -> Any:
     """Return the first document of `text`; _MISSING never leaks, an empty text raises.
 
     Raises:
-        ConfigErrors: not YAML, more than the limits allow, or a key stands twice in one mapping.
+        ConfigErrors: not YAML, more than the limits allow, or a key appears twice in one mapping.
     """
     reader = _Reader()
     try:
@@ -112,7 +112,7 @@ class _Reader:
         if event.tag not in (None, "!", f"{_CORE}map", f"{_CORE}seq"):
             self._stop(event, f"the tag {event.tag} is not supported")
         if self._stack and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is _MISSING:
-            self._stop(event, "a key must be a text")
+            self._stop(event, "a key must be a string")
         self._stack.append(_Open(value, event.anchor))
 
     def _remember(self, anchor: str | None, value: Any, nodes: int) -> None:
@@ -140,12 +140,12 @@ class _Reader:
 
     def _key(self, mapping: dict[str, Any], key: Any, event: yaml.Event) -> Any:
         if not isinstance(key, str):
-            return self._stop(event, "a key must be a text")
+            return self._stop(event, "a key must be a string")
         if isinstance(key, Plain) and key == "<<":
             return _MERGE
         if key in mapping:
             self.problems.append(
-                ConfigError("", f"the key {str(key)!r} stands twice in one mapping (line {_line(event)})")
+                ConfigError("", f"the key {str(key)!r} appears twice in one mapping (line {_line(event)})")
             )
         return str(key)
 
@@ -153,7 +153,7 @@ class _Reader:
         sources = value if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):
-                self._stop(event, "<< merges mappings only")
+                self._stop(event, "<< can only merge mappings")
             top.merges.append(source)
 
     def _stop(self, event: yaml.Event, reason: str) -> Any:

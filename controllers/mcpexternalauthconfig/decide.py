@@ -65,5 +65,5 @@ def _identity(spec: MCPExternalAuthConfigSpec | Unreadable) -> Iterator[Verdict]
         message = "An oauth2 upstream has neither userInfo nor identityFromToken; users get an identity per token"
         yield Verdict(Type.IDENTITY_SYNTHESIZED, True, Reason.OAUTH2_WITHOUT_USER_INFO, message)
     else:
-        message = "Every upstream tells who the user is"
+        message = "Every upstream identifies the user"
         yield Verdict(Type.IDENTITY_SYNTHESIZED, False, Reason.ALL_HAVE_USER_INFO, message)

@@ -158,7 +158,7 @@ def _check_bundle(snapshot: Snapshot, name: str, key: str) -> Verdict:
         case Bundle.NO_KEY:
             return Verdict(type_, False, Reason.CA_BUNDLE_KEY_NOT_FOUND, f"ConfigMap '{name}' has no key '{key}'")
         case Bundle.NO_CERTIFICATE:
-            message = f"key '{key}' of ConfigMap '{name}' holds no PEM certificate"
+            message = f"key '{key}' of ConfigMap '{name}' contains no PEM certificate"
             return Verdict(type_, False, Reason.CA_BUNDLE_INVALID, message)
         case Bundle.GOOD:
             return Verdict(type_, True, Reason.CA_BUNDLE_VALID, f"CA bundle '{name}' is valid")

@@ -134,7 +134,7 @@ def _check_bundle(snapshot: Snapshot, spec: MCPServerEntrySpec) -> Verdict:
             message = f"ConfigMap '{ref.name}' of the CA bundle has no key '{key}'"
             return Verdict(type_, False, Reason.CA_BUNDLE_REF_NOT_FOUND, message)
         case Bundle.NO_CERTIFICATE:
-            message = f"key '{key}' of ConfigMap '{ref.name}' holds no PEM certificate"
+            message = f"key '{key}' of ConfigMap '{ref.name}' contains no PEM certificate"
             return Verdict(type_, False, Reason.CA_BUNDLE_REF_INVALID, message)
         case Bundle.GOOD:
             return Verdict(type_, True, Reason.CA_BUNDLE_REF_VALID, f"CA bundle '{ref.name}' is valid")

@@ -51,7 +51,7 @@ class Unknown(Enum):
     """Why there are no facts."""
 
     MISSING = "there is no such object"
-    UNREAD = "it could not be read for a passing reason, and never was before"
+    UNREAD = "it cannot be read at the moment, and never was before"
 
 
 Content = Facts | Unknown

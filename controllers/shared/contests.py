@@ -51,7 +51,7 @@ class Contest:
 
     def __str__(self) -> str:
         """Return the sentence for users; it does not change from one repair to the next."""
-        who = f'the field manager "{self.manager}"' if self.manager else "somebody else"
+        who = f'the field manager "{self.manager}"' if self.manager else "something else"
         what = f"{self.path} of " if self.path else ""
         return (
             f"{who} keeps changing or removing {what}{self.resource.kind} {self.key.name}; "

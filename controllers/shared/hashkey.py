@@ -86,9 +86,9 @@ class HashKey:
         try:
             self._value = key_of(await self._read_or_make())
             if self._value is None:
-                problem = "the key for hashes of Secrets is damaged; delete its Secret, and a new one is made"
+                problem = "the key for hashing Secrets is damaged; delete its Secret to have a new one created"
         except (ForbiddenError, NotFoundError) as error:
-            problem = f"no key for hashes of Secrets: {error.message}"
+            problem = f"no key for hashing Secrets: {error.message}"
         except (ApiError, TransportError):
             if not self._asked:
                 raise
@@ -97,9 +97,9 @@ class HashKey:
         if problem != self._problem:
             self._problem = problem
             if problem:
-                log.warning(problem, secret=str(self.place), until_then="pods are replaced for each change of a Secret")
+                log.warning(problem, secret=str(self.place), until_then="pods are replaced whenever a Secret changes")
             else:
-                log.info("the key for hashes of Secrets is there", secret=str(self.place))
+                log.info("the key for hashing Secrets is available", secret=str(self.place))
 
     async def _read_or_make(self) -> Record:
         try:

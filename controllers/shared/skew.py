@@ -122,7 +122,7 @@ class InstalledSchema:
             self._check_at = self._clock() + RECHECK
             log.warning("the installed CRD is older than this operator", kind=self._kind.kind, unknown=self._unknown())
         else:
-            log.info("the installed CRD knows all that this operator writes", kind=self._kind.kind)
+            log.info("the installed CRD has every field that this operator writes", kind=self._kind.kind)
         return True
 
     def _fit(self, path: str, value: Any) -> Any:

@@ -90,7 +90,7 @@ class StatusRepairs:
         except NotFoundError:
             return
         except (ApiError, TransportError) as error:
-            log.debug("cannot see who changes a status", error=str(error))
+            log.debug("cannot determine who changes a status", error=str(error))
         else:
             managed = orjson.loads(answer.body)["metadata"].get("managedFields") or []
             manager, path = contender(managed, {"status": wanted}, FIELD_MANAGER, subresource="status")
@@ -113,7 +113,7 @@ def sentence(contest: Contest) -> str:
     if contest.manager == FIELD_MANAGER:
         who = f'somebody who writes as this operator does (field manager "{FIELD_MANAGER}"; a second one?)'
     else:
-        who = f'the field manager "{contest.manager}"' if contest.manager else "somebody else"
+        who = f'the field manager "{contest.manager}"' if contest.manager else "something else"
     what = contest.path or "the status"
     return (
         f"{who} keeps changing {what} of {contest.resource.kind} {contest.key.name}, and perhaps of others in this "

@@ -162,7 +162,7 @@ def _make(parts: Parts, backends: tuple[Member, ...], learned: Learned) -> tuple
     problems = [str(error) for error in found if not _costs_members(error)]
     optimizer = parts.config.section.optimizer
     if optimizer is not None and not optimizer.embedding_service:
-        problems.append("optimizer: needs embeddingService or spec.embeddingServerRef")
+        problems.append("optimizer: requires embeddingService or spec.embeddingServerRef")
     made = _Draft(config, backends, sources, names, tuple(problems))
     return made, [error for error in (*found, *expressible) if _costs_members(error)]
 
@@ -220,9 +220,10 @@ def _judged_whole(subject: Subject, made: _Draft) -> Iterator[Verdict]:
         yield made.refusal
     elif made.written is not None:
         reason = R.CONFIG_COMPRESSED if made.written.packed else R.CONFIG_WRITTEN
-        message = f"the configuration holds {len(made.backends)} backends"
+        count = len(made.backends)
+        message = f"the configuration has {count} backend{'' if count == 1 else 's'}"
         if not subject.inline:
-            message = "the gateway finds its backends in the group by itself"
+            message = "the gateway discovers its backends in the group"
         yield Verdict(T.CONFIG_PUBLISHED, True, reason, message)
 
 

@@ -328,7 +328,7 @@ RULES = (
         for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
     ),
     Rule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
-    Rule.of(NETWORK_POLICY, "delete", why="removed when a gateway does not ask for it any more"),
+    Rule.of(NETWORK_POLICY, "delete", why="removed when a gateway no longer asks for it"),
     Rule.of(CONFIG_MAP, "create", "patch", why="the gateway's configuration"),
     Rule.of(SECRET, "create", why="the session Secret is made once"),
     Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),

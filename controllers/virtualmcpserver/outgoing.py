@@ -59,7 +59,7 @@ def _stopping(references: References, failures: Mapping[str, Failure]) -> Iterab
     """Yield the failed references of the gateway itself as checks."""
     for condition in _own_conditions(references, failures):
         if condition.status == "False":
-            message = f"{condition.message}; nothing is published, or backends would be called without its credentials"
+            message = f"{condition.message}; nothing is published, as backends would be called without its credentials"
             yield Verdict(condition.type, False, condition.reason, message)
 
 
@@ -98,5 +98,5 @@ def _condition(type_: str, name: str, failures: Mapping[str, Failure]) -> Condit
     failure = failures.get(name)
     if failure is not None:
         return Condition(type_, "False", failure.reason, failure.message)
-    message = f"MCPExternalAuthConfig {name} became a strategy"
+    message = f"MCPExternalAuthConfig {name} was converted to a strategy"
     return Condition(type_, "True", str(VirtualMCPServerReason.CONVERSION_SUCCEEDED), message)

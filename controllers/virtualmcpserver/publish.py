@@ -181,7 +181,7 @@ class Publisher:
         if writing.due is None and intents.identity:
             wanted = [(kind, name) for kind, name, body in _optional(owner.key.name, intents) if body is not None]
             self._done[owner.key] = _Done(secret, tuple(wanted))
-        message = "every generated object is as it should be"
+        message = "every generated object is up to date"
         return Published(Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, message), writing.due)
 
     async def _write(self, present: Present, decision: Decision, writing: _Writing) -> Record:
@@ -275,7 +275,7 @@ class Publisher:
                 {"metadata": {"ownerReferences": adopted}},
                 resource_version=live.meta.resource_version,
             )
-            self._say(present.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and is kept")
+            self._say(present.vmcp, "HMACSecretAdopted", "Adopt", f"Secret {key.name} had no owner and was adopted")
         return live
 
     async def _mark_of(self, secret: Record) -> str:

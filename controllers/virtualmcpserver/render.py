@@ -112,7 +112,7 @@ def _judge_pod(subject: Subject, template: Json) -> Verdict | None:
     problems = template_problems(template, account=identity_name(subject.name))
     if not problems:
         return None
-    message = f"podTemplateSpec asks for what this installation does not allow: {'; '.join(problems[:10])}"
+    message = f"podTemplateSpec asks for more than this installation allows: {'; '.join(problems[:10])}"
     return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.POD_TEMPLATE_RESTRICTED, message)
 
 

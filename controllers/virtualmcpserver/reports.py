@@ -120,12 +120,12 @@ def judge_report(status: Mapping[str, Any], pods: PodCounts, age: timedelta | No
         return None
     type_ = str(T.BACKENDS_REPORTED)
     if pods.ready == 0:
-        message = "no pod of the gateway is ready, so what the status says of its backends may not hold any more"
+        message = "no gateway pod is ready, so the status of its backends may be out of date"
         return Condition(type_, "False", str(R.REPORTER_GONE), message)
     if age is not None and age > OVERDUE:
         message = (
-            "pods of the gateway are ready, but it does not report: what the status says of its backends may not hold "
-            "any more. Its log says why; its ServiceAccount needs the rights of docs/reference/rbac.md"
+            "gateway pods are ready but do not report, so the status of the backends may be out of date. Their log "
+            "says why; their ServiceAccount needs the permissions in docs/reference/rbac.md"
         )
         return Condition(type_, "False", str(R.REPORT_OVERDUE), message)
     return Condition(type_, "True", str(R.REPORT_CURRENT), "the gateway reports on its backends")

@@ -177,5 +177,5 @@ def _unsupported(spec: VirtualMCPServerSpec, authz: Authz | None) -> Iterator[Ve
     if spec.auth_server_config is not None:
         yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.NOT_SUPPORTED, "authServerConfig is not supported yet")
     elif authz is not None and authz.primary_upstream_provider:
-        message = "a primary upstream provider needs spec.authServerConfig"
+        message = "a primary upstream provider requires spec.authServerConfig"
         yield Verdict(T.AUTH_SERVER_CONFIG_VALIDATED, False, R.AUTHZ_PRIMARY_REQUIRES_AUTH_SERVER, message)

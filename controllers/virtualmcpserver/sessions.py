@@ -73,7 +73,7 @@ def _advice(storage: SessionStorage | None, replicas: int | None, dialect: Diale
     if storage is not None:
         message = "replicas share sessions through Redis"
         if dialect is Dialect.NATIVE:
-            message += "; rate limits and requests that wait for an answer of a modern client stay with one replica"
+            message += "; rate limits, and requests that await a modern client's answer, stay with one replica"
         return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), message)
     message = f"{replicas} replicas without sessionStorage.provider redis: a session lives in one pod only"
     return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)

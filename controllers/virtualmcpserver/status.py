@@ -127,7 +127,7 @@ def with_rollout(health: Health, rollout: Rollout, verdict: Verdict, *, held_bac
     if rollout.serving or not held_back:
         return health
     phase = Phase.DEGRADED if verdict.reason == R.ROLLOUT_STALLED else Phase.PENDING
-    message = f"this generation is not rolled out: {verdict.message}"
+    message = f"this generation is not rolled out yet: {verdict.message}"
     return Health(phase, message, False, str(verdict.reason))
 
 
@@ -188,7 +188,7 @@ def _cut(conditions: Conditions, before: Mapping[str, Condition], generation: in
         str(T.STATUS_TRUNCATED),
         "True",
         str(R.STATUS_TOO_LARGE),
-        "conditions of single members were left out",
+        "conditions of individual members were left out",
         generation,
     )
     old = (before[truncated.type],) if truncated.type in before else ()

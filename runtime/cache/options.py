@@ -33,8 +33,7 @@ class InformerOptions:
     labels: LabelSelector = field(default_factory=LabelSelector)
     """General label selector."""
     fields: FieldSelector = field(default_factory=FieldSelector)
-    """General field selector; `metadata.namespace=x` alone becomes a request to that namespace, which RBAC can allow.
-    General field selector; `metadata.namespace=x` alone becomes a request to that namespace, which RBAC can allow."""
+    """General field selector; `metadata.namespace=x` alone requests that namespace only, which RBAC can allow."""
     transform: Transform | None = None
     read_your_writes: bool = True
     """Show own writes before the watch confirms them. Off for servers whose versions cannot be compared."""

@@ -347,7 +347,7 @@ class Reflector:
         match outcome:
             case Failed() if step.unsupported:
                 # Nothing is wrong: Kubernetes 1.33, for one, offers no WatchList unless an administrator asks for it.
-                log.debug("the initial objects are listed, not streamed", informer=self.name, cause=step.cause)
+                log.debug("listing the initial objects instead of streaming them", informer=self.name, cause=step.cause)
                 return
             case Failed(error=error):
                 self.error = error
@@ -357,7 +357,7 @@ class Reflector:
             case _ if step.pause:
                 self._failures += 1
             case _:
-                log.debug("reflector goes on", informer=self.name, cause=step.cause)
+                log.debug("reflector resumes", informer=self.name, cause=step.cause)
                 self._said = ""
                 return
         said = f"{step.cause} {_explain(self.error) if self.error is not None else ''}"

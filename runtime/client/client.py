@@ -252,7 +252,7 @@ class Client:
         if len(self._warned) >= _MAX_WARNINGS:
             self._warned.clear()
         self._warned.add(seen)
-        log.warning("the API server warns", resource=str(resource), object=str(key or ""), warning=text)
+        log.warning("warning from the API server", resource=str(resource), object=str(key or ""), warning=text)
 
 
 def _remaining(resource: Resource, body: bytes) -> Record | None:

@@ -99,7 +99,7 @@ class Elector:
                 raise LeaseLostError(f"the lease was not renewed for {self.timings.renew_deadline:g} s")
             silent = self.silence()
             if silent > self.timings.longest_silence:
-                log.error("the main loop is silent: not renewing the lease", seconds=round(silent, 1))
+                log.error("the main loop is blocked: not renewing the lease", seconds=round(silent, 1))
                 pause = min(self.timings.retry_period, 0.25)
                 continue
             pause = self.timings.retry_period
@@ -119,7 +119,7 @@ class Elector:
             async with asyncio.timeout(min(limit, max(1.0, self.timings.renew_deadline / 2))):
                 held = await self.lock.try_acquire_or_renew()
         except ForbiddenError as error:
-            log.warning("may not use the lease: check the leader election role", error=str(error))
+            log.warning("not allowed to use the lease: check the leader election role", error=str(error))
             return False
         except (ApiError, TransportError, TimeoutError) as error:
             log.warning("lease request failed", error=str(error) or type(error).__name__)

@@ -80,21 +80,23 @@ RECONCILE_TIME = Histogram(
     buckets=_RECONCILE_BUCKETS,
     registry=REGISTRY,
 )
-MAX_CONCURRENT = _gauge("controller_runtime_max_concurrent_reconciles", "Reconciles that may run at once", "controller")
-ACTIVE_WORKERS = _gauge("controller_runtime_active_workers", "Reconciles that run now", "controller")
+MAX_CONCURRENT = _gauge(
+    "controller_runtime_max_concurrent_reconciles", "Maximum number of concurrent reconciles", "controller"
+)
+ACTIVE_WORKERS = _gauge("controller_runtime_active_workers", "Reconciles running now", "controller")
 
 QUEUE_ADDS = _counter("workqueue_adds_total", "Items that became ready", "name", "controller")
 QUEUE_RETRIES = _counter("workqueue_retries_total", "Items added with a delay", "name", "controller")
 QUEUE_DURATION = Histogram(
     "workqueue_queue_duration_seconds",
-    "Time an item was ready before a worker took it",
+    "Time an item waited before a worker took it",
     ("name", "controller"),
     buckets=_QUEUE_BUCKETS,
     registry=REGISTRY,
 )
 WORK_DURATION = Histogram(
     "workqueue_work_duration_seconds",
-    "Time a worker had an item",
+    "Time a worker spent on an item",
     ("name", "controller"),
     buckets=_QUEUE_BUCKETS,
     registry=REGISTRY,
@@ -176,10 +178,10 @@ class _QueueCollector(Collector):
         return (
             GaugeMetricFamily("workqueue_depth", "Ready items", labels=(*labels, "priority")),
             GaugeMetricFamily(
-                "workqueue_unfinished_work_seconds", "Sum of the ages of the items in work", labels=labels
+                "workqueue_unfinished_work_seconds", "Sum of the ages of the items being processed", labels=labels
             ),
             GaugeMetricFamily(
-                "workqueue_longest_running_processor_seconds", "Age of the oldest item in work", labels=labels
+                "workqueue_longest_running_processor_seconds", "Age of the oldest item being processed", labels=labels
             ),
         )
 
@@ -264,9 +266,7 @@ class _CacheCollector(Collector):
         return (
             GaugeMetricFamily("runtime_cache_objects", "Objects held", labels=label),
             GaugeMetricFamily("runtime_cache_bytes", "Bytes of the raw objects held", labels=label),
-            GaugeMetricFamily(
-                "runtime_cache_pending_writes", "Own writes that the watch has not shown yet", labels=label
-            ),
+            GaugeMetricFamily("runtime_cache_pending_writes", "Own writes not yet seen by the watch", labels=label),
             GaugeMetricFamily(
                 "runtime_cache_last_progress_age_seconds", "Time since the last watch event or bookmark", labels=label
             ),

@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Refuse an answer behind a complete one: nobody asked for it, and the next request must not get it."""
         if self._waiter is None or self._waiter.done():
-            raise ValueError("an answer that nobody asked for")
+            raise ValueError("an answer without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the few headers that matter."""

@@ -168,7 +168,7 @@ class ThreadedAuditLog:
 
     def _lose(self, count: int) -> None:
         if self._lost == 0:
-            log.warning("audit events are lost")
+            log.warning("audit events are being lost")
         self._lost += count
         if self._dropped is not None:
             for _ in range(count):

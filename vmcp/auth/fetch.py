@@ -157,7 +157,7 @@ class AiohttpFetcher:
         if self._trust.problem != self._told:
             self._told = self._trust.problem
             if self._told:
-                log.warning("the CA bundle is not read again", reason=self._told)
+                log.warning("the CA bundle cannot be reloaded, keeping the previous one", reason=self._told)
         return context
 
     def _open(self) -> aiohttp.ClientSession:

@@ -102,7 +102,7 @@ def parse_key_set(document: bytes) -> tuple[VerificationKey, ...]:
         raise ValueError('the key set has no list "keys"')  # noqa: TRY004  a wrong document, not a wrong argument
     keys = tuple(found for item in listed[:MAX_KEYS] if (found := _parse_key(item)) is not None)
     if not keys:
-        raise ValueError("the key set holds no usable signing key")
+        raise ValueError("the key set contains no usable signing key")
     return keys
 
 
@@ -217,7 +217,7 @@ class KeyStore:
             self._failed(str(error))
             return
         if self._failures:
-            log.info("signing keys are back", issuer=self._issuer, keys=len(keys))
+            log.info("signing keys are available again", issuer=self._issuer, keys=len(keys))
         self._keys = keys
         self._failures = 0
         self._blocked_until = 0.0

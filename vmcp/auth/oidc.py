@@ -105,7 +105,7 @@ class OidcAuthenticator:
             raise self._refuse(str(error), error.error) from None
         except KeysUnavailable as error:
             raise Unauthenticated(
-                f"the issuer's keys cannot be had: {error}",
+                f"the issuer's keys are not available: {error}",
                 www_authenticate=None,
                 status=503,
                 retry_after=error.retry_after,
@@ -157,7 +157,7 @@ def principal_of(claims: dict[str, Any], token: str, settings: OidcSettings, now
         BadCredential: A claim is missing or wrong.
     """
     if claims.get("iss") != settings.issuer:
-        raise BadCredential("the token is of another issuer")
+        raise BadCredential("the token is from another issuer")
     audience = claims.get("aud")
     if audience != settings.audience and not (isinstance(audience, list) and settings.audience in audience):
         raise BadCredential("the token is for another audience")
@@ -166,7 +166,7 @@ def principal_of(claims: dict[str, Any], token: str, settings: OidcSettings, now
         raise BadCredential("the token has no subject")
     expires = _number(claims, "exp")
     if expires is None:
-        raise BadCredential("the token has no end")
+        raise BadCredential("the token has no expiry")
     if now >= expires + LEEWAY:
         raise BadCredential("the token is expired")
     for name in ("nbf", "iat"):

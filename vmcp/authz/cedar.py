@@ -169,7 +169,7 @@ class CedarAuthorizer:
             request = _request(principal, action, name, {**claims, **args})
             return _allowed(is_authorized(request, self._policies, entities))
         except Exception as error:  # noqa: BLE001  names, claims and arguments are anybody's; no decision is a denial
-            log.info("a decision could not be made: denied", action=action.value, error=type(error).__name__)
+            log.info("policy evaluation failed, request denied", action=action.value, error=type(error).__name__)
             return False
 
     def _decide_many(self, principal: Principal, action: Action, items: Sequence[PolicyItem]) -> list[bool]:

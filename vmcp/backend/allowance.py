@@ -46,7 +46,7 @@ class Allowance:
         if self._told_at is None or now - self._told_at >= TELL_EVERY:
             self._told_at = now
             log.warning(
-                "a backend sends more than its streams may cost: it is read more slowly",
+                "a backend sends too much on its streams and is read more slowly",
                 backend=self._backend,
                 messages_per_second=MESSAGES_PER_SECOND,
             )

@@ -142,7 +142,7 @@ def reply_of(name: str, message: Message, id: int, *, status: int, era: Era) -> 
     if isinstance(message.error, RpcError):
         return Reply(error=message.error, era=era, status=status)
     if message.result is UNSET or (message.id != id and not answers(message, id)):
-        raise BackendProtocolError(name, "answered another request than ours", status=status)
+        raise BackendProtocolError(name, "answered a different request", status=status)
     return Reply(result=bytes(message.result), era=era, status=status)
 
 

@@ -154,7 +154,7 @@ class Eras:
         except BackendError as err:
             if not err.sent:
                 raise
-            log.info("server/discover has no answer", backend=self._backend, reason=err.reason)
+            log.info("no answer to server/discover", backend=self._backend, reason=err.reason)
             verdict = Verdict(None)
         self._asked_at = loop_time()
         if verdict.era is not None:
@@ -234,7 +234,7 @@ class Eras:
     def _tell(self, version: str = "") -> None:
         era = Era.MODERN if self.modern else Era.LEGACY if self.legacy or self.modern is False else None
         if era is not self._state.era and era is not None:
-            log.info("the backend's protocol is known", backend=self._backend, era=era.value)
+            log.info("detected the backend's protocol", backend=self._backend, era=era.value)
         if version or era is not self._state.era:
             self._state.version = version
         self._state.era = era

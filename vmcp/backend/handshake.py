@@ -94,7 +94,7 @@ def read_initialize(backend: str, message: Message, status: int, proposed: str =
     if version == MODERN:
         raise WrongEra
     if version not in LEGACY_VERSIONS:
-        raise BackendProtocolError(backend, f"wants an unknown protocol version {str(version)[:32]!r}", status=status)
+        raise BackendProtocolError(backend, f"wants the unknown protocol version {str(version)[:32]!r}", status=status)
     capabilities = bytes(result.get("capabilities") or b"{}")
     info = result.get("serverInfo")
     return Handshake(

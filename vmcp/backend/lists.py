@@ -167,7 +167,7 @@ def _add(backend: str, spec: ListKind, raw: Raw | None, gathering: _Gathering, *
     try:
         items = _items.decode(raw if raw is not None else b"null")
     except (msgspec.DecodeError, RecursionError) as err:
-        raise BackendProtocolError(backend, f"the answer to {spec.method} holds no list {spec.member!r}") from err
+        raise BackendProtocolError(backend, f"the answer to {spec.method} contains no list {spec.member!r}") from err
     for item in items:
         gathering.add(bytes(item), era)
 

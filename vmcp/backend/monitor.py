@@ -177,7 +177,7 @@ class Monitor:
             health.released()
             raise
         except Exception:
-            log.exception("a probe failed in an unforeseen way", backend=self._backend.name)
+            log.exception("a probe failed unexpectedly", backend=self._backend.name)
             health.released()
         else:
             health.probed(took, whole=not self._backend.state.failing and self._push is not Push.DOWN)
@@ -250,7 +250,7 @@ class Monitor:
         before, self._push = self._push, push
         if push is Push.DOWN:
             if before is not Push.DOWN:
-                log.info("the backend's stream of changes cannot be established", backend=self._backend.name)
+                log.info("cannot open the backend's notification stream", backend=self._backend.name)
             self._backend.health.hampered()
         elif push is Push.OPEN and (missed or before is Push.DOWN):
             self._on_gap()
@@ -389,7 +389,7 @@ class Monitor:
             log.info("a list can be fetched again", backend=backend.name, list=kind.value)
         if state.left_out.get(kind, ()) != found.left_out:
             for sentence in found.left_out:
-                log.warning("a part of a list was left out", backend=backend.name, what=sentence)
+                log.warning("part of a list was left out", backend=backend.name, what=sentence)
         state.left_out[kind] = found.left_out
 
     async def close(self) -> None:

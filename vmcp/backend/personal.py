@@ -50,7 +50,7 @@ class PersonalCatalogues:
                 key, lambda: self._fetch(key, principal, headers, timeout), deadline=loop_time() + timeout
             )
         except TimeoutError:
-            failure: BackendError = BackendTimeout(self._backend.name, "its lists did not come in time")
+            failure: BackendError = BackendTimeout(self._backend.name, "its lists did not arrive in time")
         except BackendError as err:
             failure = err
         if known is not None:

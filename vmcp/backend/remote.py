@@ -163,7 +163,7 @@ class Remote:
             async with asyncio.timeout_at(deadline):
                 await self.refresh((Kind.TOOLS,))
         except TimeoutError:
-            log.info("the tools could not be fetched in time", backend=self.name)
+            log.info("the tools were not fetched in time", backend=self.name)
 
     async def _discover(self, deadline: float, principal: Principal | None, headers: HeaderList) -> Verdict:
         return await classify(self.modern, deadline=deadline, principal=principal, passthrough=headers)

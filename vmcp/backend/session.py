@@ -163,7 +163,7 @@ class Session:
             log.info("initialize was refused", backend=self._backend.name, reason=err.reason)
             self._backend.eras.refused()
         except BackendError as err:
-            log.info("initialize had no answer", backend=self._backend.name, reason=err.reason)
+            log.info("no answer to initialize", backend=self._backend.name, reason=err.reason)
             if err.sent or isinstance(err, BackendTimeout):
                 self._backend.eras.refused(again_in=NO_ANSWER)
         else:
@@ -275,7 +275,7 @@ class Session:
                 if "resourceSubscriptions" not in honoured:
                     await self._listener.close()
                     self._listener = old
-                    refusal = RpcError(INVALID_PARAMS, "the server offers no subscriptions to resources")
+                    refusal = RpcError(INVALID_PARAMS, "the server does not support resource subscriptions")
                     return Reply(error=refusal, era=Era.MODERN)
             if old is not None:
                 await old.close()

@@ -129,7 +129,7 @@ class MessageStream:
         deadline = self.deadline
         if deadline is not None and asyncio.get_running_loop().time() >= deadline:
             self._stream.close()
-            raise BackendTimeout(self._endpoint.name, "sent too much else before the answer")
+            raise BackendTimeout(self._endpoint.name, "sent too many other messages before the answer")
 
     def close(self) -> None:
         """Give up the rest. Ends the connection, which a modern server takes as a cancellation."""

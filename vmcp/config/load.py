@@ -252,9 +252,9 @@ def pem_problem(content: bytes) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "replace"))
     except ssl.SSLError:
-        return "holds no PEM certificate, or one that cannot be read"
+        return "contains no PEM certificate that can be read"
     except ValueError:
-        return "holds no PEM certificate"
+        return "contains no PEM certificate"
     return ""
 
 

@@ -198,8 +198,8 @@ class Reloader:
                 return False
             except Exception as error:
                 # A mistake of ours: it must not end the watching, and the next change may be without it.
-                log.exception("configuration cannot be made")
-                self._refuse([("document", f"cannot be made: {type(error).__name__}")])
+                log.exception("configuration cannot be built")
+                self._refuse([("document", f"cannot be built: {type(error).__name__}")])
                 self._seen = stamp
                 return False
             finally:
@@ -222,8 +222,8 @@ class Reloader:
         try:
             await self.apply(loaded.settings)
         except Exception as error:
-            log.exception("configuration cannot be swapped in", digest=loaded.digest)
-            self._refuse([("document", f"cannot be swapped in: {type(error).__name__}: {error}")])
+            log.exception("configuration cannot be applied", digest=loaded.digest)
+            self._refuse([("document", f"cannot be applied: {type(error).__name__}: {error}")])
             return False
         self.current = loaded.settings
         self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1, left_out=left_out)
@@ -240,7 +240,7 @@ class Reloader:
         if len(mistakes) > MAX_ERRORS_SHOWN:
             shown = (*shown, f"and {len(mistakes) - MAX_ERRORS_SHOWN} more")
         if shown != self.status.refused:
-            log.error("configuration refused, the old one stays", errors=shown)
+            log.error("configuration refused, keeping the previous one", errors=shown)
             self.metrics.reloaded(accepted=False)
         old = self.status
         self.status = replace(old, refused=shown, places=places, refused_at=time.time())

@@ -272,7 +272,7 @@ def _outgoing(config: VmcpConfig, notes: _Notes) -> dict[str, OutgoingSettings]:
     known = {backend.name for backend in config.backends}
     for name in named:
         if name not in known:
-            notes.warnings.append(f"outgoingAuth.backends.{name}: there is no backend of this name")
+            notes.warnings.append(f"outgoingAuth.backends.{name}: there is no backend with this name")
     shared = read_strategy(default, notes.secret_of)
     found: dict[str, OutgoingSettings] = {}
     for backend in config.backends:

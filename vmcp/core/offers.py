@@ -102,7 +102,7 @@ class Offers:
             try:
                 self._tell(watcher)
             except Exception:
-                log.exception("somebody could not be told that lists changed")
+                log.exception("a client could not be notified of changed lists")
         now = time.monotonic()
         self._rest_until = now + 4 * (now - began)
 
@@ -190,5 +190,5 @@ class Offers:
         """Log what is new among the problems: once, not with every snapshot."""
         current = frozenset(problems)
         for problem in sorted(current - self._problems):
-            log.warning("the merged lists are not what they could be", problem=problem)
+            log.warning("problems in the merged lists", problem=problem)
         self._problems = current

@@ -30,7 +30,7 @@ def conclude(reply: Reply, route: Route) -> Outcome:
         outcome.error = reply.error
         outcome.verdict = AuditResult.FAILURE if reply.error.code in CLIENTS_FAULT else AuditResult.ERROR
     elif reply.result is None:
-        outcome.error = RpcError(INTERNAL_ERROR, "the backend asks for input that this client cannot be asked for")
+        outcome.error = RpcError(INTERNAL_ERROR, "the backend asks for input that this client cannot provide")
         outcome.verdict = AuditResult.ERROR
     elif b'"isError"' in reply.result and bytes(fields(reply.result).get("isError", b"")) == b"true":
         outcome.verdict = AuditResult.APPLICATION_ERROR

@@ -141,7 +141,7 @@ class OwnLists:
         except BackendError as err:
             failure = err
         if failure is not None:
-            log.debug("a session's own lists could not be had", backend=backend.name, category=failure.category)
+            log.debug("a session's own lists could not be fetched", backend=backend.name, category=failure.category)
             return
         if _extra(shared, found) > MAX_OWN:
             log.info("a session's own lists are too large", backend=backend.name)

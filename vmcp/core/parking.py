@@ -32,7 +32,7 @@ HELD: Final = 16 * 1024 * 1024
 HELD_EACH: Final = HELD // 2
 """Of these, of one principal."""
 
-_TOO_MANY: Final = RpcError(INTERNAL_ERROR, "too many calls wait for their clients")
+_TOO_MANY: Final = RpcError(INTERNAL_ERROR, "too many calls are waiting for their clients")
 
 Start = Callable[[ServerRequestBridge, NotificationSink], Awaitable[Reply]]
 """Starts the backend's call with a bridge and a sink."""

@@ -122,7 +122,7 @@ class Relay(Gateway):
             items = _items.decode(members.get(spec.member, b"[]"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             outcome.result, outcome.verdict = None, AuditResult.ERROR
-            outcome.error = RpcError(INTERNAL_ERROR, f"the remote's answer holds no list {spec.member!r}")
+            outcome.error = RpcError(INTERNAL_ERROR, f"the remote's answer contains no list {spec.member!r}")
             return
         shown = list(self._shown(kind, items))
         policies = [PolicyItem(name, annotations) for name, _, annotations in shown]

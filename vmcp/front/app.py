@@ -141,7 +141,7 @@ class App:
         client = arrival.scope.get("client")
         caller = client[0] if principal is ANONYMOUS and client else principal.key
         if not self._front.large.begin(caller, len(body)):
-            raise Refusal(503, -32000, "too many large requests are under way", headers=[(b"retry-after", b"1")])
+            raise Refusal(503, -32000, "too many large requests are in progress", headers=[(b"retry-after", b"1")])
         arrival.large = (caller, len(body))
         settings, authorizer = self._front.settings, self._front.gateway.plan.authorizer
         bounds = Bounds(settings.max_depth, settings.max_batch, authorizer.uses_arguments)

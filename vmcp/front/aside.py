@@ -94,7 +94,7 @@ class Aside:
             )
         except OSError as err:
             ours.close()
-            log.warning("no process for large bodies, they are read here", reason=err.strerror)
+            log.warning("cannot start the process for large bodies, reading them in this one", reason=err.strerror)
             return None
         finally:
             its.close()

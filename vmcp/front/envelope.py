@@ -229,7 +229,7 @@ def check_mirrored(scope_headers: RawHeaders, params: bytes, route: Route) -> Rp
         found = sent.get(header.lower().encode(), [])
         if len(found) == (wanted is not None) and (wanted is None or _same(found[0], wanted)):
             continue
-        said = "is missing" if not found else "came twice" if len(found) > 1 else "differs from the body"
+        said = "is missing" if not found else "appears twice" if len(found) > 1 else "differs from the body"
         data = {"header": header, "headerValue": found[0] if found else None, "bodyValue": wanted}
         return RpcError(HEADER_MISMATCH, f"header {header} {said}", Raw(dumps(data)))
     return None

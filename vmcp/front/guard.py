@@ -114,9 +114,9 @@ def _judge(structure: bytes, limit: int) -> None:
     # Without escapes each quote opens or closes a string, and two side by side cancel each other out.
     structure = structure.replace(b'""', b"")
     if structure.count(b'"') > MAX_BRACKETS:
-        raise Refusal(400, -32600, "the JSON holds too many arrays and objects")
+        raise Refusal(400, -32600, "the JSON contains too many arrays and objects")
     brackets = _STRING.sub(b"", structure)
     if len(brackets) > MAX_BRACKETS:
-        raise Refusal(400, -32600, "the JSON holds too many arrays and objects")
+        raise Refusal(400, -32600, "the JSON contains too many arrays and objects")
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > limit:
         raise Refusal(400, -32600, f"the JSON is nested deeper than {limit} levels")

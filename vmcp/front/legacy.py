@@ -103,7 +103,7 @@ class LegacyFront:
     def _serve(self, session: ClientSession, request: McpRequest, receive: Receive, send: Send) -> Awaitable[None]:
         front = self._front
         if session.active >= front.settings.max_inflight:
-            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way", id=request.id)
+            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are in progress", id=request.id)
         exchange = Exchange(
             receive, send, front.watches, keep_alive=front.settings.keep_alive, json_only=request.json_only
         )
@@ -331,14 +331,14 @@ class LegacyFront:
             raws = msgspec.json.decode(body, type=list[Raw])
             messages = [parse(raw) for raw in raws]
         except (msgspec.DecodeError, JsonRpcError) as err:
-            raise Refusal(400, INVALID_REQUEST, "the batch holds something that is not a message") from err
+            raise Refusal(400, INVALID_REQUEST, "the batch contains something that is not a message") from err
         if not messages or len(messages) > self._front.settings.max_batch:
             raise Refusal(400, INVALID_REQUEST, "the batch is empty or too long")
         if any(message.method == INITIALIZE for message in messages):
             raise Refusal(400, INVALID_REQUEST, "initialize must not be part of a batch")
         asking = sum(message.is_request for message in messages)
         if session.active + asking > self._front.settings.max_inflight:
-            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are under way")
+            raise Refusal(429, INVALID_REQUEST, "too many requests of this session are in progress")
         found = await asyncio.gather(*(self._of_batch(arrival, principal, session, message) for message in messages))
         answers = [answer for answer in found if answer is not None]
         if not answers:
@@ -387,7 +387,7 @@ class LegacyFront:
             if found is not None:
                 stream, after = found
             elif session.streams.lost(last):
-                raise Refusal(400, INVALID_REQUEST, "the stream that Last-Event-ID names cannot be taken up here")
+                raise Refusal(400, INVALID_REQUEST, "the stream named by Last-Event-ID cannot be resumed here")
         kind = EventType.SSE_CONNECTION
         self._front.record(
             Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), Outcome(), 200

@@ -2,7 +2,7 @@
 
 Parsers differ in two ways. Of a member that stands twice some take the first value and some the last; and some find a
 member whose name is written in another case (Go's `encoding/json`). A message whose meaning depends on that is refused,
-wherever a member stands twice, and where the name of a known member is written in another case. Arguments are known by
+wherever a member appears twice, and where the name of a known member is written in another case. Arguments are known by
 the policies that look at them: under such policies their names must differ by more than case.
 
 Nearly all messages are as long as the members that they are known to hold, so that there is room for no other, and
@@ -180,7 +180,7 @@ def _one_reading(raw: bytes, request_id: RequestId | None) -> Any:
     Raises:
         Refusal: One does.
     """
-    problem = "a member stands twice in one object"
+    problem = "a member appears twice in one object"
     try:
         value = _decode_leniently(raw)
         if _stands_once(raw, value):
@@ -192,7 +192,7 @@ def _one_reading(raw: bytes, request_id: RequestId | None) -> Any:
     try:
         return _by_member(raw.decode())
     except _TwiceError as err:
-        message = f"the member {str(err)[:64]!r} stands twice in one object"
+        message = f"the member {str(err)[:64]!r} appears twice in one object"
         raise Refusal(400, INVALID_REQUEST, message, id=request_id) from None
     except (ValueError, RecursionError):
         raise Refusal(400, INVALID_REQUEST, "the JSON cannot be read", id=request_id) from None

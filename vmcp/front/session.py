@@ -176,7 +176,7 @@ class ClientSession:
         if CAPABILITY.get(method) not in self._declared:
             raise RpcFault(RpcError(METHOD_NOT_FOUND, f"the client does not support {method}"))
         if len(self._asked) >= MAX_ASKED:
-            raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions wait for the client"))
+            raise RpcFault(RpcError(INTERNAL_ERROR, "too many requests are waiting for the client"))
         self._count += 1
         key = f"vmcp-{self._replica}-{self._count}"
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -195,7 +195,7 @@ class Sessions:
         try:
             await self._save(session)
         except StoreUnavailable as err:
-            log.info("a changed session could not be kept yet", reason=str(err))
+            log.info("a changed session could not be stored yet", reason=str(err))
 
     async def _save(self, session: ClientSession) -> None:
         async with session.saving:

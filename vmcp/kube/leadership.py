@@ -75,9 +75,9 @@ class Leadership:
             async with asyncio.timeout(ANSWER):
                 await self._lock.release()
         except (ApiError, TransportError, TimeoutError) as error:
-            log.info("the lease was not given back", lease=self._key.name, reason=str(error) or type(error).__name__)
+            log.info("the lease was not released", lease=self._key.name, reason=str(error) or type(error).__name__)
 
     def _say(self, text: str) -> None:
         if text != self._said:
             self._said = text
-            log.info("reports on backends", lease=self._key.name, state=text)
+            log.info("backend reporting", lease=self._key.name, state=text)

@@ -172,7 +172,7 @@ class Reporter:
             if self._plain or _UNDECLARED not in error.message:
                 raise
             self._plain = True
-            log.info("the installed description of VirtualMCPServer is older than this gateway", without=_ADDED)
+            log.info("the installed CRD of VirtualMCPServer is older than this gateway", without=_ADDED)
             record = await self._apply(status)
         self._conditions = parse_conditions(record.path("status.conditions"))
 

@@ -229,7 +229,7 @@ class ClusterSource:
         if refused != self._refused:
             self._refused = refused
             if refused:
-                log.warning("kinds that may not be read, or are not installed, count as empty", kinds=refused)
+                log.warning("treating kinds that cannot be read or are not installed as empty", kinds=refused)
 
 
 def _digest(data: bytes, composed: Composed) -> str:

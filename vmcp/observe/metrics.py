@@ -112,11 +112,11 @@ class Metrics:
         )
         self._reloads = Counter("vmcp_config_reloads", "Reloads of the configuration.", ("result",), registry=registry)
         self._reload_good = Gauge(
-            "vmcp_config_last_reload_successful", "1 = the file as it is was accepted.", registry=registry
+            "vmcp_config_last_reload_successful", "1 = the current file was accepted.", registry=registry
         )
         self._left_out = Gauge(
             "vmcp_backend_left_out",
-            "1 = the configuration's backend cannot be served as it is; the log says why.",
+            "1 = this configured backend cannot be served; the log says why.",
             ("backend",),
             registry=registry,
         )
@@ -125,7 +125,7 @@ class Metrics:
             "Unix time of the last accepted file.",
             registry=registry,
         )
-        self.connections = Gauge("toolhive_mcp_active_connections", "Open streams towards clients.", registry=registry)
+        self.connections = Gauge("toolhive_mcp_active_connections", "Open streams to clients.", registry=registry)
         self.sessions = Gauge("vmcp_sessions", "Legacy sessions.", registry=registry)
         self.session_store = Gauge(
             "vmcp_session_store_available",
@@ -133,7 +133,7 @@ class Metrics:
             registry=registry,
         )
         self.rate_limited = Counter("vmcp_rate_limited", "Calls refused by rate limits.", registry=registry)
-        self.unauthenticated = Counter("vmcp_unauthenticated", "Requests without a credential.", registry=registry)
+        self.unauthenticated = Counter("vmcp_unauthenticated", "Requests without valid credentials.", registry=registry)
         self.audit_dropped = Counter("vmcp_audit_dropped", "Audit events that were lost.", registry=registry)
         self._states = _BackendCollector()
         registry.register(self._states)
@@ -220,10 +220,10 @@ class _BackendCollector(Collector):
         known = GaugeMetricFamily("toolhive_vmcp_backends_discovered", "Configured backends.", value=len(samples))
         up = GaugeMetricFamily("vmcp_backend_up", "1 = usable.", labels=["backend"])
         missing = GaugeMetricFamily(
-            "vmcp_backend_lists_failing", "Lists of the backend that cannot be fetched.", labels=["backend"]
+            "vmcp_backend_lists_failing", "Lists that cannot be fetched from the backend.", labels=["backend"]
         )
         left_out = GaugeMetricFamily(
-            "vmcp_backend_entries_left_out", "Entries of its lists that clients could not take.", labels=["backend"]
+            "vmcp_backend_entries_left_out", "List entries that clients would reject.", labels=["backend"]
         )
         circuit = GaugeMetricFamily("vmcp_backend_circuit_open", "1 = the circuit is open.", labels=["backend"])
         for sample in samples:

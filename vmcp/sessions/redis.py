@@ -260,10 +260,10 @@ class RedisStore:
         try:
             record = decode_record(self._sealer.open(Purpose.RECORD, kept.decode("latin-1")))
         except (SealError, RecordError) as err:
-            log.warning("a record of a session cannot be used", reason=str(err))
+            log.warning("a stored session cannot be used", reason=str(err))
             return None
         if record.id != session_id or record.owner != owner:
-            log.warning("a record is not that of the session that it is kept for")
+            log.warning("a stored session does not match its key")
             return None
         return record if record.expires_at > time.time() else None
 
@@ -293,7 +293,7 @@ class RedisStore:
                 if last or isinstance(err, (AuthenticationError, RedisTimeoutError, TimeoutError)):
                     raise self._fell_away(err) from err
             except ResponseError as err:
-                log.warning("the store of sessions refuses a command", reason=_kind(err))
+                log.warning("the session store refuses a command", reason=_kind(err))
                 raise StoreUnavailable("the server refuses") from err
             except RedisError as err:
                 raise self._fell_away(err) from err
@@ -302,7 +302,7 @@ class RedisStore:
     def _fell_away(self, err: Exception) -> StoreUnavailable:
         trouble = "unauthorized" if isinstance(err, AuthenticationError) else "unavailable"
         if not self.trouble:
-            log.warning("the store of sessions does not answer", reason=_kind(err))
+            log.warning("the session store does not answer", reason=_kind(err))
         self.trouble = trouble
         self._broken.set()
         return StoreUnavailable(trouble)
@@ -329,7 +329,7 @@ class RedisStore:
             if self._broken.is_set():
                 return
             if self.trouble:
-                log.info("the store of sessions answers", address=f"{self._settings.host}:{self._settings.port}")
+                log.info("the session store is available", address=f"{self._settings.host}:{self._settings.port}")
             self.trouble = ""
             backoff.reset()
             if self.listener is not None:
@@ -356,14 +356,14 @@ class RedisStore:
         try:
             replica, note = _decode_note.decode(self._sealer.open(Purpose.NOTE, data.decode("latin-1"), limit=MAX_NOTE))
         except (SealError, msgspec.DecodeError, RecursionError):
-            log.debug("a note of nobody that is known was left unread")
+            log.debug("ignored a message from an unknown replica")
             return
         if replica == self._replica or self.listener is None:
             return
         try:
             self.listener.heard(note)
         except Exception:
-            log.exception("a note of another replica could not be taken")
+            log.exception("a message from another replica could not be processed")
 
 
 def _kind(err: BaseException) -> str:

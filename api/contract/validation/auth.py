@@ -139,7 +139,7 @@ def _check_secret(
 ) -> None:
     """At most one of value and variable, the variable set, and what there is usable."""
     if value and variable:
-        report.add(f"{where}.{key}", f"and {key}Env exclude each other")
+        report.add(f"{where}.{key}", f"cannot be combined with {key}Env")
     if value and (problem := problem_of(secret_text(value))):
         report.add(f"{where}.{key}", f"the value {problem}")
     if not variable or env is None:

@@ -33,7 +33,7 @@ def check_composite_tool(tool: CompositeTool, where: str, report: Report) -> Non
     if tool.timeout is not None and tool.timeout < 0:
         report.add(f"{where}.timeout", "must not be negative")
     if len(tool.steps) > MAX_STEPS:
-        report.add(f"{where}.steps", f"holds more than {MAX_STEPS} steps")
+        report.add(f"{where}.steps", f"has more than {MAX_STEPS} steps")
     if not report.require(f"{where}.steps", tool.steps):
         return
     report.unique(f"{where}.steps", (step.id for step in tool.steps), "id", "step id")
@@ -101,7 +101,7 @@ def _check_for_each(step: Step, where: str, report: Report) -> None:
         return
     _check_step(step.step, f"{where}.step", report, set(step.step.depends_on), inner=True)
     if step.step.depends_on:
-        report.add(f"{where}.step.dependsOn", "an inner step depends on nothing")
+        report.add(f"{where}.step.dependsOn", "an inner step cannot depend on other steps")
 
 
 def _check_on_error(step: Step, where: str, report: Report) -> None:
@@ -128,7 +128,7 @@ def _check_cycles(steps: tuple[Step, ...], where: str, report: Report) -> None:
             del waiting[name]
             done = True
     if waiting:
-        report.add(where, f"the steps {', '.join(sorted(waiting))} depend on each other in a circle")
+        report.add(where, f"the steps {', '.join(sorted(waiting))} depend on each other in a cycle")
 
 
 def _check_output(properties: dict[str, OutputProperty], where: str, report: Report) -> None:
@@ -136,7 +136,7 @@ def _check_output(properties: dict[str, OutputProperty], where: str, report: Rep
         path = f"{where}.{name}"
         report.one_of(f"{path}.type", entry.type, _OUTPUT_TYPES)
         if entry.value and entry.properties:
-            report.add(path, "value and properties exclude each other")
+            report.add(path, "value and properties are mutually exclusive")
         if not entry.value and not entry.properties:
             report.add(path, "value or properties is required")
         if entry.properties and entry.type != "object":

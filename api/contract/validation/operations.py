@@ -101,7 +101,7 @@ def _check_optimizer(optimizer: Optimizer, report: Report) -> None:
     elif optimizer.embedding_headers:
         report.add("optimizer.embeddingHeaders", "is only supported when embeddingProvider is openai")
     if len(optimizer.embedding_headers) > 32:
-        report.add("optimizer.embeddingHeaders", "holds more than 32 headers")
+        report.add("optimizer.embeddingHeaders", "has more than 32 headers")
     for name in optimizer.embedding_headers:
         if not is_header_name(name) or canonical_header(name) in ("Authorization", "Content-Type"):
             report.add(f"optimizer.embeddingHeaders.{name}", "is not a header that may be set here")

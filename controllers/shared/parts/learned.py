@@ -14,7 +14,7 @@ class PolicyText(Enum):
 
     MISSING = "there is no such ConfigMap"
     NO_KEY = "the ConfigMap has no such key"
-    UNREAD = "the ConfigMap could not be read for a passing reason"
+    UNREAD = "it cannot be read at the moment"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,15 +78,15 @@ class Rollout:
     def __str__(self) -> str:
         """Return a sentence."""
         if self.complete:
-            return f"{self.wanted} of {self.wanted} pods run the present template"
+            return f"{self.wanted} of {self.wanted} pods run the current template"
         if self.waiting:
-            return "a change of the pod template waits for more changes to come"
+            return "a change to the pod template is being held back in case more follow"
         if not self.seen:
-            return "the Deployment controller has not seen the present pod template yet"
+            return "the Deployment controller has not seen the current pod template yet"
         if self.updated < self.wanted:
-            return f"{self.updated} of {self.wanted} pods were started from the present template"
+            return f"{self.updated} of {self.wanted} pods were started from the current template"
         if self.total > self.updated:
-            return f"the new pods are not ready yet, and {self.total - self.updated} of the template before still run"
+            return f"new pods are not ready yet, and {self.total - self.updated} with the previous template still run"
         return f"{self.available} of {self.wanted} pods are available"
 
 
@@ -179,14 +179,14 @@ def count_pods(pods: Iterable[Record]) -> PodCounts:
 
 def _end_of(status: Mapping[str, Any]) -> str:
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
-    return cut(": ".join(filter(None, (f"the pod was ended ({reason})" if reason else "", message))))
+    return cut(": ".join(filter(None, (f"the pod was terminated ({reason})" if reason else "", message))))
 
 
 def _problems(status: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """Yield why a pod is not ready, and whether it stays so unless somebody helps."""
     for condition in parse_conditions(status.get("conditions")):
         if condition.type == "PodScheduled" and condition.status == "False":
-            yield cut(f"no node takes the pod: {condition.message or condition.reason}"), False
+            yield cut(f"no node accepts the pod: {condition.message or condition.reason}"), False
     for group in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(group) or []:
             if isinstance(container, dict):
@@ -210,7 +210,7 @@ def _container_problems(container: Mapping[str, Any]) -> Iterator[tuple[str, boo
         words = last_words(str(last.get("message") or ""))
         how = f"exit code {last['exitCode']}" if "exitCode" in last else "no exit code"
         why = f", {last['reason']}" if last.get("reason") not in (None, "", "Error", "Completed") else ""
-        again = f"container {name} crashes and is restarted again and again"
+        again = f"container {name} keeps crashing"
         yield cut(f"{again} (CrashLoop: {how}{why}){_after(words)}"), True
 
 

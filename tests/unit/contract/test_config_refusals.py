@@ -302,7 +302,7 @@ def test_rate_limits_need_redis_in_the_stock_gateway_only():
         ("--- \n...\n", "must be a mapping"),
         ("a: b: c", "not YAML"),
         ("[1, 2]", "must be a mapping"),
-        ("name: a\nname: b", "stands twice"),
+        ("name: a\nname: b", "appears twice"),
         ("name: !!python/object/apply:os.system [x]", "not supported"),
         ("a: &a [*a]", "refers to nothing, or to itself"),
         ("[" * 5000, "nested deeper"),

@@ -66,12 +66,12 @@ def issued_token(body: bytes) -> tuple[str, Any]:
         raise AuthUnavailable(METHOD, "the token endpoint's answer is not JSON")
     token = parsed.get("access_token")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise AuthUnavailable(METHOD, "the token endpoint's answer holds no usable access_token")
+        raise AuthUnavailable(METHOD, "the token endpoint's answer contains no usable access_token")
     kind = parsed.get("token_type", "Bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise AuthUnavailable(METHOD, "the token endpoint gave a token that is not a bearer token")
+        raise AuthUnavailable(METHOD, "the token endpoint returned a token that is not a bearer token")
     if parsed.get("issued_token_type", ACCESS_TOKEN) not in (ACCESS_TOKEN, JWT):
-        raise AuthUnavailable(METHOD, "the token endpoint gave a token that is not an access token")
+        raise AuthUnavailable(METHOD, "the token endpoint returned a token that is not an access token")
     return token, parsed.get("expires_in")
 
 
@@ -114,7 +114,7 @@ def lifetime_of(expires_in: object, claims: dict[str, Any] | None, now: float) -
         return UNKNOWN_LIFETIME
     lifetime = min(*lifetimes, MAX_LIFETIME)
     if lifetime <= 0:
-        raise AuthUnavailable(METHOD, "the token endpoint gave a token that is expired already")
+        raise AuthUnavailable(METHOD, "the token endpoint returned a token that is expired already")
     return lifetime - min(SKEW, lifetime / 10)
 
 

@@ -104,7 +104,7 @@ class GetStream:
             return True
         alive = await self._is_alive()
         if alive:
-            log.debug("the backend offers no stream of the session", backend=self._endpoint.name, status=status)
+            log.debug("the backend offers no stream for the session", backend=self._endpoint.name, status=status)
         # A stream that was there may come back; one that was never there is not offered.
         return alive is None or (alive and self._was_open)
 

@@ -134,7 +134,7 @@ class Inbox:
     async def take(self, message: Message, owner: ActiveCall | None) -> None:
         """Take a message that is no response; `owner` is the call on whose stream it came.
 
-        Returns when there is room for the next one: a backend that asks faster than it takes answers is read slowly.
+        Returns when there is room for the next one: a backend that asks faster than it accepts answers is read slowly.
 
         Raises:
             BackendTimeout: The owner's deadline passed meanwhile.
@@ -176,7 +176,7 @@ class Inbox:
             token = bytes(raw)
             owner = next((active for id_, active in self.active.items() if jsonrpc.dumps(id_) == token), None)
         if owner is None or owner.token is None or owner.call.sink is None:
-            log.debug("progress without a call dropped", backend=self._backend)
+            log.debug("dropped progress for an unknown call", backend=self._backend)
             return
         owner.call.sink(PROGRESS, replace_token(params, owner.token))
 
@@ -185,7 +185,7 @@ class Inbox:
             owner = next(iter(self.active.values()))
         id_ = jsonrpc.known_id(message)
         if id_ is None or id_ in self._tasks:
-            log.info("a question with the id of an open one was dropped", backend=self._backend)
+            log.info("dropped a request from the backend that reuses the id of a pending one", backend=self._backend)
             return
         task = self._tasks[id_] = self._background.spawn(self._reply(id_, message, owner), "a question")
         task.add_done_callback(lambda _: self._over(id_))
@@ -206,7 +206,7 @@ class Inbox:
                     await self._moved.wait()
             except TimeoutError:
                 if owner is not None and not owner.paused and loop_time() >= owner.deadline:
-                    raise BackendTimeout(self._backend, "asks faster than it takes answers") from None
+                    raise BackendTimeout(self._backend, "sends requests faster than it accepts answers") from None
 
     def _withdrawn(self, params: bytes) -> None:
         """The backend no longer wants an answer."""
@@ -223,7 +223,7 @@ class Inbox:
         except RpcFault as fault:
             body = jsonrpc.error_response(id_, fault.error)
         except Exception:
-            log.exception("a question of the backend could not be answered", backend=self._backend)
+            log.exception("a request from the backend could not be answered", backend=self._backend)
             body = jsonrpc.error_response(id_, RpcError(INTERNAL_ERROR, "the client could not be asked"))
         try:
             await self._post(body)
@@ -236,7 +236,7 @@ class Inbox:
         if method not in SERVER_REQUESTS:
             raise RpcFault(RpcError(METHOD_NOT_FOUND, f"no such method: {method[:64]}"))
         if len(self._thinking) >= MAX_QUESTIONS:
-            raise RpcFault(RpcError(INTERNAL_ERROR, "too many questions at a time"))
+            raise RpcFault(RpcError(INTERNAL_ERROR, "too many requests at a time"))
         self._thinking.add(id_)
         self._moved.set()
         try:

@@ -127,7 +127,7 @@ async def shake_hands(
             channel.established(handshake.version)
             await _say_initialized(backend, channel)
             return handshake
-        raise BackendProtocolError(backend, "refuses every protocol version that it names")
+        raise BackendProtocolError(backend, "refused every protocol version that it offered")
     except SessionLost:
         await channel.close()
         raise BackendUnavailable(backend, "lost the session while opening it") from None
@@ -146,4 +146,4 @@ async def _say_initialized(backend: str, channel: StreamableChannel | SseChannel
         async with asyncio.timeout(INITIALIZED_TIMEOUT):
             await channel.post(jsonrpc.notification(INITIALIZED))
     except (BackendError, TimeoutError) as err:
-        log.info("a backend did not take notifications/initialized", backend=backend, reason=str(err))
+        log.info("a backend did not accept notifications/initialized", backend=backend, reason=str(err))

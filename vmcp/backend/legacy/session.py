@@ -133,7 +133,7 @@ class LegacySession:
                 return await self._request(link, call, deadline)
             except SessionLost:
                 self._lose(link)
-        raise BackendProtocolError(self._endpoint.name, "forgets every session at once")
+        raise BackendProtocolError(self._endpoint.name, "loses every new session immediately")
 
     def _id(self) -> int:
         self._next_id += 1
@@ -242,7 +242,7 @@ class LegacySession:
             reason = err.reason
         if reason:
             link.deaf = True
-            log.info("a backend takes no log level", backend=self._endpoint.name, reason=reason)
+            log.info("a backend does not accept a log level", backend=self._endpoint.name, reason=reason)
 
     def _cancel(self, link: Link, id_: int) -> None:
         params = dumps({"requestId": id_, "reason": "the client is no longer waiting"})
@@ -290,7 +290,7 @@ class LegacySession:
         now = loop_time()
         refused_for = self._lives.refuses(now)
         if refused_for > 0:
-            reason = f"forgets every session at once; the next is tried in {refused_for:.1f} s"
+            reason = f"loses every new session immediately; the next is tried in {refused_for:.1f} s"
             raise BackendProtocolError(self._endpoint.name, reason, sent=False)
         try:
             return await self._opening.wait(None, self._open, deadline=deadline)
@@ -441,7 +441,7 @@ class LegacySession:
                 fresh = await self._shake_hands()
         except (BackendError, WrongEra, TimeoutError):
             return None  # the server is in trouble, which says nothing about the session
-        log.info("a session that only failed was replaced", backend=self._endpoint.name)
+        log.info("replaced a session that kept failing", backend=self._endpoint.name)
         self._lose(link)
         self._install(fresh)
         if not self._inbox.active:

@@ -177,7 +177,7 @@ class Decoder:
             try:
                 out = self._coding.take(data, PIECE)
             except Exception:  # noqa: BLE001  each library has an error of its own
-                raise BadResponse(f"the answer says that it is {self._name} and cannot be decoded") from None
+                raise BadResponse(f"the answer cannot be decoded as {self._name}") from None
             self._gave += len(out)
             if self._gave > FREE and self._gave > RATIO * self._came:
                 raise ResponseTooLarge(f"the answer becomes more than {RATIO} times as long when it is decoded")

@@ -241,7 +241,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(BadResponse("the server switches protocols, which nobody asked for", status=self._status))
+            self._fail(BadResponse("the server switched protocols without being asked", status=self._status))
         except httptools.HttpParserCallbackError as err:
             cause = err.__context__
             self._fail(cause if isinstance(cause, HttpError) else BadResponse("the answer cannot be read"))
@@ -269,7 +269,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Refuse an answer that begins behind a complete one: the next request must not be answered with it."""
         if self._state is not _State.HEAD:
-            raise BadResponse("an answer that nobody asked for")
+            raise BadResponse("an answer without a request")
 
     def on_status(self, _reason: bytes) -> None:
         """Nothing to keep; the number is read with the head's end."""
@@ -290,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
         """Decide how the body is read."""
         self._status = status = self._parser.get_status_code()
         if not 100 <= status <= 599:
-            raise BadResponse("the answer has a status that HTTP does not know", status=status)
+            raise BadResponse("the answer has an invalid HTTP status", status=status)
         if status < 200:
             return
         headers = self._headers

@@ -108,7 +108,7 @@ class Trust:
         if content == self._content:
             return
         if b"-----BEGIN CERTIFICATE-----" not in content:
-            raise ValueError("it holds no PEM certificate")
+            raise ValueError("it contains no PEM certificate")
         context = _new_context()
         context.load_verify_locations(cadata=content.decode("ascii", "replace"))
         self._context, self._content = context, content

@@ -74,7 +74,7 @@ def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
             if name in headers:
                 if name in _SINGLE:
                     code = -32020 if name.startswith(b"mcp-") else -32600
-                    raise Refusal(400, code, f"header {name.decode('latin-1')} came twice")
+                    raise Refusal(400, code, f"header {name.decode('latin-1')} appears twice")
                 headers[name] += b", " + value
             else:
                 headers[name] = value
@@ -121,7 +121,7 @@ async def _read_parts(receive: Receive, body: bytes, limit: int) -> bytes:
             size += len(parts[-1])
             BODIES.left -= len(parts[-1])
             if BODIES.left < 0:
-                raise Refusal(503, -32000, "too much is being received", headers=_CLOSE)
+                raise Refusal(503, -32000, "too many request bodies are being received", headers=_CLOSE)
             if size > LARGE:
                 await turn()  # many who send much at once are read one after the other
             message = await receive()

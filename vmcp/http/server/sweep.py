@@ -47,5 +47,5 @@ def _shed(connections: Iterable[GuardedProtocol], budget: int) -> int:
         left -= size
         shed += 1
     if shed:
-        log.warning("clients that do not read their answers were dropped", count=shed, budget_bytes=budget)
+        log.warning("dropped clients that do not read their responses", count=shed, budget_bytes=budget)
     return shed

@@ -329,6 +329,6 @@ async def test_rights_that_are_missing_are_named_and_cost_what_needs_them(
             "cannot follow this gateway's ConfigMap",
         ):
             assert words in pod.text()
-        await eventually(lambda: "count as empty" in pod.text() and "mcpremoteendpoints" in pod.text())
+        await eventually(lambda: "treating kinds that" in pod.text() and "mcpremoteendpoints" in pod.text())
     finally:
         await pod.stop()

@@ -70,7 +70,7 @@ EXPLAINED: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("container wait",),
         "Failed",
     ),
-    "no node": ({"conditions": [UNSCHEDULED]}, ("no node takes the pod: 0/3 nodes are available",), "Pending"),
+    "no node": ({"conditions": [UNSCHEDULED]}, ("no node accepts the pod: 0/3 nodes are available",), "Pending"),
     "nothing yet": (waits("ContainerCreating"), ("is starting",), "Pending"),
     "one crash, which may pass": (waits("", restartCount=1, lastState=CRASHED), ("is starting",), "Pending"),
 }

@@ -84,7 +84,7 @@ async def test_groups_and_roles_come_from_the_configured_claims_nested_ones_too(
         ({"sub": ""}, "no subject"),
         ({"sub": "a\0b"}, "no subject"),
         ({"sub": 7}, "no subject"),
-        ({"exp": None}, "no end"),
+        ({"exp": None}, "no expiry"),
         ({"exp": -60}, "expired"),
         ({"exp": True}, "not a time"),
         ({"exp": "tomorrow"}, "not a time"),

@@ -66,7 +66,7 @@ async def test_a_call_whose_backend_only_asks_ends_at_its_deadline(server, backe
     server.on["tools/call"] = flood
     server.on[""] = deaf
     session = backend_of(server.url).open(SessionSpec())
-    with pytest.raises(BackendTimeout, match="faster than it takes answers"):
+    with pytest.raises(BackendTimeout, match="faster than it accepts answers"):
         await session.call(call(0.5))
     await session.close()
 
@@ -98,7 +98,7 @@ async def test_questions_beyond_what_people_can_think_about_are_refused_and_the_
     session = backend_of(server.url).open(SessionSpec())
     reply = await session.call(call(bridge=thinking))
     assert reply.result == b'{"content": []}'
-    assert {answer["error"]["message"] for answer in answers} == {"too many questions at a time"}
+    assert {answer["error"]["message"] for answer in answers} == {"too many requests at a time"}
     await session.close()
 
 

@@ -478,7 +478,7 @@ async def test_a_result_with_another_requests_id_is_nobodys(server, backend_of) 
 
     server.on["tools/call"] = other
     session = backend_of(server.url).open(SessionSpec())
-    with pytest.raises(BackendError, match="another request"):
+    with pytest.raises(BackendError, match="different request"):
         await session.call(call())
     await session.close()
 

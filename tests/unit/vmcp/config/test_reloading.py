@@ -99,7 +99,7 @@ async def test_a_swap_that_fails_leaves_the_old_one_and_says_so(bench):
     bench.fail = RuntimeError("no")
     bench.path.write_bytes(text(name="new"))
     assert not await bench.reloader.check()
-    assert "cannot be swapped in" in bench.reloader.status.refused[0]
+    assert "cannot be applied" in bench.reloader.status.refused[0]
     assert bench.reloader.status.generation == 1
 
 
@@ -152,7 +152,7 @@ async def test_a_source_that_fails_unexpectedly_goes_on_being_followed(bench):
 
     source = bench.reloader.source = Broken()
     assert not await bench.reloader.check()
-    assert bench.reloader.status.refused == ("cannot be made: KeyError",)
+    assert bench.reloader.status.refused == ("cannot be built: KeyError",)
     source.broken = False
     bench.path.write_bytes(text(name="new"))
     assert await bench.reloader.check()

@@ -131,7 +131,7 @@ async def test_a_call_that_asks_when_too_many_wait_is_over_whatever_its_backend_
         refused = await parked.run("ann", goes_on, None)
         await ended.wait()
     assert isinstance(refused, Reply)
-    assert "too many calls wait" in refused.error.message
+    assert "too many calls are waiting" in refused.error.message
     assert len(parked) == 1
     assert isinstance(await parked.run("bob", asks("three"), None), ParkedCall)
     assert isinstance(first, ParkedCall)
@@ -162,7 +162,7 @@ async def test_parked_calls_keep_so_many_bytes_of_a_principal_and_of_all():
     for owner in ("ann", "cy"):
         refused = await parked.run(owner, asks("?"), None, size=1)
         assert isinstance(refused, Reply)
-        assert "too many calls wait" in refused.error.message
+        assert "too many calls are waiting" in refused.error.message
     assert 4 * half == HELD
     first = kept[0]
     answer = b'{"%b":{}}' % next(iter(keys(first))).encode()

@@ -363,7 +363,7 @@ async def test_calls_that_wait_for_their_client_keep_so_many_bytes_of_params(wor
     large = {"name": "echo", "arguments": {"x": "y" * (HELD_EACH * 2 // 5)}}
     answers = [(await w.modern("tools/call", large, headers=ANN, **capable).answer()).json for _ in range(3)]
     assert [one["result"]["resultType"] for one in answers[:2]] == ["input_required"] * 2
-    assert "too many calls wait" in answers[2]["error"]["message"]
+    assert "too many calls are waiting" in answers[2]["error"]["message"]
     small = {"name": "echo", "arguments": {}}
     asked = (await w.modern("tools/call", small, headers=ANN, **capable).answer()).json["result"]
     assert asked["resultType"] == "input_required"

@@ -142,8 +142,8 @@ LARGE = '"x": [' + "1e1, " * 20_000 + "1]"
     ("arguments", "problem"),
     [
         ('{"a":1,%s}', ""),
-        ('{"a":1,"a":2,%s}', "a member stands twice"),
-        ('{%s,"b":[{"a":"\\u003a","a":""}]}', "a member stands twice"),
+        ('{"a":1,"a":2,%s}', "a member appears twice"),
+        ('{%s,"b":[{"a":"\\u003a","a":""}]}', "a member appears twice"),
         ('{"a":' + "9" * 5000 + ",%s}", "cannot be read"),
     ],
 )

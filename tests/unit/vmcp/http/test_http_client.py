@@ -175,7 +175,7 @@ async def test_a_new_connection_that_dies_is_not_tried_again(scripted, client_of
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", BadResponse, "not HTTP/1.1"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", BadResponse, "not HTTP/1.1"),
         (b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", BadResponse, "not HTTP/1.1"),
-        (b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", BadResponse, "switches protocols"),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", BadResponse, "switched protocols"),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx", BadResponse, "cannot be decoded"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nshort", ConnectionLost, "before the answer was complete"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe", ConnectionLost, "before the answer"),
