@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--restrict-pod-templates",
         action="store_true",
-        help="refuse pod templates and service accounts that grant more than a gateway needs",
+        help="refuse pod templates and service accounts that grant more than a gateway or a proxy needs",
     )
     flags.add_argument(
         "--concurrency",

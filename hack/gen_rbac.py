@@ -135,14 +135,16 @@ def unused_but_needed() -> dict[str, str]:
         "poddisruptionbudgets.policy",
         "networkpolicies.networking.k8s.io",
     )
+    blocks = (
+        "asked for by the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) when an object "
+        "is made whose owner reference blocks the owner's deletion; plain clusters do not check it"
+    )
     return {f"get {name}": taken_over for name in generated} | {
         "get mcpremoteendpoints.toolhive.stacklok.dev": (
             "read live when a write lost a race; see tests/envtest/controllers/shared/test_lost_races.py"
         ),
-        "update virtualmcpservers/finalizers.toolhive.stacklok.dev": (
-            "asked for by the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) when an object "
-            "is made whose owner reference blocks the owner's deletion; plain clusters do not check it"
-        ),
+        "update mcpremoteendpoints/finalizers.toolhive.stacklok.dev": blocks,
+        "update virtualmcpservers/finalizers.toolhive.stacklok.dev": blocks,
     }
 
 

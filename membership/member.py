@@ -160,6 +160,8 @@ def read_member(kind: str, meta: Meta, raw: bytes) -> Member:
     if type_ is MemberType.DIRECT and spec.type != "direct":
         type_ = MemberType.PROXY
     remote = type_ in (MemberType.ENTRY, MemberType.DIRECT)
+    # Both are judged by this operator for each generation; of other workloads the status only gives a URL.
+    counted = remote or kind == "MCPRemoteEndpoint"
     headers = spec.header_forward if remote else None
     bundle = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
     return Member(
@@ -173,7 +175,7 @@ def read_member(kind: str, meta: Meta, raw: bytes) -> Member:
         allow_private=spec.allow_private_endpoint,
         auth_config=spec.external_auth_config_ref.name if spec.external_auth_config_ref is not None else "",
         tool_config=spec.tool_config_ref.name
-        if spec.tool_config_ref is not None and kind == "MCPRemoteEndpoint"
+        if spec.tool_config_ref is not None and type_ is MemberType.DIRECT  # a proxy shows what it shall by itself
         else "",
         ca_config_map=bundle.name if bundle is not None else "",
         ca_key=(bundle.key or DEFAULT_CA_KEY) if bundle is not None else "",
@@ -185,7 +187,7 @@ def read_member(kind: str, meta: Meta, raw: bytes) -> Member:
         annotations=meta.annotations,
         problem="it is being deleted" if meta.deleting else "",
         uid=meta.uid,
-        judged=not remote or status.observed_generation in (0, meta.generation),
+        judged=not counted or status.observed_generation in (0, meta.generation),
         available=type_ is MemberType.ENTRY or bool(status.url),
     )
 
@@ -199,7 +201,8 @@ def is_settled(member: Member) -> bool:
     if member.problem:
         return True
     if not member.judged or not member.available:
-        failed = member.type is MemberType.DIRECT and member.phase == MCPRemoteEndpointPhase.FAILED
+        remote = member.type in (MemberType.DIRECT, MemberType.PROXY)
+        failed = remote and member.phase == MCPRemoteEndpointPhase.FAILED
         return member.judged and failed
     return member.type is not MemberType.ENTRY or member.phase != MCPServerEntryPhase.PENDING
 

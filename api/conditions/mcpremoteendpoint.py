@@ -34,7 +34,15 @@ class MCPRemoteEndpointCondition(Word):
     CA_BUNDLE_VALID = "CABundleValid", "Whether the CA bundle exists and contains a certificate."
     HEADER_SECRETS_VALID = "HeaderSecretsValid", "Whether every Secret and key used by forwarded headers exists."
     TOOL_CONFIG_VALID = "ToolConfigValid", "Whether the MCPToolConfig of spec.toolConfigRef exists."
-    DEPLOYMENT_READY = "DeploymentReady", "Whether the proxy's Deployment is ready."
+    OIDC_CONFIG_VALID = "OIDCConfigValid", "Whether the MCPOIDCConfig by which the proxy knows callers can be used."
+    AUTHZ_CONFIG_VALID = "AuthzConfigValid", "Whether the policies of the proxy are there and can be read."
+    TELEMETRY_CONFIG_VALID = "TelemetryConfigValid", "Whether the MCPTelemetryConfig of the proxy can be used."
+    OBJECTS_APPLIED = "ObjectsApplied", "Whether every generated object of the proxy is as it should be."
+    DEPLOYMENT_READY = (
+        "DeploymentReady",
+        "Whether a pod of the proxy serves this generation of the spec; a later rollout takes nothing away.",
+    )
+    SESSION_STORAGE_WARNING = "SessionStorageWarning", "What several replicas of the proxy mean for sessions."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
 
 
@@ -54,13 +62,43 @@ class MCPRemoteEndpointReason(Word):
     )
     RESTRICTED_HEADER = "RestrictedHeader", "A header is restricted or not legal in HTTP; the message names each."
     NAME_COLLISION = "NameCollision", "An older workload of another kind has the same name in the namespace."
-    PROXY_MODE_NOT_SUPPORTED = "ProxyModeNotSupported", "The type is proxy, which this build does not support yet."
+    PROXY_MODE_NOT_SUPPORTED = (
+        "ProxyModeNotSupported",
+        "The type is proxy, and the operator runs another image than this project's gateway (dialect toolhive).",
+    )
+    PROXY_CONFIG_INVALID = (
+        "ProxyConfigInvalid",
+        "The proxy or the platform would refuse what the spec comes to; the message says what, and where.",
+    )
+    OIDC_CONFIG_VALID = "OIDCConfigValid", "The MCPOIDCConfig can be used."
+    OIDC_CONFIG_NOT_FOUND = "OIDCConfigNotFound", "The MCPOIDCConfig does not exist."
+    OIDC_CONFIG_INVALID = "OIDCConfigInvalid", "The MCPOIDCConfig, its Secret or its CA bundle cannot be used."
+    AUTHZ_CONFIG_VALID = "AuthzConfigValid", "The policies can be used."
+    AUTHZ_CONFIG_NOT_FOUND = "AuthzConfigNotFound", "The MCPAuthzConfig or the ConfigMap does not exist."
+    AUTHZ_CONFIG_INVALID = "AuthzConfigInvalid", "The policies cannot be read or do not parse."
+    TELEMETRY_CONFIG_VALID = "TelemetryConfigValid", "The MCPTelemetryConfig can be used."
+    TELEMETRY_CONFIG_NOT_FOUND = "TelemetryConfigNotFound", "The MCPTelemetryConfig does not exist."
+    TELEMETRY_CONFIG_INVALID = (
+        "TelemetryConfigInvalid",
+        "The MCPTelemetryConfig, a Secret or its CA bundle cannot be used.",
+    )
+    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is as it should be."
+    FOREIGN_OBJECT = "ForeignObject", "An object of a wanted name belongs to somebody else; it was left alone."
+    OBJECT_REFUSED = "ObjectRefused", "The server refused a generated object; tried again every minute."
+    CONTESTED = "Contested", "Somebody else keeps changing a generated object; it is repaired less and less often."
+    SESSION_STORAGE_MISSING = (
+        "SessionStorageMissing",
+        "There are several replicas, and a session lives in one pod only; session affinity sends a client there.",
+    )
     GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
     GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist or is being deleted."
     GROUP_REF_NOT_READY = "GroupRefNotReady", "The group exists but its phase is not Ready."
     AUTH_CONFIG_VALID = "AuthConfigValid", "The MCPExternalAuthConfig exists and its Valid condition is not False."
     AUTH_CONFIG_NOT_FOUND = "AuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
-    AUTH_CONFIG_INVALID = "AuthConfigInvalid", "The Valid condition of the MCPExternalAuthConfig is False."
+    AUTH_CONFIG_INVALID = (
+        "AuthConfigInvalid",
+        "The Valid condition of the MCPExternalAuthConfig is False, or a proxy lacks one of its Secrets.",
+    )
     CA_BUNDLE_VALID = "CABundleValid", "The ConfigMap's key contains a certificate."
     CA_BUNDLE_NOT_FOUND = "CABundleRefNotFound", "The ConfigMap does not exist."
     CA_BUNDLE_KEY_NOT_FOUND = "CABundleKeyNotFound", "The ConfigMap has no such key."
@@ -69,8 +107,8 @@ class MCPRemoteEndpointReason(Word):
     HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
     TOOL_CONFIG_VALID = "ToolConfigValid", "The MCPToolConfig exists."
     TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
-    DEPLOYMENT_READY = "DeploymentReady", "The proxy's Deployment is ready."
-    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "The proxy's Deployment is not ready yet."
+    DEPLOYMENT_READY = "DeploymentReady", "A pod serves this generation of the spec."
+    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "No pod serves this generation yet; the message says how far they are."
     READ_FAILED = (
         "ReadFailed",
         "A referenced Secret or ConfigMap exists but could not be read; retried within a minute.",
@@ -103,6 +141,7 @@ MCPREMOTEENDPOINT = KindVocabulary(
                 _R.RESTRICTED_HEADER,
                 _R.NAME_COLLISION,
                 _R.PROXY_MODE_NOT_SUPPORTED,
+                _R.PROXY_CONFIG_INVALID,
             ),
         ),
         ConditionRule(_T.GROUP_REF_VALID, (_R.GROUP_REF_IS_VALID,), (_R.GROUP_REF_NOT_FOUND, _R.GROUP_REF_NOT_READY)),
@@ -131,6 +170,36 @@ MCPREMOTEENDPOINT = KindVocabulary(
             (_R.TOOL_CONFIG_VALID,),
             (_R.TOOL_CONFIG_NOT_FOUND,),
             presence="only with toolConfigRef",
+        ),
+        ConditionRule(
+            _T.OIDC_CONFIG_VALID,
+            (_R.OIDC_CONFIG_VALID,),
+            (_R.OIDC_CONFIG_NOT_FOUND, _R.OIDC_CONFIG_INVALID),
+            presence="only with type proxy",
+        ),
+        ConditionRule(
+            _T.AUTHZ_CONFIG_VALID,
+            (_R.AUTHZ_CONFIG_VALID,),
+            (_R.AUTHZ_CONFIG_NOT_FOUND, _R.AUTHZ_CONFIG_INVALID),
+            (_R.READ_FAILED,),
+            presence="only with policies of a proxy",
+        ),
+        ConditionRule(
+            _T.TELEMETRY_CONFIG_VALID,
+            (_R.TELEMETRY_CONFIG_VALID,),
+            (_R.TELEMETRY_CONFIG_NOT_FOUND, _R.TELEMETRY_CONFIG_INVALID),
+            presence="only with telemetryConfigRef of a proxy",
+        ),
+        ConditionRule(
+            _T.OBJECTS_APPLIED,
+            (_R.OBJECTS_APPLIED,),
+            (_R.FOREIGN_OBJECT, _R.OBJECT_REFUSED, _R.CONTESTED),
+            presence="only with type proxy, once there is something to write",
+        ),
+        ConditionRule(
+            _T.SESSION_STORAGE_WARNING,
+            true=(_R.SESSION_STORAGE_MISSING,),
+            presence="only with several replicas of a proxy",
         ),
         ConditionRule(
             _T.DEPLOYMENT_READY, (_R.DEPLOYMENT_READY,), (_R.DEPLOYMENT_NOT_READY,), presence="only with type proxy"

@@ -1,9 +1,10 @@
-"""MCPRemoteEndpoint, so far of type direct: judged, not deployed; its url is published when every check passes.
+"""MCPRemoteEndpoint: a remote server, reached directly or through a proxy of its own.
 
 Story of one reconcile: look up the group, auth config, tool config, namesakes and the gateways' reports in the cache;
-learn from Secrets and the CA bundle's ConfigMap what must be known; decide phase, url and conditions (`decide`); write
-the status once, if it differs. Direct endpoints create nothing and need no finalizer. Type proxy is refused with
-ProxyModeNotSupported until it exists.
+learn from Secrets and ConfigMaps what must be known; make all checks (`decide.judge`); of type proxy, write its objects
+when every check passes (`proxies`, `controllers.shared.proxy`); conclude phase, url and conditions
+(`decide.conclude`); write the status once, if it differs. Neither type needs a finalizer: direct endpoints create
+nothing, and what a proxy owns goes with it.
 """
 
 from controllers.mcpremoteendpoint.controller import NAME, RULES, setup

@@ -8,9 +8,11 @@ from typing import Any
 
 from api.conditions import MCPExternalAuthConfigCondition, VirtualMCPServerCondition
 from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
-from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, decide
+from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, conclude, decide, judge
+from controllers.mcpremoteendpoint.proxies import PROXY_DEPENDS, PROXY_RULES, Proxies, Seen
 from controllers.options import OperatorOptions
 from controllers.shared import references
+from controllers.shared.content import hash_values
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler, remote_depends
@@ -29,7 +31,9 @@ from controllers.shared.resources import (
     VMCP,
 )
 from controllers.shared.verdicts import Unreadable, read_model
-from runtime import Builder, Event, Key, Manager, Reader, Record, Rule, parse_conditions
+from runtime import Builder, Event, Key, Manager, Reader, Record, Result, Rule, parse_conditions
+from runtime.control.handlers import enqueue_mapped
+from runtime.control.predicates import always
 from runtime.util.rbac import READ
 
 NAME = "mcpremoteendpoint"
@@ -37,14 +41,21 @@ RIVALS = (SERVER, PROXY, ENTRY)
 
 
 class EndpointReconciler(RemoteReconciler):
-    """Keeps the status of endpoints of type direct."""
+    """Keeps the status of endpoints, and the proxies of those of type proxy."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, options: OperatorOptions) -> None:
         super().__init__(manager, ENDPOINT)
+        self.proxies = Proxies(manager, options)
+
+    async def reconcile(self, request: Key) -> Result | None:
+        """Judge one endpoint; what was remembered of one that is gone is forgotten."""
+        if self._reader.get(ENDPOINT, request) is None:
+            self.proxies.forget(request)
+        return await super().reconcile(request)
 
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:
         """Look and decide."""
-        endpoint = read_model(record, MCPRemoteEndpoint)
+        endpoint = read_endpoint(record)
         now, previous = datetime.now(UTC), parse_conditions(record.path("status.conditions"))
         generation, deleting = record.meta.generation, record.meta.deleting
         if isinstance(endpoint, Unreadable):
@@ -54,7 +65,8 @@ class EndpointReconciler(RemoteReconciler):
         group = group_state(self._reader, namespace, spec.group_ref.name)
         waited = self.waited(record, group, previous)
         bundle = spec.ca_bundle_ref.config_map_ref.name if spec.ca_bundle_ref is not None else ""
-        material = await self.material(record, spec.header_forward, bundle)
+        seen = await self.proxies.look(record, spec) if spec.type == "proxy" else None
+        material = seen.material if seen is not None else await self.material(record, spec.header_forward, bundle)
         tools = spec.tool_config_ref
         snapshot = Snapshot(
             spec=spec,
@@ -72,8 +84,25 @@ class EndpointReconciler(RemoteReconciler):
             open_circuits=open_circuits(self._reader, record.key, spec.group_ref.name),
             previous=previous,
             waited=waited,
+            proxy=seen.state if seen is not None else None,
         )
-        return decide(snapshot), material.error
+        if seen is None:
+            return decide(snapshot), material.error
+        return await self._proxy(record, snapshot, seen), material.error
+
+    async def _proxy(self, record: Record, snapshot: Snapshot, seen: Seen) -> Decision:
+        """Write the proxy's objects when every check passes, and say how far its pods are."""
+        verdicts = judge(snapshot)
+        if isinstance(verdicts, Decision):
+            return verdicts
+        fine = all(verdict.ok for verdict in verdicts) and not snapshot.deleting
+        if fine and seen.unread:
+            # What stands stays, its verdicts included. Without the hash of a Secret's value there would be a template
+            # that rolls the pods for nothing, and without its policies a proxy would let everybody in.
+            return Decision()
+        objects = seen.objects if fine else None
+        outcome = await self.proxies.publish(record, objects)
+        return conclude(snapshot, verdicts, outcome)
 
     def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
         ref = spec.external_auth_config_ref
@@ -87,6 +116,14 @@ class EndpointReconciler(RemoteReconciler):
             if c.type == valid and c.status == "False"
         )
         return AuthConfig(str(found.path("spec.type") or ""), next(problems, None))
+
+
+def read_endpoint(record: Record) -> MCPRemoteEndpoint | Unreadable:
+    """Parse an endpoint; the API server's rule that a proxy has a proxyConfig may be older than the object."""
+    endpoint = read_model(record, MCPRemoteEndpoint)
+    if isinstance(endpoint, Unreadable) or endpoint.spec.type == "direct" or endpoint.spec.proxy_config is not None:
+        return endpoint
+    return Unreadable("proxyConfig is required when type is 'proxy'")
 
 
 def _reported(gateway: Record) -> Mapping[str, str]:
@@ -139,7 +176,8 @@ DEPENDS = (
         TOOL_CONFIG,
         by=references.TOOL_CONFIG_REF,
         when=came_or_went,
-        why="endpoints say whether their tool config exists",
+        noted=always,
+        why="endpoints say whether their tool config exists, and proxies show tools by it",
     ),
     Depends(
         VMCP,
@@ -147,21 +185,24 @@ DEPENDS = (
         indexes={references.GROUP_REF: None},
         why="gateways report whether an endpoint's circuit is open",
     ),
-    *remote_depends(RIVALS),
+    *remote_depends(RIVALS, deploys=True),
+    *PROXY_DEPENDS,
 )
 RULES = (
     Rule.of(ENDPOINT, *READ, why="the kind itself"),
     Rule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
     *rules_of(DEPENDS),
+    *PROXY_RULES,
 )
 
 
-def setup(manager: Manager, options: OperatorOptions) -> None:  # noqa: ARG001  the signature of every setup
+def setup(manager: Manager, options: OperatorOptions) -> None:
     """Run the controller of endpoints."""
     manager.informer(ENDPOINT)
-    reconciler = EndpointReconciler(manager)
+    hash_values(manager, options.pod_namespace)
+    reconciler = EndpointReconciler(manager, options)
     builder = Builder(manager, NAME).for_(ENDPOINT, predicate=reconciler.status.matters)
-    watch(builder, manager, ENDPOINT, DEPENDS)
+    watch(builder, manager, ENDPOINT, DEPENDS, noted=enqueue_mapped(reconciler.proxies.dependencies.users))
     complete(
         builder, reconciler, manager, ENDPOINT, reconciler.status.schema, reconciler.status.repairs, concurrency=16
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
 from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, Observed, with_kept
+from controllers.shared.proxy.publish import Outcome, Written
+from controllers.shared.proxy.resolve import UNUSABLE
 from controllers.shared.remote import (
     Bundle,
     header_problems,
@@ -24,16 +26,19 @@ from controllers.shared.remote import (
     unread_secrets,
 )
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
+from controllers.shared.workload.rollout import Rollout
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
 
-PROXY_ADVICE = (
-    "type proxy is not supported yet, and the type cannot be changed: delete this endpoint and create it with "
-    "type direct and without proxyConfig; the VirtualMCPServers of its group then authenticate callers"
+IMAGE_ADVICE = (
+    "type proxy runs this project's gateway image, and the operator is set up for another one (dialect toolhive): "
+    "set VMCP_IMAGE to this project's image, or create the endpoint anew with type direct"
 )
 
-PENDING_REASONS = frozenset((Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY, Reason.READ_FAILED))
+PENDING_REASONS = frozenset(
+    (Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY, Reason.READ_FAILED, Reason.OBJECT_REFUSED)
+)
 """Something is only not there yet; every other failure is for the user to mend."""
 
 
@@ -51,6 +56,23 @@ class AuthConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyState:
+    """What the references of a proxy came to, and what it is made of.
+
+    Attributes:
+        url: of its Service.
+        native: the operator runs this project's image; the stock one reads another document.
+        verdicts: of its references.
+        problems: what the program or the platform would refuse.
+    """
+
+    url: str
+    native: bool = True
+    verdicts: tuple[Verdict, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot(Observed):
     """Everything that the decision depends on.
 
@@ -61,6 +83,7 @@ class Snapshot(Observed):
         tool_config_exists: whether the tool config that it names is there; meaningless without a reference.
         older_namesake: kind of an older workload of its name.
         open_circuits: names of the gateways that serve it, when all of them report its circuit open; else empty.
+        proxy: for type proxy.
     """
 
     spec: MCPRemoteEndpointSpec | Unreadable
@@ -69,10 +92,17 @@ class Snapshot(Observed):
     tool_config_exists: bool = False
     older_namesake: str | None = None
     open_circuits: tuple[str, ...] = ()
+    proxy: ProxyState | None = None
 
 
 def decide(snapshot: Snapshot) -> Decision:
-    """Decide on an endpoint.
+    """Decide on an endpoint that deploys nothing."""
+    judged = judge(snapshot)
+    return judged if isinstance(judged, Decision) else conclude(snapshot, judged)
+
+
+def judge(snapshot: Snapshot) -> list[Verdict] | Decision:
+    """Make all checks; a decision where nothing can be said yet, or the object cannot even be read.
 
     A check whose material could not be read for a passing reason keeps its last verdict. Where there never was one it
     is Unknown, and so is Ready unless another check failed.
@@ -85,9 +115,59 @@ def decide(snapshot: Snapshot) -> Decision:
     if wait is not None:
         return Decision(wait=wait)
     verdicts = with_kept(snapshot, _checks(snapshot, spec))
-    if verdicts is None:
-        return Decision()
-    return Decision(_status(snapshot, verdicts, url=spec.remote_url))
+    return verdicts if verdicts is not None else Decision()
+
+
+def conclude(snapshot: Snapshot, verdicts: list[Verdict], outcome: Outcome | None = None) -> Decision:
+    """Say what the status must be.
+
+    Args:
+        snapshot: what was seen.
+        verdicts: of all checks.
+        outcome: of writing the proxy's objects; None where there are none, or a check failed.
+    """
+    spec, proxy = snapshot.spec, snapshot.proxy
+    assert not isinstance(spec, Unreadable)
+    if proxy is None:
+        return Decision(_status(snapshot, verdicts, url=spec.remote_url))
+    if outcome is not None and outcome.written is not None:
+        verdicts = [*verdicts, _check_objects(outcome.written, outcome.message)]
+    verdicts = [*verdicts, _check_deployment(snapshot, outcome.rollout if outcome is not None else None)]
+    status = _status(snapshot, verdicts, url=proxy.url, advice=_advice(spec))
+    return Decision(status, again=outcome.due if outcome is not None else None)
+
+
+def _check_objects(written: Written, message: str) -> Verdict:
+    reason = {
+        Written.ALL: Reason.OBJECTS_APPLIED,
+        Written.FOREIGN: Reason.FOREIGN_OBJECT,
+        Written.REFUSED: Reason.OBJECT_REFUSED,
+        Written.CONTESTED: Reason.CONTESTED,
+    }[written]
+    return Verdict(Type.OBJECTS_APPLIED, written is Written.ALL, reason, message)
+
+
+def _check_deployment(snapshot: Snapshot, rollout: Rollout | None) -> Verdict:
+    """Say whether a pod serves this generation; once one did, another rollout takes nothing away while one is there."""
+    type_ = Type.DEPLOYMENT_READY
+    if rollout is None:
+        return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, "the Deployment is not there yet")
+    was_ready = any(
+        c.type == type_ and c.status == "True" and c.observed_generation == snapshot.generation
+        for c in snapshot.previous
+    )
+    message = "; ".join(filter(None, (str(rollout), rollout.problem)))
+    if rollout.serving or (was_ready and rollout.available > 0):
+        return Verdict(type_, True, Reason.DEPLOYMENT_READY, message)
+    return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, message)
+
+
+def _advice(spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:
+    """Yield what stops nothing."""
+    replicas = spec.proxy_config.replicas if spec.proxy_config is not None else None
+    if replicas is not None and replicas > 1:
+        message = f"{replicas} replicas: a session lives in one pod only, and ends with it"
+        yield Verdict(Type.SESSION_STORAGE_WARNING, True, Reason.SESSION_STORAGE_MISSING, message)
 
 
 def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:
@@ -101,7 +181,7 @@ def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[Verdict
         not_ready=Reason.GROUP_REF_NOT_READY,
         not_found=Reason.GROUP_REF_NOT_FOUND,
     )
-    if spec.external_auth_config_ref is not None:
+    if spec.external_auth_config_ref is not None and snapshot.proxy is None:
         yield _check_auth_config(snapshot.auth_config, spec.external_auth_config_ref.name)
     if spec.ca_bundle_ref is not None:
         ref = spec.ca_bundle_ref.config_map_ref
@@ -110,6 +190,8 @@ def _checks(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[Verdict
         yield _check_secrets(snapshot, missing_secrets(spec.header_forward, snapshot.secrets))
     if spec.tool_config_ref is not None:
         yield _check_tool_config(snapshot, spec.tool_config_ref.name)
+    if snapshot.proxy is not None:
+        yield from snapshot.proxy.verdicts
 
 
 def _check_configuration(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Verdict:
@@ -120,12 +202,16 @@ def _check_configuration(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Ver
 
 
 def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> Iterator[tuple[Reason, str]]:
-    if spec.type == "proxy":
-        yield Reason.PROXY_MODE_NOT_SUPPORTED, PROXY_ADVICE
+    proxy = snapshot.proxy
+    if proxy is not None and not proxy.native:
+        yield Reason.PROXY_MODE_NOT_SUPPORTED, IMAGE_ADVICE
     problem = validate_remote_url(spec.remote_url, allow_private=spec.allow_private_endpoint)
     if problem is not None:
         yield Reason.REMOTE_URL_INVALID, problem
     config = snapshot.auth_config
+    if proxy is not None and config is not None and config.type in UNUSABLE:
+        message = f"an auth config of type {config.type} is not supported by a proxy of this version"
+        yield Reason.PROXY_CONFIG_INVALID, message
     if spec.type == "direct" and config is not None and config.type in NOT_DIRECT:
         message = f"an auth config of type {config.type} cannot be used by a direct endpoint"
         yield Reason.UNSUPPORTED_AUTH_TYPE, message
@@ -136,6 +222,8 @@ def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> 
     if snapshot.older_namesake is not None:
         message = f"an older {snapshot.older_namesake} has the same name; this endpoint waits until it is gone"
         yield Reason.NAME_COLLISION, message
+    for message in proxy.problems if proxy is not None else ():
+        yield Reason.PROXY_CONFIG_INVALID, message
 
 
 def _check_auth_config(config: AuthConfig | None, name: str) -> Verdict:
@@ -197,18 +285,25 @@ def _phase(snapshot: Snapshot, sums: list[Verdict]) -> Phase:
     return Phase.READY if ready.ok else Phase.PENDING
 
 
-def _status(snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None) -> Mapping[str, Any]:
-    """Return the status. Its url is there while every check passes; an open circuit does not take it away."""
-    sums = sum_up(verdicts, fine=_ready(snapshot), passing=PENDING_REASONS)
-    said = {str(verdict.type) for verdict in (*verdicts, *sums)}
+def _status(
+    snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None, advice: Iterable[Verdict] = ()
+) -> Mapping[str, Any]:
+    """Return the status. Its url is there while every check passes; an open circuit does not take it away.
+
+    Nor does an object that somebody else keeps changing: as long as pods are ready, they serve.
+    """
+    counted = [verdict for verdict in verdicts if verdict.reason != Reason.CONTESTED]
+    sums = sum_up(counted, fine=_ready(snapshot), passing=PENDING_REASONS)
+    made = (*verdicts, *advice, *sums)
+    said = {str(verdict.type) for verdict in made}
     conditions = fold(
         snapshot.previous,
-        [*verdicts, *sums],
+        made,
         drop=[type_ for type_ in Type if type_ not in said],
         generation=snapshot.generation,
         now=snapshot.now,
     )
-    failed = any(not verdict.ok for verdict in verdicts)
+    failed = any(not verdict.ok for verdict in counted)
     return {
         "observedGeneration": snapshot.generation,
         "phase": str(_phase(snapshot, sums)),

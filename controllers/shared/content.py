@@ -205,3 +205,15 @@ def contents(manager: Manager, resource: Resource) -> Contents:
     manager.informer(resource, metadata_only=True)
     mine = _shared.setdefault(manager, {})
     return mine.setdefault(resource, Contents(manager.client, resource))
+
+
+def hash_values(manager: Manager, namespace: str) -> None:
+    """Have the values of Secrets hashed, for whoever rolls pods by them; the manager has one key for it.
+
+    Args:
+        manager: of the controller that asks.
+        namespace: the manager's own; "" outside of a cluster.
+    """
+    secrets = contents(manager, SECRET)
+    if secrets.hash_key is None:
+        secrets.hash_key = HashKey(manager.client, namespace)

@@ -1,7 +1,7 @@
 """What the two kinds for remote servers, MCPServerEntry and MCPRemoteEndpoint, have in common when they are judged.
 
-Both are judged and never deployed: look at the cache, learn from Secrets and the CA bundle's ConfigMap what must be
-known, decide, write the status once. What they look at beyond that, and their words, are their own.
+Look at the cache, learn from Secrets and the CA bundle's ConfigMap what must be known, decide, write the status once.
+What they look at beyond that, their words, and the proxies of endpoints are their own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from controllers.shared.resources import CONFIG_MAP, SECRET
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, StatusWriter, Verdict, standing
 from runtime import Key, Manager, Record, Resource, Result
+from runtime.control.predicates import always
 
 
-def remote_depends(rivals: Iterable[Resource]) -> tuple[Depends, ...]:
+def remote_depends(rivals: Iterable[Resource], *, deploys: bool = False) -> tuple[Depends, ...]:
     """Return what both kinds depend on in the same way.
 
     Args:
         rivals: the other kinds whose objects may have the same name.
+        deploys: objects of the kind may have a ConfigMap of their own, and refer to more than headers and bundles.
     """
+    noted = always if deploys else None
     return (
         *(
             Depends(kind, by=references.same_name, when=came_or_went, why="an older workload of the same name wins")
@@ -39,14 +42,23 @@ def remote_depends(rivals: Iterable[Resource]) -> tuple[Depends, ...]:
         Depends(
             SECRET,
             by=references.HEADER_SECRETS,
-            why="header Secrets are watched as metadata",
-            content="whether a header Secret has its key is read by name, once per change",
+            noted=noted,
+            why="Secrets of headers and proxies are watched as metadata"
+            if deploys
+            else "header Secrets are watched as metadata",
+            content="whether a Secret has its key is read by name, once per change",
         ),
         Depends(
             CONFIG_MAP,
             by=references.CA_BUNDLE_REF,
-            why="CA bundles are watched as metadata",
-            content="whether a CA bundle holds a certificate is read by name, once per change",
+            noted=noted,
+            owned=deploys,
+            why="CA bundles, policies and configurations of proxies are watched as metadata"
+            if deploys
+            else "CA bundles are watched as metadata",
+            content="CA bundles and policies are read by name, once per change"
+            if deploys
+            else "whether a CA bundle holds a certificate is read by name, once per change",
         ),
     )
 
@@ -83,10 +95,12 @@ class Decision:
     Attributes:
         status: fields of the status; None to leave it alone.
         wait: seconds until the object must be looked at again; None to wait for events.
+        again: the same after the status was written: for what no event tells.
     """
 
     status: Mapping[str, Any] | None = None
     wait: float | None = None
+    again: float | None = None
 
 
 def with_kept(seen: Observed, verdicts: Iterable[Verdict], *, none: Container[str] = ()) -> list[Verdict] | None:
@@ -148,7 +162,7 @@ class RemoteReconciler(ABC):
             await self.status.write(record, decision.status)
         if error is not None:
             raise error
-        return None
+        return Result(requeue_after=decision.again) if decision.again is not None else None
 
     def waited(self, record: Record, group: GroupState, previous: Conditions) -> float:
         """Return the seconds that an object without a verdict has waited for its group."""

@@ -14,11 +14,10 @@ from api.conditions import VirtualMCPServerCondition
 from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
-from controllers.shared.content import contents
+from controllers.shared.content import hash_values
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
-from controllers.shared.hashkey import HashKey
 from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
@@ -349,7 +348,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     """Run the controller of gateways."""
     manager.informer(VMCP)
     reconciler = VirtualMCPServerReconciler(manager, options)
-    contents(manager, SECRET).hash_key = HashKey(manager.client, options.pod_namespace)
+    hash_values(manager, options.pod_namespace)
     builder = Builder(manager, NAME).for_(VMCP, predicate=gateway_changed)
     watch(builder, manager, VMCP, DEPENDS, noted=reconciler.users, owned=reconciler.wakes_owner)
     complete(builder, reconciler, manager, VMCP, reconciler.schema, reconciler.repairs, concurrency=4)

@@ -306,9 +306,12 @@ class Publisher:
         return None
 
     def _note_template(self, key: Key, template: str, generation: int) -> None:
-        """Remember since which generation of the Deployment its pods have this template: scaling changes none."""
+        """Remember since which generation of the Deployment its pods have this template: scaling changes none.
+
+        A Deployment that was deleted and made anew starts to count anew.
+        """
         known = self._templates.get(key)
-        if known is None or known[0] != template:
+        if known is None or known[0] != template or known[1] > generation:
             self._templates[key] = template, generation
 
     async def _apply(self, body: Json, owner: Record, writing: _Writing) -> Applied:

@@ -20,6 +20,8 @@ from hack.controlplane.process import LOOPBACK
 
 CONFIG_FILE = "config.yaml"
 """The one file that the command line of every gateway names: the key in its ConfigMap (ToolHive's contract)."""
+CONTAINERS = ("vmcp", "toolhive")
+"""Names of the container that is a gateway, or a proxy (ToolHive's contract)."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -56,19 +58,20 @@ class Pod:
 
     def validate(self) -> list[str]:
         """Return the command line that only checks the configuration, with what the container has."""
-        return [sys.executable, "-m", "vmcp", "validate", f"--config={self.config}", f"--root={self.root}"]
+        kind = ["--proxy"] if self.arguments[:1] == ("proxy",) else []
+        return [sys.executable, "-m", "vmcp", "validate", *kind, f"--config={self.config}", f"--root={self.root}"]
 
 
 async def materialize(kube: Kube, namespace: str, deployment: Object, root: Path) -> Pod:
     """Write the pod's files below `root` and return how to start it.
 
     Raises:
-        LookupError: The Deployment has no container `vmcp`, or mounts what this stand-in does not know.
+        LookupError: The Deployment has no container of ours, or mounts what this stand-in does not know.
     """
     spec = deployment["spec"]["template"]["spec"]
-    container = next((one for one in spec["containers"] if one["name"] == "vmcp"), None)
+    container = next((one for one in spec["containers"] if one["name"] in CONTAINERS), None)
     if container is None:
-        raise LookupError("the Deployment has no container vmcp")
+        raise LookupError(f"the Deployment has no container {' or '.join(CONTAINERS)}")
     volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
     for mount in container.get("volumeMounts", ()):
         directory = root / mount["mountPath"].lstrip("/")

@@ -8,10 +8,13 @@ from typing import Any
 
 import yaml
 
+from api.v1beta1 import KINDS
 from hack.controlplane.rest import Kube
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
 API = "toolhive.stacklok.dev/v1beta1"
+SILENT = ("Secret", "ConfigMap", *(kind.__name__ for kind in KINDS if not kind.definition.reconciled))
+"""Kinds whose objects get no status from the operator."""
 
 
 def samples(namespace: str) -> list[dict[str, Any]]:
@@ -34,7 +37,7 @@ async def apply(admin: Kube, bodies: list[dict[str, Any]]) -> None:
 async def settled(admin: Kube, bodies: list[dict[str, Any]]) -> None:
     """Wait until every object of ours has a status for its generation."""
     for body in bodies:
-        if body["kind"] in ("Secret", "ConfigMap"):
+        if body["kind"] in SILENT:
             continue
         metadata = body["metadata"]
 

@@ -106,7 +106,7 @@ async def _edit_by_hand(admin: Kube, namespace: str) -> None:
     made = [
         ("apps/v1", "Deployment", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}),
         ("v1", "Service", {"spec": {"ports": None}}),
-        ("v1", "ConfigMap", {"data": {"config.yaml": "broken: true"}}),
+        ("v1", "ConfigMap", {}),
         ("v1", "Secret", {"metadata": {"ownerReferences": None}}),  # as backup tools restore it
     ]
     for api, kind, patch in made:
@@ -114,6 +114,8 @@ async def _edit_by_hand(admin: Kube, namespace: str) -> None:
             if not found["metadata"].get("ownerReferences"):
                 continue
             name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
+            if kind == "ConfigMap":
+                patch = {"data": dict.fromkeys(found["data"], "broken: true")}
             if kind == "Service":
                 await admin.delete(api, kind, name, namespace=namespace)
             else:

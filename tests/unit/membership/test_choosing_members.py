@@ -23,6 +23,7 @@ from membership import (
     SecretHeader,
     backend_of,
     choose,
+    is_settled,
     judge_auth_config,
     member_sources,
     read_member,
@@ -87,6 +88,35 @@ def test_the_four_kinds_have_one_shape():
     assert [member.type for member in members] == list(MemberType)
     assert choose(members, gateway()).skipped == ()
     assert read_member("MCPRemoteEndpoint", Meta("m"), body(type="proxy")).type is MemberType.PROXY
+
+
+def proxy(**status: object) -> bytes:
+    spec = {"remoteUrl": "https://m.example/mcp", "transport": "sse", "type": "proxy", "toolConfigRef": {"name": "t"}}
+    forward = {"addPlaintextHeaders": {"X-Key": "v"}}
+    return json.dumps({"spec": spec | {"headerForward": forward}, "status": status}).encode()
+
+
+def test_an_endpoints_proxy_is_reached_by_the_url_of_its_status_and_keeps_headers_and_tools_to_itself():
+    member = read_member("MCPRemoteEndpoint", Meta("m"), proxy(url="http://mcp-m-remote-proxy.n.svc:8080"))
+    assert (member.url, member.remote_url) == ("http://mcp-m-remote-proxy.n.svc:8080", "https://m.example/mcp")
+    assert (dict(member.plain_headers), member.tool_config) == ({}, "")
+    assert choose([member], gateway()).skipped == ()
+
+
+def test_an_endpoints_proxy_without_a_url_is_skipped_and_one_that_has_failed_settles_it():
+    waiting = read_member("MCPRemoteEndpoint", Meta("m"), proxy(phase="Pending"))
+    failed = read_member("MCPRemoteEndpoint", Meta("m"), proxy(phase="Failed"))
+    (skipped,) = choose([waiting], gateway()).skipped
+    assert (skipped.name, skipped.reason) == ("m", "NoURL")
+    assert [is_settled(waiting), is_settled(failed)] == [False, True]
+
+
+def test_an_endpoints_proxy_whose_newest_spec_is_not_judged_does_not_replace_what_was_known_of_it():
+    behind = Meta("m").generation + 1
+    member = read_member(
+        "MCPRemoteEndpoint", Meta("m"), proxy(url="http://p", phase="Ready", observedGeneration=behind)
+    )
+    assert not is_settled(member)
 
 
 def test_an_object_that_cannot_be_read_is_a_member_with_a_problem():

@@ -57,18 +57,6 @@ async def test_a_blocked_url_takes_the_url_out_of_the_status_until_it_is_mended(
     assert "url" not in broken["status"]
 
 
-@shows(KIND, "ConfigurationValid=False/ProxyModeNotSupported", gone=True)
-async def test_type_proxy_is_not_supported_yet(cluster: Cluster) -> None:
-    await cluster.group()
-    await cluster.endpoint(type="proxy", proxyConfig={"oidcConfigRef": {"name": "o", "audience": "a"}})
-    failed = await cluster.until(KIND, "d", phase="Failed", ConfigurationValid="False/ProxyModeNotSupported")
-    assert "url" not in failed["status"]
-    await cluster.delete(KIND, "d")
-    await cluster.until(KIND, "d", gone=True)
-    await cluster.endpoint()
-    await cluster.until(KIND, "d", phase="Ready")
-
-
 @pytest.mark.parametrize(
     "spec",
     [

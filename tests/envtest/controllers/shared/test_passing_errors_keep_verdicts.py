@@ -7,6 +7,7 @@ runs.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +25,8 @@ RBAC = "rbac.authorization.k8s.io/v1"
 BLIND: list[dict[str, Any]] = [
     {"apiGroups": ["toolhive.stacklok.dev"], "resources": ["*"], "verbs": ["get", "list", "watch", "patch"]},
     {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 SEEING = [*BLIND, {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
@@ -117,3 +120,19 @@ async def test_a_verdict_stays_while_the_secret_cannot_be_read_and_changes_when_
     await cluster.until(
         "MCPServerEntry", "e", phase="Failed", HeaderSecretRefsValidated="False/HeaderSecretNotFound", timeout=20.0
     )
+
+
+@shows("MCPRemoteEndpoint", "AuthzConfigValid=Unknown/ReadFailed")
+async def test_a_proxy_whose_policies_may_not_be_read_is_not_deployed(sight: Sight) -> None:
+    cluster = sight.cluster
+    await cluster.group()
+    await cluster.create("MCPOIDCConfig", "o", {"type": "inline", "inline": {"issuer": "https://login.example.com"}})
+    document = {"version": "1.0", "type": "cedarv1", "cedar": {"policies": ["permit(principal, action, resource);"]}}
+    await cluster.config_map("policies", **{"authz.json": json.dumps(document)})
+    own = {"type": "configMap", "configMap": {"name": "policies"}}
+    proxy = {"oidcConfigRef": {"name": "o", "audience": "a"}, "authzConfig": own}
+    await cluster.endpoint("p", type="proxy", proxyConfig=proxy)
+    await cluster.until("MCPRemoteEndpoint", "p", phase="Pending", AuthzConfigValid="Unknown/ReadFailed")
+    assert await cluster.admin.find("apps/v1", "Deployment", "p", namespace=cluster.namespace) is None
+    await sight.allow(SEEING)
+    await cluster.until("MCPRemoteEndpoint", "p", AuthzConfigValid="True/AuthzConfigValid", timeout=20.0)

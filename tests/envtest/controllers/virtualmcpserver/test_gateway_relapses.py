@@ -175,3 +175,19 @@ async def _report(
                 raise
         else:
             return
+
+
+async def test_a_deployment_that_was_deleted_after_changes_is_rolled_out_again(cluster: Gateways) -> None:
+    await _in_order(cluster)
+    for seconds in (41, 42):
+        template = {"spec": {"terminationGracePeriodSeconds": seconds}}
+        await cluster.patch(KIND, "v", {"spec": {"podTemplateSpec": template}})
+        await cluster.deployment(
+            until=lambda d, s=seconds: d["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == s
+        )
+        await cluster.until(KIND, "v", RolledOut="True/RolloutComplete")
+    uid = (await cluster.deployment())["metadata"]["uid"]
+    await cluster.admin.delete("apps/v1", "Deployment", "v", namespace=cluster.namespace)
+    await cluster.deployment(until=lambda d: d["metadata"]["uid"] != uid)
+    await cluster.come_to_rest()
+    await cluster.until(KIND, "v", RolledOut="True/RolloutComplete")

@@ -21,7 +21,6 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 URL = "https://mcp.example.com"
 HEADER = {"headerName": "X-A", "valueSecretRef": {"name": "s", "key": "k"}}
 GOOD_BUNDLE = Facts(frozenset({"ca.crt"}), frozenset({"ca.crt"}))
-PROXY = {"type": "proxy", "proxyConfig": {"oidcConfigRef": {"name": "o", "audience": "a"}}}
 
 
 def spec(**fields: object) -> MCPRemoteEndpointSpec:
@@ -79,7 +78,6 @@ def test_everything_in_order_is_ready_with_its_url() -> None:
     ("change", "type_", "reason"),
     [
         ({"spec": spec(**FIELDS, remoteUrl="http://[::1]")}, "ConfigurationValid", "RemoteURLInvalid"),
-        ({"spec": spec(**FIELDS | PROXY)}, "ConfigurationValid", "ProxyModeNotSupported"),
         ({"auth_config": AuthConfig("awsSts")}, "ConfigurationValid", "UnsupportedAuthTypeForDirectMode"),
         ({"auth_config": AuthConfig("embeddedAuthServer")}, "ConfigurationValid", "UnsupportedAuthTypeForDirectMode"),
         ({"auth_config": AuthConfig("bearerToken")}, "ConfigurationValid", "UnsupportedAuthTypeForDirectMode"),
@@ -125,12 +123,6 @@ def test_open_circuits_fail_it_but_keep_its_url_and_ask_nothing_of_the_user() ->
     assert said(down)["Ready"] == "False/BackendUnavailable"
     assert "Stalled" not in said(down)
     assert (status_of(down)["phase"], status_of(down)["url"]) == ("Failed", URL)
-
-
-def test_what_is_advised_instead_of_type_proxy_exists() -> None:
-    (message,) = [c.message for c in conditions(replace(GOOD, spec=spec(**FIELDS | PROXY))) if c.type == "Ready"]
-    assert "MCPRemoteProxy" not in message, "no controller of this build runs one"
-    assert "delete this endpoint and create it with type direct" in message, "the type is immutable"
 
 
 def test_an_endpoint_that_is_being_deleted_says_so_and_gives_no_url() -> None:
@@ -180,8 +172,7 @@ def test_conditions_that_no_longer_apply_are_removed() -> None:
 
 contents = st.sampled_from([Unknown.MISSING, Unknown.UNREAD, Facts(), Facts(frozenset({"k", "ca.crt"})), GOOD_BUNDLE])
 specs = st.builds(
-    lambda kind, url, fields: spec(**kind, remoteUrl=url, **{name: FIELDS[name] for name in fields}),
-    st.sampled_from([{"type": "direct"}, PROXY]),
+    lambda url, fields: spec(remoteUrl=url, **{name: FIELDS[name] for name in fields}),
     st.sampled_from([URL, "http://10.0.0.1", "http://localhost", "nonsense"]) | st.text(max_size=20),
     st.sets(st.sampled_from(sorted(FIELDS))),
 )
