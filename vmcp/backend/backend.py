@@ -42,7 +42,7 @@ class McpBackend(Remote):
         self._monitor = Monitor(self)
         self.refresh = self._monitor.refresh
         self.look = self._monitor.doubt
-        self.heard = self._monitor.heard
+        self.heard = self._heard
 
     @property
     def personal(self) -> bool:
@@ -52,6 +52,11 @@ class McpBackend(Remote):
     async def catalogue_for(self, principal: Principal, *, headers: HeaderList = (), timeout: float) -> Catalogue:
         """See `Backend`."""
         return await self._personal.get(principal, headers, timeout)
+
+    def _heard(self, method: str, principal: Principal) -> None:
+        """A caller's session heard that a list changed: everybody's, or what this backend shows to that caller."""
+        self._personal.changed(principal)
+        self._monitor.heard(method)
 
     async def start(self) -> None:
         """See `Backend`."""

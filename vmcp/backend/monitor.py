@@ -325,7 +325,11 @@ class Monitor:
             kinds = self._due()
             if kinds:
                 self._dirty -= set(kinds)
-                await self._fetch(kinds)
+                try:
+                    await self._fetch(kinds)
+                except BaseException:
+                    self._dirty |= set(kinds)  # what was announced is still to be fetched
+                    raise
 
     def _due(self) -> tuple[Kind, ...]:
         now = loop_time()

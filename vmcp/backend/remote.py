@@ -88,7 +88,7 @@ class Remote:
         self._listeners: list[Callable[[CatalogueChange], None]] = []
         self.refresh: Callable[[tuple[Kind, ...]], Awaitable[None]] = _no_refresh
         self.look: Callable[[], None] = _no_look
-        self.heard: Callable[[str], None] = _not_heard
+        self.heard: Callable[[str, Principal], None] = _not_heard
 
     @property
     def name(self) -> str:
@@ -183,5 +183,5 @@ def _no_look() -> None:
     """Nobody monitors this backend."""
 
 
-def _not_heard(method: str) -> None:
+def _not_heard(method: str, principal: Principal) -> None:
     """Nobody monitors this backend."""

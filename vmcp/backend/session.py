@@ -299,7 +299,7 @@ class Session:
 
     def _heard(self, method: str, _params: bytes) -> None:
         if method.endswith("/list_changed"):
-            self._backend.heard(method)
+            self._backend.heard(method, self._spec.principal)
 
     def _updated(self, method: str, params: bytes) -> None:
         if self._spec.events is not None and method == RESOURCE_UPDATED:

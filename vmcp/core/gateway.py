@@ -125,9 +125,10 @@ class Gateway:
         refused = self._partial(kind)
         if refused is not None:
             return refused
-        views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         if caller.sessions.own:
-            views = await caller.sessions.own.views(caller, self.offers, views, self.plan.mark)
+            views = await caller.sessions.own.views(caller, self.offers, self.plan.mark)
+        else:
+            views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         view = views.get(kind, caller.principal, self.plan.authorizer)
         if cursor is None:
             ready = view.rendered.get(caller.era)
@@ -202,7 +203,7 @@ class Gateway:
         views = self.offers.views_now() or await self.offers.views_for(caller.principal, caller.headers)
         route = self._route(caller, views.snapshot, method, name)
         if route is None and caller.era is Era.LEGACY:
-            views = await caller.sessions.own.views(caller, self.offers, views, self.plan.mark, search=True)
+            views = await caller.sessions.own.views(caller, self.offers, self.plan.mark, search=True)
             route = self._route(caller, views.snapshot, method, name)
         return route
 

@@ -114,8 +114,8 @@ class Offers:
         """Return the views for one caller. Waits a bounded time, and only for backends with personal lists."""
         if not self._personal:
             return self._views
-        found = await asyncio.gather(*(self._fetch(backend, principal, headers) for backend in self._personal))
-        own = {backend.name: catalogue for backend, catalogue in zip(self._personal, found, strict=True)}
+        own = await self.personal_lists(principal, headers)
+        found = tuple(own.values())
         key = (id(self._views), *(id(catalogue) for catalogue in found))
         views = self._own.get(key)
         if views is None:
@@ -129,8 +129,14 @@ class Offers:
             self._own.move_to_end(key)
         return views
 
+    async def personal_lists(self, principal: Principal, headers: HeaderList) -> dict[str, Catalogue]:
+        """Return what the backends that show each caller its own lists show to this one. Waits a bounded time."""
+        personal = self._personal
+        found = await asyncio.gather(*(self._fetch(backend, principal, headers) for backend in personal))
+        return {backend.name: catalogue for backend, catalogue in zip(personal, found, strict=True)}
+
     def views_with(self, own: Mapping[str, Catalogue]) -> Views:
-        """Return views in which some backends' catalogues are a client's own."""
+        """Return views in which some backends' catalogues are a client's own: personal ones, and of its sessions."""
         shared = {name: backend.catalogue for name, backend in self._plan.providers.items()}
         present = {name: catalogue for name, catalogue in own.items() if name in shared}
         return Views(self._aggregate({**shared, **present}), self._plan.mark)

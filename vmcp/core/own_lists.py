@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
@@ -16,7 +18,7 @@ import structlog
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import BackendError, BackendSession, Call, Catalogue, Era, HeaderList, Kind, Provider, Reply
 from vmcp.backend.model import Handshake
-from vmcp.backend.shelf import differences, fetch_catalogue
+from vmcp.backend.shelf import Fetched, assemble, differences, fetch_lists
 from vmcp.core.offers import Offers
 from vmcp.core.views import Views
 from vmcp.wire.jsonrpc import fields
@@ -24,7 +26,7 @@ from vmcp.wire.jsonrpc import fields
 log = structlog.get_logger(__name__)
 
 AGAIN: Final = 5.0
-"""Seconds between two looks at one backend's lists for names that nobody knows."""
+"""Seconds between two looks at one backend's lists: for names that nobody knows, or after one was not to be had."""
 FRESH: Final = 60.0
 """Seconds after which own lists are asked for again: their backend may have told of a change while nobody listened."""
 WAIT: Final = 5.0
@@ -64,67 +66,112 @@ class AskersSessions(Protocol):
         ...
 
 
-class OwnLists:
-    """The own lists of one client, by backend."""
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a session is shown where that is not what everybody is shown.
 
-    __slots__ = ("_asked", "_changed", "_found", "_lock", "_views")
+    Attributes:
+        lists: As the session was told.
+        base: What everybody was shown when they were asked for. Once that is another, they are too old to hide it.
+    """
+
+    lists: Catalogue
+    base: Catalogue
+
+
+class OwnLists:
+    """The own lists of one client, by backend.
+
+    A client that was told of a change, and then lists, sees the change. So what it is shown is put together after its
+    session was asked, since the shared lists may have moved on meanwhile, and what it was told of stays noted until an
+    answer came. A backend that shows nothing without a caller's credentials (`Provider.personal`) is not asked here.
+    """
+
+    __slots__ = ("_asked", "_changed", "_failing", "_found", "_lock", "_views")
 
     def __init__(self) -> None:
         self._changed: set[str] = set()
-        self._found: dict[str, Catalogue] = {}
+        self._failing: dict[str, int] = {}
+        self._found: Mapping[str, _Own] = {}  # replaced, never changed: what is made of it is kept beside it
         self._asked: dict[str, float] = {}
-        self._views: tuple[Views, Views] | None = None
+        self._views: tuple[Views, Mapping[str, _Own], Views] | None = None
         self._lock = asyncio.Lock()
 
     def __bool__(self) -> bool:
-        """Whether this client's lists may differ from the shared ones."""
-        return bool(self._changed or self._found)
+        """Whether this client's lists may differ from the shared ones: also while that is being found out."""
+        return bool(self._changed or self._found or self._failing or self._lock.locked())
 
     def changed(self, backend: str) -> None:
         """A session of this client says that a list changed."""
         self._changed.add(backend)
 
-    async def views(self, caller: Asker, offers: Offers, shared: Views, mark: str, *, search: bool = False) -> Views:
+    async def views(self, caller: Asker, offers: Offers, mark: str, *, search: bool = False) -> Views:
         """Return the views of this client.
 
         Args:
             caller: Whose.
             offers: Of the gateway.
-            shared: What everybody sees.
             mark: Of the gateway.
             search: Also ask backends that said nothing, because a name is unknown.
         """
         async with self._lock:
-            asked = await self._refresh(caller, mark, search=search)
-        if asked and offers.pending:
+            moved = await self._refresh(caller, mark, search=search)
+        if moved and offers.pending:
             # What the session was told of may be what everybody is shown in a moment: the client asks because it heard.
             offers.rebuild()
-            shared = await offers.views_for(caller.principal, caller.headers)
-        if not self._found:
+        shared = offers.views_now() or await offers.views_for(caller.principal, caller.headers)
+        found = self._found
+        if not found:
             return shared
-        if self._views is None or self._views[0] is not shared:
-            self._views = (shared, offers.views_with(self._found))
-        return self._views[1]
+        if self._views is None or self._views[0] is not shared or self._views[1] is not found:
+            personal = await offers.personal_lists(caller.principal, caller.headers)
+            own = {name: one.lists for name, one in found.items()}
+            self._views = (shared, found, offers.views_with({**personal, **own}))
+        return self._views[2]
 
     async def _refresh(self, caller: Asker, mark: str, *, search: bool) -> bool:
-        """Ask for the lists that are due; say whether any was."""
+        """Ask for the lists that are due; say whether any was, or follows the shared ones from now on."""
         live = {backend.name: backend for backend, _ in caller.sessions.live()}
+        forgotten = self._forget(live)
         now = time.monotonic()
-        due = {name for name in self._found if now - self._asked[name] > FRESH} | self._changed
+        due = (self._changed | self._outdated(live, now)) & live.keys()
         if search:
             due |= {name for name in live if now - self._asked.get(name, -AGAIN) >= AGAIN}
-        if due:
-            self._views = None
-        self._changed -= due
-        await asyncio.gather(*(self._ask(caller, live[name], mark) for name in due & live.keys()))
-        for name in self._found.keys() - live.keys():
-            del self._found[name]
-        return bool(due)
+        moved = forgotten or bool(self._changed or due)
+        self._changed.clear()
+        try:
+            await asyncio.gather(*(self._ask(caller, live[name], mark) for name in due))
+        except BaseException:
+            self._changed |= due  # the client gave up: what it was told of is still to be shown
+            raise
+        return moved
+
+    def _forget(self, live: Mapping[str, Provider]) -> bool:
+        """Drop what belongs to no session any more, or is shown to everybody by now; say whether anything was shown."""
+        for name in self._failing.keys() - live.keys():
+            del self._failing[name]
+        kept = {
+            name: own
+            for name, own in self._found.items()
+            if name in live and differences(live[name].catalogue, own.lists)
+        }
+        if len(kept) == len(self._found):
+            return False
+        self._found = kept
+        return True
+
+    def _outdated(self, live: Mapping[str, Provider], now: float) -> set[str]:
+        """Return the backends whose own lists are old, hide a change of the shared ones, or could not be fetched."""
+        due = {name for name, times in self._failing.items() if now - self._asked[name] >= _pause(times)}
+        for name, own in self._found.items():
+            if now - self._asked[name] > FRESH or differences(own.base, live[name].catalogue):
+                due.add(name)
+        return due
 
     async def _ask(self, caller: Asker, backend: Provider, mark: str) -> None:
-        shared = backend.catalogue
+        before = backend.catalogue
         self._asked[backend.name] = time.monotonic()
-        if not backend.state.has_sessions or not shared.known:
+        if not backend.state.has_sessions or not before.known:
             return
         session = caller.sessions.get(backend)
 
@@ -134,22 +181,41 @@ class OwnLists:
             )
 
         handshake = Handshake(
-            shared.version, frozenset(fields(shared.capabilities)), shared.capabilities, shared.server_info
+            before.version, frozenset(fields(before.capabilities)), before.capabilities, before.server_info
         )
-        try:
-            found, failure = await fetch_catalogue(backend.name, Era.LEGACY, handshake, ask, before=shared, own=mark)
-        except BackendError as err:
-            failure = err
-        if failure is not None:
-            log.debug("a session's own lists could not be fetched", backend=backend.name, category=failure.category)
-            return
+        fetched = await fetch_lists(backend.name, handshake, ask, before=before, own=mark)
+        self._take(backend, before, fetched, handshake)
+
+    def _take(self, backend: Provider, before: Catalogue, fetched: Fetched, handshake: Handshake) -> None:
+        """Keep what differs from what everybody is shown now. A list that could not be fetched costs no other."""
+        name, shared = backend.name, backend.catalogue
+        failures = {kind: found for kind, found in fetched.items() if isinstance(found, BackendError)}
+        for kind, failure in failures.items():
+            log.debug(
+                "a session's own list could not be fetched", backend=name, list=kind.value, category=failure.category
+            )
+        if failures.keys() - backend.state.failing.keys():
+            self._failing[name] = self._failing.get(name, 0) + 1
+        else:  # where nobody can have the list, everybody is told when it comes
+            self._failing.pop(name, None)
+        if failures and backend.personal:
+            return  # the shared list cannot stand in for one that each caller has of its own
+        known = self._found.get(name)
+        kept = known is not None and not differences(known.base, shared)
+        found = assemble(known.lists if known is not None and kept else shared, fetched, Era.LEGACY, handshake)
+        others = {other: own for other, own in self._found.items() if other != name}
         if _extra(shared, found) > MAX_OWN:
-            log.info("a session's own lists are too large", backend=backend.name)
-            self._found.pop(backend.name, None)
+            log.info("a session's own lists are too large", backend=name)
+            self._found = others
         elif differences(shared, found):
-            self._found[backend.name] = found
+            self._found = {**others, name: _Own(found, before)}
         else:
-            self._found.pop(backend.name, None)
+            self._found = others
+
+
+def _pause(times: int) -> float:
+    """Return seconds until lists that could not be fetched so many times in a row are asked for again."""
+    return min(AGAIN * 2.0 ** min(times - 1, 10), FRESH)
 
 
 def _extra(shared: Catalogue, found: Catalogue) -> int:
