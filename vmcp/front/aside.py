@@ -37,8 +37,9 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_EN
 class Aside:
     """Reads large bodies."""
 
-    def __init__(self, *, idle: float = IDLE, patience: float = PATIENCE) -> None:
-        """Start nothing yet; see the constants."""
+    def __init__(self, *, idle: float = IDLE, patience: float = PATIENCE, python: str = sys.executable) -> None:
+        """Start nothing yet; see the constants. `python` is the interpreter that the process runs."""
+        self._python = python
         self._idle_seconds = idle
         self._patience = patience
         self._lock = asyncio.Lock()
@@ -88,7 +89,7 @@ class Aside:
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environ.get("PYTHONPATH"))))
         ours, its = socket.socketpair()
         try:
-            command = [sys.executable, "-m", "vmcp.front.aside_process"]
+            command = [self._python, "-m", "vmcp.front.aside_process"]
             self._process = subprocess.Popen(  # noqa: S603  our own program
                 command, stdin=its.fileno(), stdout=subprocess.DEVNULL, cwd=root, env=environ
             )

@@ -42,10 +42,29 @@ def bounded(seconds: float) -> float | None:
 class EventWriter:
     """Writes an event stream; frames come from anywhere, one task sends them."""
 
-    __slots__ = ("_closed", "_headers", "_keep_alive", "_queue", "_send", "_size", "_task", "_wake", "gone")
+    __slots__ = (
+        "_closed",
+        "_headers",
+        "_keep_alive",
+        "_patience",
+        "_queue",
+        "_send",
+        "_size",
+        "_task",
+        "_wake",
+        "gone",
+    )
 
-    def __init__(self, send: Send, *, keep_alive: float, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Take where to send, seconds between signs of life, and extra response headers."""
+    def __init__(
+        self,
+        send: Send,
+        *,
+        keep_alive: float,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        patience: float = WRITE_SECONDS,
+    ) -> None:
+        """Take where to send, seconds between signs of life, extra response headers, and seconds for one write."""
+        self._patience = patience
         self._send = send
         self._headers = (*SSE_HEADERS, *headers)
         self._keep_alive = keep_alive
@@ -121,7 +140,7 @@ class EventWriter:
     async def _pass(self, data: bytes) -> None:
         """Send a chunk; a reader that takes nothing for too long counts as gone."""
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await self._send({"type": "http.response.body", "body": data, "more_body": True})
         except TimeoutError:
             self.abandon()

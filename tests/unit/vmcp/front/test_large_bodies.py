@@ -18,7 +18,6 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-import vmcp.front.aside as aside_module
 from tests.support.eventually import eventually
 from vmcp.backend.interface import Call, Era, Reply
 from vmcp.front.aside import Aside
@@ -165,8 +164,8 @@ async def test_the_process_ends_when_there_is_nothing_to_read() -> None:
     await eventually(lambda: aside.pid is None)
 
 
-async def test_where_no_process_can_be_started_a_body_is_read_all_the_same(monkeypatch, aside: Aside) -> None:
-    monkeypatch.setattr(aside_module.sys, "executable", "/nowhere/python")
+async def test_where_no_process_can_be_started_a_body_is_read_all_the_same() -> None:
+    aside = Aside(python="/nowhere/python")
     assert (await aside.read(call(LARGE), BOUNDS)).refusal is None
     assert aside.pid is None
 
