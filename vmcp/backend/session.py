@@ -268,19 +268,30 @@ class Session:
             (wanted.add if call.method == RESOURCES_SUBSCRIBE else wanted.discard)(uri)
             if wanted == self._uris:
                 return _DONE
-            old, self._listener = self._listener, None
-            if wanted:
-                self._listener = self._listen(sorted(wanted), call)
-                honoured = await self._listener.acknowledged(deadline)
-                if "resourceSubscriptions" not in honoured:
-                    await self._listener.close()
-                    self._listener = old
-                    refusal = RpcError(INVALID_PARAMS, "the server does not support resource subscriptions")
-                    return Reply(error=refusal, era=Era.MODERN)
+            new = await self._acknowledged(sorted(wanted), call, deadline) if wanted else None
+            if wanted and new is None:
+                refusal = RpcError(INVALID_PARAMS, "the server does not support resource subscriptions")
+                return Reply(error=refusal, era=Era.MODERN)
+            old, self._listener, self._uris = self._listener, new, wanted
             if old is not None:
                 await old.close()
-            self._uris = wanted
             return _DONE
+
+    async def _acknowledged(self, uris: list[str], call: Call, deadline: float) -> Subscription | None:
+        """Open a listen stream; None = the backend does not honour it. Whoever gives up meanwhile leaves none behind.
+
+        Raises:
+            BackendUnavailable: The session was closed meanwhile.
+        """
+        listener, honoured = self._listen(uris, call), False
+        try:
+            honoured = "resourceSubscriptions" in await listener.acknowledged(deadline) and not self._closed
+        finally:
+            if not honoured:
+                await listener.close()
+        if self._closed:
+            raise BackendUnavailable(self._backend.name, "the session is closed")
+        return listener if honoured else None
 
     def _listen(self, uris: list[str], call: Call) -> Subscription:
         backend = self._backend

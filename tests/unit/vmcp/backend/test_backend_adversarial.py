@@ -724,6 +724,39 @@ async def test_a_subscription_that_ends_at_once_is_opened_more_and_more_seldom(s
     assert max(backend_of.time.waits) > 8.0
 
 
+async def test_a_subscription_that_its_client_gave_up_leaves_no_stream_behind(server, backend_of) -> None:
+    server.be_modern(resources={"subscribe": True})
+    streams: set[str] = set()
+
+    async def listen(request) -> None:
+        uris = request.message["params"]["notifications"]["resourceSubscriptions"]
+        await request.peer.stream()
+        streams.add(uris[-1])
+        if len(uris) == 1:
+            said = {"notifications": {"resourceSubscriptions": uris}}
+            await request.peer.event(
+                {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": said}
+            )
+        await request.peer.gone()
+        streams.discard(uris[-1])
+
+    def subscribe(uri: str) -> Call:
+        return Call(method="resources/subscribe", params=b'{"uri":"%b"}' % uri.encode(), timeout=HOUR)
+
+    server.on["subscriptions/listen"] = listen
+    session = backend_of(server.url).open(SessionSpec())
+    assert (await session.call(subscribe("a:1"))).error is None
+    given_up = asyncio.create_task(session.call(subscribe("a:2")))
+    await eventually(lambda: len(streams) == 2)
+    given_up.cancel()
+    await eventually(lambda: streams == {"a:1"})
+    late = asyncio.create_task(session.call(subscribe("a:3")))
+    await eventually(lambda: streams == {"a:1", "a:3"})
+    late.cancel()
+    await session.close()
+    await eventually(lambda: not streams)
+
+
 # --- params ---
 
 PARAMS = b'{"name":"x","arguments":{"n": 1.0e5, "u":"\\u00e9"},"_meta":{"vendor/x":[ 1 ],"progressToken":7}}'
