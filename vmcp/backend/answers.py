@@ -14,7 +14,7 @@ other things. What decides is the id of the request:
 | anything else without a JSON-RPC message | a failure |
 
 "Lost" means that the request was not executed, so it may be sent again in a new session. Where that is not certain, the
-answer stands, and the session looks after itself (`legacy.session`).
+answer stands, and the session looks after itself (`legacy.doubts`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """A session with a legacy backend: one handshake, one session id, and a new handshake when the backend forgot it.
 
-Serves both legacy transports; what differs between them is the channel.
-
-Some servers forget a session without a word that we know. So when answers in a session are doubtful, it is asked for a
-sign of life (`ping`); when it gives none although a new handshake succeeds, the new session takes its place. Nothing is
-sent twice on a doubt: the call that raised it keeps its answer.
+Serves both legacy transports; what differs between them is the channel. Servers that forget a session without saying so
+are found out (`doubts`).
 """
 
 from __future__ import annotations
@@ -17,12 +14,13 @@ import structlog
 from msgspec import UNSET
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.backend.answers import SessionLost, is_doubtful, reply_of
+from vmcp.backend.answers import SessionLost, reply_of
 from vmcp.backend.backoff import Backoff
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
+from vmcp.backend.legacy.doubts import Doubts
 from vmcp.backend.legacy.getstream import GetStream
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.legacy.link import Link, Lives, shake_hands
@@ -30,7 +28,6 @@ from vmcp.backend.legacy.sse import SseChannel
 from vmcp.backend.legacy.streamable import StreamableChannel
 from vmcp.backend.meta import are_legacy, legacy_params, progress_token
 from vmcp.backend.model import Era, Handshake, Push
-from vmcp.http.client import LATER
 from vmcp.tasks import Background, SingleFlight, loop_time
 from vmcp.turns import LARGE, turn
 from vmcp.wire import jsonrpc, protocol
@@ -38,7 +35,6 @@ from vmcp.wire.jsonrpc import dumps, fields, loads_str
 from vmcp.wire.protocol import (
     CANCELLED,
     INITIALIZE,
-    METHOD_NOT_FOUND,
     PING,
     PROMPTS_LIST,
     RESOURCES_LIST,
@@ -53,12 +49,6 @@ _IDEMPOTENT = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PROMPTS_LIS
 
 OWN_TIMEOUT = 2.0
 """Seconds that a call waits for a request that the gateway sends by itself before it."""
-
-VERIFY_TIMEOUT = 3.0
-"""Seconds for a sign of life."""
-
-ERRORS_IN_A_ROW = 3
-"""After as many errors and no result, a session is asked for a sign of life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +85,10 @@ class LegacySession:
         self._link: Link | None = None
         self._background = Background(endpoint.name)
         self._opening = SingleFlight[None, Link](f"{endpoint.name}: handshake", expected=(BackendError, WrongEra))
-        self._verifying = SingleFlight[None, bool | None](f"{endpoint.name}: sign of life", expected=(BackendError,))
         self._reviving = SingleFlight[None, None](f"{endpoint.name}: revival")
-        self._trusted_until = 0.0
-        self._trust = Backoff(limit=60.0)
+        self._doubts = Doubts(
+            endpoint.name, own=options.probe, ping=self._ping, forget=self._forget, replace=self._replace
+        )
         self._lives = Lives(Backoff())
         self._subscribed: dict[str, Call] = {}
         self._lost_id: str | None = None
@@ -160,8 +150,7 @@ class LegacySession:
         except BackendError as err:
             if isinstance(err, BackendTimeout):
                 self._cancel(link, id_)
-            if self._casts_doubt(err):
-                self._doubt(link)
+            self._doubts.failed(link, err)
             raise
         finally:
             self._inbox.end(id_)
@@ -173,7 +162,7 @@ class LegacySession:
             link.errors = 0
             self._remember(link, call)
         else:
-            self._refused(link, call, reply)
+            self._doubts.refused(link, call, reply)
         return reply
 
     @staticmethod
@@ -186,25 +175,6 @@ class LegacySession:
             params = legacy_params(params, call.trace, token=own)
         await turn()
         return jsonrpc.request(id_, call.method, params)
-
-    def _casts_doubt(self, err: BackendError) -> bool:
-        """Tell whether a failure may mean that the server does not know the session.
-
-        Silence may, too. But a session that is busy is silent as well, and holds a client's state; the gateway's own
-        holds none.
-        """
-        if isinstance(err, BackendTimeout):
-            return self._options.probe
-        return err.sent and err.status not in LATER
-
-    def _refused(self, link: Link, call: Call, reply: Reply) -> None:
-        """An error came; see whether it says something about the session."""
-        assert reply.error is not None
-        if reply.error.code == METHOD_NOT_FOUND:
-            return
-        link.errors += 1
-        if link.errors >= ERRORS_IN_A_ROW or call.method == PING or is_doubtful(reply.error, reply.status):
-            self._doubt(link)
 
     def _remember(self, link: Link, call: Call) -> None:
         """Keep what a new handshake must tell the server again."""
@@ -279,9 +249,7 @@ class LegacySession:
 
     async def _ensure(self, deadline: float) -> Link:
         """Return the session; one handshake at a time, and no caller's departure ends it for the others."""
-        verifying = self._verifying.get(None)
-        if verifying is not None and verifying is not asyncio.current_task():
-            await asyncio.wait((verifying,), timeout=OWN_TIMEOUT)
+        await self._doubts.settled(OWN_TIMEOUT)
         link = self._link
         if link is not None and not link.lost:
             return link
@@ -394,46 +362,16 @@ class LegacySession:
             link.channel,
             self._inbox,
             max_event=self._options.max_event,
-            is_alive=lambda: self._is_alive(link),
+            is_alive=lambda: self._doubts.is_alive(link),
             shared=link.taken_up,
             on_push=self._options.on_push,
         )
         link.stream = self._background.spawn(stream.run(), "stream")
 
-    # --- doubt ---
+    # --- loss ---
 
-    def _doubt(self, link: Link) -> None:
-        """Look, in the background and not all the time, whether the server still knows the session."""
-        if link.lost or not link.has_id or self._closed or self._verifying.get(None) is not None:
-            return
-        now = loop_time()
-        if now >= self._trusted_until:
-            self._trusted_until = now + self._trust.next()
-            self._verifying.start(None, lambda: self._verify(link))
-
-    async def _is_alive(self, link: Link) -> bool | None:
-        """Return whether the server knows the session; None when that cannot be said now."""
-        if link.lost or not link.has_id:
-            return not link.lost
-        return await self._verifying.wait(None, lambda: self._verify(link))
-
-    async def _verify(self, link: Link) -> bool | None:
-        """Ask for a sign of life, and replace a session that gives none although a new one can be had."""
-        deadline = loop_time() + VERIFY_TIMEOUT
-        principal = self._principal or ANONYMOUS
-        try:
-            reply = await self._request(link, Call(method=PING, principal=principal), deadline)
-        except SessionLost:
-            self._forget(link)
-            return False
-        except BackendError as err:
-            if not self._casts_doubt(err):
-                return None
-        else:
-            if reply.error is None or reply.error.code == METHOD_NOT_FOUND:
-                link.errors = 0
-                return True
-        return await self._replace(link)
+    async def _ping(self, link: Link, deadline: float) -> Reply:
+        return await self._request(link, Call(method=PING, principal=self._principal or ANONYMOUS), deadline)
 
     async def _replace(self, link: Link) -> bool | None:
         try:
@@ -447,8 +385,6 @@ class LegacySession:
         if not self._inbox.active:
             self._background.spawn(link.channel.close(), "end of a session")
         return False
-
-    # --- loss ---
 
     def _on_lost(self, channel: SseChannel) -> None:
         if self._link is not None and self._link.channel is channel:
@@ -469,7 +405,7 @@ class LegacySession:
         if isinstance(link.channel, SseChannel) and (reader := link.channel.drop()) is not None:
             self._background.adopt(reader)
         self._lives.ended(link, loop_time())
-        self._trust.reset()
+        self._doubts.reset()
         if self._link is link:
             self._link = None
         if link.stream is not None and link.stream is not asyncio.current_task():
@@ -496,7 +432,7 @@ class LegacySession:
         """End streams and questions, and tell the backend unless the session is left to others. Bounded."""
         self._closed = True
         link, self._link = self._link, None
-        tasks = (self._reviving, self._verifying, self._opening, self._background)
+        tasks = (self._reviving, self._doubts, self._opening, self._background)
         await asyncio.gather(*(some.close() for some in tasks))
         await self._inbox.close()
         if link is not None and not (leave and isinstance(link.channel, StreamableChannel)):
