@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.errors import BackendError, BackendTimeout, CircuitOpen
+from vmcp.backend.errors import BackendError, BackendTimeout
 from vmcp.backend.interface import Catalogue, Reply, SessionSpec
 from vmcp.backend.model import Era
 from vmcp.backend.remote import Remote
@@ -87,40 +87,42 @@ class PersonalCatalogues:
 
     async def _fetch(self, key: _Key, principal: Principal, headers: HeaderList, timeout: float) -> Catalogue:
         backend = self._backend
-        if not backend.breaker.admit():
-            raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
         spec = SessionSpec(principal=principal, headers=headers, timeout=timeout)
-        session = Session(backend, spec, on_notification=_drop)
         changes = self._changes
-
-        async def ask(method: str, params: bytes) -> Reply:
-            return await ask_once(session, method, params, timeout, headers=headers)
-
-        try:
-            handshake = await session.handshake(loop_time() + timeout)
-            era = backend.state.era or Era.LEGACY
-            known = self._known.get(key)
-            before = Catalogue() if known is None else known.catalogue
-            catalogue, failure = await fetch_catalogue(
-                backend.name, era, handshake, ask, before=before, own=backend.settings.gateway
-            )
-            if failure is not None and not catalogue.known:
-                raise failure
-        except BackendError as err:
-            backend.health.failed(err)
-            raise
-        except BaseException:
-            backend.health.released()
-            raise
-        finally:
-            await session.close()
-        backend.health.answered()
+        with backend.attempt():
+            session = Session(backend, spec, on_notification=_drop)
+            try:
+                catalogue = await self._ask(session, key, headers, timeout)
+            finally:
+                await session.close()
         newest = self._known.get(key)
         if newest is None or newest.changes <= changes:
             self._known[key] = _Fetched(catalogue, changes)
         self._known.move_to_end(key)
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
+        return catalogue
+
+    async def _ask(self, session: Session, key: _Key, headers: HeaderList, timeout: float) -> Catalogue:
+        """Return the lists that a session shows; one that cannot be fetched stays as it was.
+
+        Raises:
+            BackendError: There is none.
+        """
+        backend = self._backend
+
+        async def ask(method: str, params: bytes) -> Reply:
+            return await ask_once(session, method, params, timeout, headers=headers)
+
+        handshake = await session.handshake(loop_time() + timeout)
+        era = backend.state.era or Era.LEGACY
+        known = self._known.get(key)
+        before = Catalogue() if known is None else known.catalogue
+        catalogue, failure = await fetch_catalogue(
+            backend.name, era, handshake, ask, before=before, own=backend.settings.gateway
+        )
+        if failure is not None and not catalogue.known:
+            raise failure
         return catalogue
 
     async def close(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
@@ -11,6 +12,7 @@ from vmcp.auth.interface import OutgoingAuth, Principal
 from vmcp.backend.breaker import Breaker
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.era import Eras
+from vmcp.backend.errors import BackendError, CircuitOpen
 from vmcp.backend.health import HealthKeeper
 from vmcp.backend.interface import BackendState, CallObserver, Catalogue, CatalogueChange, Kind
 from vmcp.backend.model import Era
@@ -122,6 +124,25 @@ class Remote:
         self.breaker.reconfigure(settings.breaker)
         self.health.reconfigure(threshold=settings.unhealthy_threshold, slow_after=settings.slow_after)
         self.state.circuit = self.breaker.state
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Ask the breaker for leave to send, and report what becomes of it.
+
+        Raises:
+            CircuitOpen: It does not give any now.
+        """
+        if not self.breaker.admit():
+            raise CircuitOpen(self.name, "the circuit breaker is open", sent=False)
+        try:
+            yield
+        except BackendError as err:
+            self.health.failed(err)
+            raise
+        except BaseException:
+            self.health.released()
+            raise
+        self.health.answered()
 
     def subscribe(self, listener: Callable[[CatalogueChange], None]) -> Callable[[], None]:
         """See `Backend`."""

@@ -176,18 +176,8 @@ class Session:
         backend = self._backend
         if self._closed:
             raise BackendUnavailable(backend.name, "the session is closed", sent=False)
-        if not backend.breaker.admit():
-            raise CircuitOpen(backend.name, "the circuit breaker is open", sent=False)
-        try:
-            found = await self.handshake(self._loop.time() + timeout)
-        except BackendError as err:
-            backend.health.failed(err)
-            raise
-        except BaseException:
-            backend.health.released()
-            raise
-        backend.health.answered()
-        return found
+        with backend.attempt():
+            return await self.handshake(self._loop.time() + timeout)
 
     async def handshake(self, deadline: float) -> Handshake:
         """Return what the backend announces in the era of this session, asking it where that is not known.
