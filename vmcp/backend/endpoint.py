@@ -175,7 +175,7 @@ class McpEndpoint:
             if attempt or not again:
                 break
         if anonymous and response.status in _ASKS_FOR_CALLERS:
-            reason = f"wants a caller's credentials (HTTP {response.status})"
+            reason = f"requires a caller's credentials (HTTP {response.status})"
             raise BackendAuthFailed(self.name, reason, status=response.status, anonymous=True)
         raise BackendAuthFailed(self.name, f"refused our credentials (HTTP {response.status})", status=response.status)
 

@@ -187,7 +187,8 @@ class Monitor:
         """Tell listeners when callers begin or cease to have lists of their own."""
         if self._personal != self.no_credentials:
             self._personal = self.no_credentials
-            log.info("whose lists a backend shows has changed", backend=self._backend.name, each_callers=self._personal)
+            said = "each caller now sees its own lists" if self._personal else "all callers now see the same lists"
+            log.info(said, backend=self._backend.name)
             self._backend.tell(frozenset(KINDS))
 
     async def _probe(self) -> None:
