@@ -17,27 +17,28 @@ LARGE: Final = 64 * 1024
 
 
 class _Queue:
-    __slots__ = ("_coming", "_loop", "_waiting")
+    """Those who wait in one loop. It keeps no reference to the loop, by which it is found."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    __slots__ = ("_coming", "_waiting")
+
+    def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._coming = False
 
-    def join(self) -> asyncio.Future[None]:
-        turn = self._loop.create_future()
+    def join(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        turn = loop.create_future()
         self._waiting.append(turn)
         if not self._coming:
             self._coming = True
-            self._loop.call_soon(self._next)
+            loop.call_soon(self._next, loop)
         return turn
 
-    def _next(self) -> None:
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                self._loop.call_soon(self._next)
+                loop.call_soon(self._next, loop)
                 return
         self._coming = False
 
@@ -50,5 +51,5 @@ async def turn() -> None:
     loop = asyncio.get_running_loop()
     queue = _queues.get(loop)
     if queue is None:
-        queue = _queues[loop] = _Queue(loop)
-    await queue.join()
+        queue = _queues[loop] = _Queue()
+    await queue.join(loop)

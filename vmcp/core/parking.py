@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmcp.backend.interface import Era, NotificationSink, Reply, RpcFault, ServerRequestBridge
+from vmcp.budget import FairBudget
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import INTERNAL_ERROR
 
@@ -108,8 +109,7 @@ class ParkedCalls:
         self.ttl = ttl
         self._calls: dict[str, ParkedCall] = {}
         self._owners: Counter[str] = Counter()
-        self._held: Counter[str] = Counter()
-        self._held_by_all = 0
+        self._held = FairBudget(HELD, HELD_EACH)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -204,21 +204,18 @@ class ParkedCalls:
     def _admit(self, call: ParkedCall) -> bool:
         if len(self._calls) >= self._limit or self._owners[call.owner] >= self._per_owner:
             return False
-        if self._held[call.owner] + call.size > HELD_EACH or self._held_by_all + call.size > HELD:
+        if not self._held.take(call.owner, call.size):
             return False
         self._calls[call.id] = call
         self._owners[call.owner] += 1
-        self._held[call.owner] += call.size
-        self._held_by_all += call.size
         return True
 
     def _end(self, call: ParkedCall) -> None:
         if self._calls.pop(call.id, None) is not None:
             self._owners[call.owner] -= 1
-            self._held[call.owner] -= call.size
-            self._held_by_all -= call.size
             if not self._owners[call.owner]:
-                del self._owners[call.owner], self._held[call.owner]
+                del self._owners[call.owner]
+            self._held.give_back(call.owner, call.size)
         if call.expiry is not None:
             call.expiry.cancel()
             call.expiry = None

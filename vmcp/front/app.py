@@ -82,7 +82,7 @@ class App:
                 await answer_error(send, Refusal(500, INTERNAL_ERROR, "internal error"))
         finally:
             if arrival.large is not None:
-                self._front.large.end(*arrival.large)
+                self._front.large.give_back(*arrival.large)
 
     async def _post(self, arrival: Arrival, receive: Receive, send: Send) -> None:
         """Refuse what cannot be served, in the order of the specification; then there is a request, and it is served.
@@ -140,7 +140,7 @@ class App:
         """
         client = arrival.scope.get("client")
         caller = client[0] if principal is ANONYMOUS and client else principal.key
-        if not self._front.large.begin(caller, len(body)):
+        if not self._front.large.take(caller, len(body)):
             raise Refusal(503, -32000, "too many large requests are in progress", headers=[(b"retry-after", b"1")])
         arrival.large = (caller, len(body))
         settings, authorizer = self._front.settings, self._front.gateway.plan.authorizer

@@ -84,24 +84,28 @@ class Aside:
         if self._process is not None and self._process.poll() is None:
             return self._sock
         self.close()
+        try:
+            self._process, self._sock = self._start()
+        except OSError as err:
+            log.warning("cannot start the process for large bodies, reading them in this one", reason=err.strerror)
+        return self._sock
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         root = str(Path(vmcp.__file__).parents[1])
         environ = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("PYTHON")}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environ.get("PYTHONPATH"))))
+        command = [self._python, "-m", "vmcp.front.aside_process"]
         ours, its = socket.socketpair()
-        try:
-            command = [self._python, "-m", "vmcp.front.aside_process"]
-            self._process = subprocess.Popen(  # noqa: S603  our own program
-                command, stdin=its.fileno(), stdout=subprocess.DEVNULL, cwd=root, env=environ
-            )
-        except OSError as err:
-            ours.close()
-            log.warning("cannot start the process for large bodies, reading them in this one", reason=err.strerror)
-            return None
-        finally:
-            its.close()
-        ours.setblocking(False)
-        self._sock = ours
-        return ours
+        with its:
+            ours.setblocking(False)
+            try:
+                process = subprocess.Popen(  # noqa: S603  our own program
+                    command, stdin=its.fileno(), stdout=subprocess.DEVNULL, cwd=root, env=environ
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return process, ours
 
     @staticmethod
     async def _ask(sock: socket.socket, body: bytes, bounds: Bounds) -> Reading:

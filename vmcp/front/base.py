@@ -13,13 +13,13 @@ from msgspec import Raw
 from vmcp.audit.interface import AuditEvent, AuditResult, event_type
 from vmcp.auth.interface import Unauthenticated
 from vmcp.backend.interface import BackendError, BackendTimeout, CircuitOpen, Era, HeaderList
+from vmcp.budget import FairBudget
 from vmcp.core.gateway import Gateway
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.types import Introduction, Outcome
 from vmcp.front.aside import Aside
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
-from vmcp.front.large import LargeRequests
 from vmcp.front.request import Told
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.asgi import Refusal, text
@@ -39,6 +39,10 @@ MODERN_CAPABILITIES: Final = {
 """What the gateway can do, whatever its backends offer at the moment: they may come and go."""
 LONGEST_VIA: Final = 1024
 """Characters of a client's `Via` that are passed on."""
+LARGE_REQUESTS: Final = 32 * 1024 * 1024
+"""Bytes of the bodies beyond `vmcp.turns.LARGE` that wait for their answers: each is held several times over."""
+LARGE_REQUESTS_EACH: Final = LARGE_REQUESTS // 2
+"""Of these, of one caller."""
 _OWN_CAPABILITIES: Final = dumps(MODERN_CAPABILITIES)
 
 
@@ -53,7 +57,7 @@ class Front:
     def __post_init__(self) -> None:
         self.watches = Watches()
         self.aside = Aside()
-        self.large = LargeRequests()
+        self.large = FairBudget(LARGE_REQUESTS, LARGE_REQUESTS_EACH)
         self.refresh()
 
     def refresh(self) -> None:
@@ -66,7 +70,7 @@ class Front:
 
     watches: Watches = field(init=False)
     aside: Aside = field(init=False)
-    large: LargeRequests = field(init=False)
+    large: FairBudget = field(init=False)
     server_info: bytes = b"{}"
     via: bytes = b""
     _only_via: HeaderList = ()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final
 
-from vmcp.http.budget import MemoryBudget
+from vmcp.budget import MemoryBudget
 from vmcp.http.server.asgi import JSON, Receive, Send
 from vmcp.wire.sse import comment, encode
 

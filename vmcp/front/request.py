@@ -53,7 +53,7 @@ class Arrival:
         era: By its version header, until its body has been read.
         principal: Who asks; None before that is known.
         message: Its body; None before that is known, and where it is not a single message.
-        large: Whose, and bytes of the body, where it is counted as a large one (`vmcp.front.large`).
+        large: Whose, and bytes of the body, where it is counted as a large one (`Front.large`).
     """
 
     __slots__ = ("era", "headers", "large", "message", "principal", "scope", "started")

@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from vmcp.budget import MemoryBudget
 from vmcp.front.exchange import EventWriter
-from vmcp.http.budget import MemoryBudget
 from vmcp.wire.sse import encode
 
 KEPT_EVENTS: Final = 128

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmcp.http.budget import MemoryBudget
+from vmcp.budget import MemoryBudget
 from vmcp.http.client.errors import BadRequest
 from vmcp.http.client.origin import Origin
 from vmcp.http.client.types import Headers

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
-from vmcp.http.budget import MemoryBudget
+from vmcp.budget import MemoryBudget
 from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import RequestId, RpcError, error_response
 

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,10 +22,10 @@ from hypothesis import strategies as st
 
 from tests.support.eventually import eventually
 from vmcp.backend.interface import Call, Era, Reply
+from vmcp.budget import FairBudget
 from vmcp.front.aside import Aside
 from vmcp.front.aside_process import ANSWER, QUESTION, question, serve, understood
 from vmcp.front.convert import to_modern
-from vmcp.front.large import LargeRequests
 from vmcp.front.reading import Bounds, Reading, read_all
 from vmcp.http.server.asgi import Refusal, read_body
 from vmcp.turns import LARGE, turn
@@ -75,6 +77,26 @@ def call(size: int, arguments: Any = None) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
 
 
+class Rounds:
+    """Counts the rounds of the loop: how often everybody else had a turn."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def run(self) -> None:
+        while True:
+            self.count += 1
+            await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture
+async def rounds() -> AsyncIterator[Rounds]:
+    counting = Rounds()
+    running = asyncio.create_task(counting.run())
+    yield counting
+    running.cancel()
+
+
 @pytest_asyncio.fixture
 async def aside() -> AsyncIterator[Aside]:
     made = Aside()
@@ -96,21 +118,13 @@ def test_a_body_says_the_same_in_another_process(body: bytes) -> None:
     assert plain(understood(answer, body)) == plain(read_all(body, BOUNDS))
 
 
-async def test_the_loop_is_everybodys_while_a_large_body_is_read(aside: Aside) -> None:
+async def test_the_loop_is_everybodys_while_a_large_body_is_read(aside: Aside, rounds: Rounds) -> None:
     await aside.read(call(LARGE), BOUNDS)
     # Half a million members: reading them takes longer than a thousand turns of the loop.
     body = call(0, {f"k{number}": 0 for number in range(300_000)})
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    running = asyncio.create_task(others())
+    before = rounds.count
     found = await aside.read(body, BOUNDS)
-    running.cancel()
+    turns = rounds.count - before
     assert found.refusal is None
     assert found.message is not None
     assert bytes(found.message.params) == body[body.index(b'"params": ') + 10 : -1]  # type: ignore[arg-type]
@@ -170,6 +184,17 @@ async def test_where_no_process_can_be_started_a_body_is_read_all_the_same() -> 
     assert aside.pid is None
 
 
+async def test_where_no_file_can_be_opened_a_body_is_read_all_the_same() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        found = await Aside().read(call(LARGE), BOUNDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found.refusal is None
+    assert found.message is not None
+
+
 def test_a_refusal_does_not_keep_the_body() -> None:
     body = b"[" * 300
     before = sys.getrefcount(body)
@@ -182,42 +207,43 @@ def test_a_refusal_does_not_keep_the_body() -> None:
         gc.enable()
 
 
-async def test_turns_are_one_per_round_of_the_loop_whoever_waits() -> None:
+async def test_turns_are_one_per_round_of_the_loop_whoever_waits(rounds: Rounds) -> None:
     taken: list[int] = []
-    rounds = 0
-
-    async def others() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
 
     async def work() -> None:
         for _ in range(5):
             await turn()
-            taken.append(rounds)
+            taken.append(rounds.count)
 
-    running = asyncio.create_task(others())
     await asyncio.gather(*(work() for _ in range(4)))
-    running.cancel()
     assert len(taken) == 20
     assert len(set(taken)) == 20
 
 
+def test_a_loop_in_which_somebody_took_a_turn_can_be_forgotten() -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(turn())
+    loop.close()
+    kept = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert kept() is None
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), max_size=40))
 def test_large_requests_are_bounded_in_all_and_of_one_caller(begun: list[tuple[str, int]]) -> None:
-    requests = LargeRequests(total=100, each=50)
+    requests = FairBudget(total=100, each=50)
     inside: list[tuple[str, int]] = []
     for caller, size in begun:
         of_caller = sum(other for name, other in inside if name == caller)
         fits = sum(other for _, other in inside) + size <= 100 and of_caller + size <= 50
-        assert requests.begin(caller, size) is fits
+        assert requests.take(caller, size) is fits
         if fits:
             inside.append((caller, size))
     for one in inside:
-        requests.end(*one)
-    assert requests.begin("d", 50)
-    assert requests.begin("e", 50)
+        requests.give_back(*one)
+    assert requests.take("d", 50)
+    assert requests.take("e", 50)
 
 
 async def test_a_large_call_is_refused_while_too_many_are_under_way_and_served_again_behind_them(world, backend):
@@ -229,7 +255,7 @@ async def test_a_large_call_is_refused_while_too_many_are_under_way_and_served_a
 
     slow.answer = answer
     w = world(slow)
-    w.front.large = LargeRequests(total=4 * LARGE, each=3 * LARGE)
+    w.front.large = FairBudget(total=4 * LARGE, each=3 * LARGE)
     large = {"name": "x", "arguments": {"a": "y" * 2 * LARGE}}
     first = w.modern("tools/call", large)
     await eventually(lambda: slow.calls)
@@ -256,15 +282,7 @@ def test_the_frame_of_a_question_has_the_length_that_it_says() -> None:
     assert (length, size) == (len(said) - QUESTION.size, 7)
 
 
-async def test_the_loop_is_everybodys_between_the_parts_of_large_bodies_that_arrive_at_once() -> None:
-    rounds = 0
-
-    async def others() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
-
+async def test_the_loop_is_everybodys_between_the_parts_of_large_bodies_that_arrive_at_once(rounds: Rounds) -> None:
     async def upload() -> bytes:
         parts = [b"x" * LARGE] * 32
 
@@ -274,8 +292,6 @@ async def test_the_loop_is_everybodys_between_the_parts_of_large_bodies_that_arr
 
         return await read_body(receive, {}, 64 * LARGE)
 
-    ticking = asyncio.create_task(others())
     bodies = await asyncio.gather(*(upload() for _ in range(4)))
-    ticking.cancel()
     assert [len(body) for body in bodies] == [32 * LARGE] * 4
-    assert rounds >= 4 * 30  # one part of one body in each
+    assert rounds.count >= 4 * 30  # one part of one body in each

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcp.http.budget import MemoryBudget
+from vmcp.budget import MemoryBudget
 from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Origin, Reach, ResponseTooLarge
 from vmcp.http.client.coding import PIECE, Decoder
 from vmcp.http.client.heads import LONGEST, Heads
