@@ -39,6 +39,12 @@ def bounded(seconds: float) -> float | None:
     return None if seconds == float("inf") else min(max(seconds, 0.0), 86_400.0)
 
 
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class EventWriter:
     """Writes an event stream; frames come from anywhere, one task sends them."""
 
@@ -95,6 +101,16 @@ class EventWriter:
         self._closed = True
         self._wake.set()
         await self._task
+
+    async def stay_open(self, over: asyncio.Future[None], receive: Receive, seconds: float) -> None:
+        """Wait until the stream is `over`, its reader is gone, or so many seconds have passed."""
+        watch = asyncio.create_task(disconnected(receive), name="client watch")
+        try:
+            await asyncio.wait({over, watch}, timeout=bounded(seconds), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if watch.done():
+                self.abandon()
+            watch.cancel()
 
     def abandon(self) -> None:
         """The reader is gone: drop what is queued."""
@@ -306,8 +322,7 @@ class Exchange:
         self._open().write(_KEEP_ALIVE)
 
     async def _watching(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await disconnected(self._receive)
         self.gone = True
         if self._writer is not None:
             self._writer.abandon()

@@ -18,13 +18,13 @@ from msgspec import Raw
 
 from vmcp.audit.interface import EventType
 from vmcp.auth.interface import Principal
-from vmcp.backend.interface import BackendError, Era
+from vmcp.backend.interface import BackendError, Era, HeaderList
 from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.types import Caller, Outcome, failed
 from vmcp.front.base import Front, decode_params, no_remote
 from vmcp.front.calls import at_once, carry_out
-from vmcp.front.exchange import EventWriter, Exchange, bounded
+from vmcp.front.exchange import EventWriter, Exchange
 from vmcp.front.legacy_call import PRIMED, LegacyCall
 from vmcp.front.request import Arrival, McpRequest, Told, told
 from vmcp.front.session import ClientSession
@@ -109,7 +109,7 @@ class LegacyFront:
         )
         trace = front.trace(request.arrival.headers)
         call = LegacyCall(request, session, exchange, self._sessions, trace=trace)
-        caller = self._caller(request, session, call, trace)
+        caller = self._caller(session, request.principal, front.passthrough(request.arrival.headers), call, trace)
         return carry_out(front, request, caller, call, partial(self.dispatch, session))
 
     async def take(self, arrival: Arrival, principal: Principal, message: Message, send: Send) -> None:
@@ -168,20 +168,8 @@ class LegacyFront:
 
     async def _renew(self, session: ClientSession) -> None:
         """Subscribe here to what another process subscribed to: it may be gone, and its streams with it."""
-        record = session.record
-        caller = Caller(
-            principal=session.principal,
-            era=Era.LEGACY,
-            sessions=session.backends,
-            capabilities=record.capabilities,
-            info=record.info,
-            headers=session.headers,
-            trace=None,
-            log_level=record.level or "info",
-            sink=None,
-            bridge=None,
-        )
-        for uri in record.subscriptions:
+        caller = self._caller(session, session.principal, session.headers)
+        for uri in session.record.subscriptions:
             await self._front.gateway.subscribe(caller, uri, method=RESOURCES_SUBSCRIBE)
 
     async def _check_unnamed(self, request: McpRequest) -> None:
@@ -243,20 +231,26 @@ class LegacyFront:
         await answer(send, 200, body, headers)
 
     def _caller(
-        self, request: McpRequest, session: ClientSession, call: LegacyCall, trace: TraceContext | None
+        self,
+        session: ClientSession,
+        principal: Principal,
+        headers: HeaderList,
+        call: LegacyCall | None = None,
+        trace: TraceContext | None = None,
     ) -> Caller:
+        """Return on whose behalf backends are asked; `call` hears and answers them meanwhile, None = nobody does."""
         record = session.record
         return Caller(
-            principal=request.principal,
+            principal=principal,
             era=Era.LEGACY,
             sessions=session.backends,
             capabilities=record.capabilities,
             info=record.info,
-            headers=self._front.passthrough(request.arrival.headers),
+            headers=headers,
             trace=trace,
             log_level=record.level or self._unsaid_level,
-            sink=call.sink,
-            bridge=call.bridge,
+            sink=None if call is None else call.sink,
+            bridge=None if call is None else call.bridge,
         )
 
     def dispatch(self, session: ClientSession, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
@@ -358,7 +352,8 @@ class LegacyFront:
         call = LegacyCall(request, session, None, self._sessions, trace=trace)
         session.active += 1
         try:
-            outcome = await self.dispatch(session, self._caller(request, session, call, trace), request)
+            caller = self._caller(session, principal, self._front.passthrough(arrival.headers), call, trace)
+            outcome = await self.dispatch(session, caller, request)
         finally:
             session.active -= 1
         if session.unsaved:
@@ -409,16 +404,12 @@ class LegacyFront:
         if session.record.version >= PRIMED:
             writer.write(stream.prime())
         over = stream.attach(writer, after)
-        gone = asyncio.create_task(_gone(receive), name="client watch")
         session.active += 1
         try:
-            await asyncio.wait({over, gone}, timeout=bounded(seconds), return_when=asyncio.FIRST_COMPLETED)
+            await writer.stay_open(over, receive, seconds)
         finally:
             session.active -= 1
             stream.detach(writer)
-            if gone.done():
-                writer.abandon()
-            gone.cancel()
             await writer.finish()
 
     async def delete(self, arrival: Arrival, principal: Principal, send: Send) -> None:
@@ -455,8 +446,3 @@ def store_unavailable(err: StoreUnavailable, request_id: RequestId | None) -> Re
     seconds = str(max(1, math.ceil(err.retry_after))).encode()
     message = "sessions are temporarily unavailable; try again"
     return Refusal(503, INTERNAL_ERROR, message, headers=((b"retry-after", seconds),), id=request_id)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

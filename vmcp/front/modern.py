@@ -23,7 +23,7 @@ from vmcp.front.base import Front
 from vmcp.front.calls import carry_out
 from vmcp.front.convert import UNCACHED, Rendering
 from vmcp.front.envelope import Envelope
-from vmcp.front.exchange import EventWriter, Exchange, bounded
+from vmcp.front.exchange import EventWriter, Exchange
 from vmcp.front.listen import Listener, read_filter
 from vmcp.front.modern_call import ModernCall
 from vmcp.front.request import McpRequest, told
@@ -162,27 +162,16 @@ class ModernFront:
         self._listening[principal.key] += 1
         self._front.record(told(request, params=False), Outcome(), 200)
         writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
-        gone = asyncio.create_task(_gone(receive), name="client watch")
-        over = listener.over
         started = asyncio.create_task(listener.start(writer))
         try:
-            seconds = bounded(principal.seconds_left())
-            await asyncio.wait({gone, over}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not gone.done():
-                writer.write(listener.result())
+            await writer.stay_open(listener.over, receive, principal.seconds_left())
+            writer.write(listener.result())
         finally:
             self._listeners.discard(listener)
             self._listening[principal.key] -= 1
             if not self._listening[principal.key]:
                 del self._listening[principal.key]
-            if gone.done():
-                writer.abandon()
-            for task in (gone, over, started):
-                task.cancel()
+            listener.end()
+            started.cancel()
             await writer.finish()
             await listener.close()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
