@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from vmcp.assembly import Assembly, BackendFactory, Made, Parts, kept
+from vmcp.assembly import Assembly, BackendFactory, Parts, kept
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.interface import Circuit, Reply
 from vmcp.backend.settings import Resolve
@@ -159,14 +158,9 @@ class Server:
         return RedisStore(settings, self._sealer, idle=self._idle)
 
     async def _follow_store(self, settings: Settings) -> None:
-        """Go on with the store that a reloaded configuration names; another password needs no other store."""
-        old, wanted = self._store, settings.store
-        there = old.settings
-        if wanted is not None and there is not None and replace(there, password=wanted.password) == wanted:
-            old.part.reconfigure(wanted)
-            self._store = Made(wanted, old.part)
-            return
-        self._store = kept(old, wanted, self._make_store)
+        """Go on with the store that a reloaded configuration names."""
+        old = self._store
+        self._store = kept(old, settings.store, self._make_store)
         if self._store is not old:
             log.info("the session store has changed", shared=self._store.part.shared)
             await self._sessions.switch(self._store.part)

@@ -163,7 +163,7 @@ class LegacyFront:
             raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request_id) from None
         if session is not None and session.renewing:
             session.renewing = False
-            self._sessions.spawn(self._renew(session), "subscriptions")
+            self._sessions.spawn(session, self._renew(session), "subscriptions")
         return session
 
     async def _renew(self, session: ClientSession) -> None:

@@ -24,6 +24,7 @@ from vmcp.core.sessions import BackendSessions
 from vmcp.core.url_elicitation import legacy_params
 from vmcp.front.streams import Streams
 from vmcp.sessions.record import Change, SessionRecord
+from vmcp.sessions.store import SessionStore
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str, notification, request
 from vmcp.wire.levels import reaches
 from vmcp.wire.protocol import (
@@ -62,7 +63,7 @@ class ClientSession:
         touched_at: `time.monotonic()` at which the store was last told that the session is in use.
         unsaved: Changes of the record that the store does not have yet.
         refresh: Takes over what the store knows better; None = there are no others.
-        stored: The store knows the session; not yet, where it took the place of another one.
+        stored_in: The store that has its record; another one than the gateway's, where that has just been changed.
         renewing: Another process subscribed to resources for the session; this one has yet to.
         retiring: It was idle for too long, and the store is being asked whether it is in use elsewhere.
         saving: Held while the record is being saved.
@@ -85,7 +86,7 @@ class ClientSession:
     unsaved: list[Change] = field(default_factory=list)
     elsewhere: Callable[[ClientSession, bytes], None] | None = None
     refresh: Callable[[ClientSession], Awaitable[None]] | None = None
-    stored: bool = True
+    stored_in: SessionStore | None = None
     renewing: bool = False
     retiring: bool = False
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)

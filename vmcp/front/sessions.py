@@ -123,7 +123,6 @@ class Sessions:
         old.listener = None
         store.listener = self
         for session in self.all():
-            session.stored = not store.shared
             session.share(*self._sharing())
         store.start()
         await old.close()
@@ -147,8 +146,9 @@ class Sessions:
             info=info,
             expires_at=time.time() + self._settings.session_life,
         )
-        await self.store.open(record)
-        return self._begin(record, principal, headers)
+        store = self.store
+        await store.open(record)
+        return self._begin(record, principal, headers, store)
 
     def here(self, session_id: str, principal: Principal) -> ClientSession | None:
         """Return the session of this id if its life is here and it is this principal's. No IO.
@@ -180,14 +180,20 @@ class Sessions:
             StoreUnavailable: Whether there is such a session cannot be known now.
         """
         found = self.here(session_id, principal)
-        if found is not None or session_id in self._sessions:
+        if found is not None:
             return found
-        record = await self.store.find(session_id, principal.key)
+        idle = self._sessions.get(session_id)
+        if idle is not None:
+            if not self.store.shared or idle.record.owner != principal.key:
+                return None
+            await self._retire_unless_used(idle)
+        store = self.store
+        record = await store.find(session_id, principal.key)
         if record is None or session_id in self._ended:
             return None
         if session_id not in self._sessions:  # another request of it may have been first
             self._make_room(principal)
-            self._begin(record, principal, headers, renewing=bool(record.subscriptions))
+            self._begin(record, principal, headers, store, renewing=bool(record.subscriptions))
         return self.here(session_id, principal)
 
     async def save(self, session: ClientSession) -> None:
@@ -203,6 +209,7 @@ class Sessions:
             if not changes:
                 return
             try:
+                await self._put(session)
                 kept = await self.store.save(session.record, changes)
             except BaseException:
                 session.unsaved = [*changes, *session.unsaved]
@@ -226,9 +233,11 @@ class Sessions:
         if self.store.shared and len(self._work) < MAX_WORK:
             self._work.spawn(self._tell(Note(kind=kind, session=session.id, body=body)), "note")
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Do something for a session in the background."""
-        self._work.spawn(work, name)
+    def spawn(self, session: ClientSession, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something for a session in the background, until it ends."""
+        task = self._work.spawn(work, name)
+        session.inflight[task] = task
+        task.add_done_callback(session.inflight.pop)
 
     def sweep(self) -> None:
         """End what expired, and tell the store what is in use and what changed."""
@@ -311,9 +320,7 @@ class Sessions:
         """Tell the store that sessions are in use, and take what it knows better."""
         try:
             for session in sessions:
-                if not session.stored:
-                    await self.store.open(session.record)
-                    session.stored = True
+                await self._put(session)
             kept = await self.store.touch([session.record for session in sessions])
         except StoreUnavailable:
             return  # once it answers again, everything is looked at
@@ -323,8 +330,16 @@ class Sessions:
             elif revision > session.record.revision:
                 await self._reload(session)
 
+    async def _put(self, session: ClientSession) -> None:
+        """Let the store know of a session that it does not have yet, because it took the place of another store."""
+        store = self.store
+        if session.stored_in is not store and session.id not in self._ended:
+            await store.open(session.record)
+            session.stored_in = store
+
     async def _reload(self, session: ClientSession) -> None:
         try:
+            await self._put(session)
             record = await self.store.find(session.id, session.record.owner)
         except StoreUnavailable:
             return
@@ -351,7 +366,13 @@ class Sessions:
     # --- lives ---
 
     def _begin(
-        self, record: SessionRecord, principal: Principal, headers: HeaderList, *, renewing: bool = False
+        self,
+        record: SessionRecord,
+        principal: Principal,
+        headers: HeaderList,
+        store: SessionStore,
+        *,
+        renewing: bool = False,
     ) -> ClientSession:
         """Begin the life of a session in this process."""
         elsewhere, refresh = self._sharing()
@@ -366,6 +387,7 @@ class Sessions:
             announces=self._gateway.announces,
             elsewhere=elsewhere,
             refresh=refresh,
+            stored_in=store,
             renewing=renewing,
         )
         self._sessions[session.id] = session

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import secrets
 import time
@@ -26,7 +27,6 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 COMMAND_TIMEOUT: Final = 1.0
 """Seconds for a command, a new connection included."""
 CONNECTIONS: Final = 16
-"""At most, besides the one that listens."""
+"""Commands at the same time. Those that wait for a place are not the server's fault: their time begins with it."""
 QUIET: Final = 1.0
 """Seconds without a note after which the server is asked for a sign of life."""
 FIRST_WAIT: Final = 0.1
@@ -60,6 +60,12 @@ CLOCK: Final = 1.0
 SLACK: Final = 60.0
 """Seconds that a record outlives the idle time of its session: uses are told in groups, not one by one."""
 
+_OPEN = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
 _SAVE = """
 local kept = redis.call('HGET', KEYS[1], 'revision')
 if not kept then return 0 end
@@ -80,21 +86,6 @@ _decode_note = msgspec.msgpack.Decoder(tuple[str, Note])
 T = TypeVar("T")
 
 
-class _Password(CredentialProvider):
-    """Asked for each new connection, so another password holds from the next connection on."""
-
-    def __init__(self, password: str) -> None:
-        self.password = password
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Return what AUTH takes."""
-        return (self.password,)
-
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Return the same."""
-        return (self.password,)
-
-
 class RedisStore:
     """Implements `SessionStore`."""
 
@@ -108,27 +99,28 @@ class RedisStore:
             sealer: Of a secret that all replicas have.
             idle: Seconds without a request after which a session ends.
         """
-        self._settings = settings
+        self._prefix = settings.prefix
+        self._address = f"{settings.host}:{settings.port}"
         self._sealer = sealer
         self._idle = idle
         self._replica = secrets.token_urlsafe(9)
-        self._password = _Password(settings.password)
         self._channel = f"{settings.prefix}notes"
-        options: dict[str, Any] = {"credential_provider": self._password} if settings.password else {}
         self._redis = Redis(
             connection_pool=BlockingConnectionPool(
-                max_connections=CONNECTIONS + 1,
+                max_connections=CONNECTIONS + 2,  # one listens, one asks whether the server is well
                 timeout=COMMAND_TIMEOUT,
                 host=settings.host,
                 port=settings.port,
                 db=settings.db,
+                password=settings.password or None,
                 protocol=2,
                 socket_timeout=COMMAND_TIMEOUT,
                 socket_connect_timeout=COMMAND_TIMEOUT,
                 retry=Retry(NoBackoff(), 0),
-                **options,
             )
         )
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._open = self._redis.register_script(_OPEN)
         self._save = self._redis.register_script(_SAVE)
         self._retire = self._redis.register_script(_RETIRE)
         self._background = Background("store of sessions")
@@ -140,27 +132,21 @@ class RedisStore:
         """See `SessionStore`."""
         self._background.spawn(self._keep_listening(), "listener")
 
-    def reconfigure(self, settings: RedisSettings) -> None:
-        """See `SessionStore`. Connections that are open stay as they are: another password is for new ones."""
-        self._settings = settings
-        self._password.password = settings.password
-
     async def close(self) -> None:
         """See `SessionStore`."""
         await self._background.close()
-        await self._redis.aclose()
+        with contextlib.suppress(RedisError, OSError):  # a peer that does not say goodbye
+            await self._redis.aclose()
 
     # --- records ---
 
     async def open(self, record: SessionRecord) -> None:
         """See `SessionStore`."""
-        key, kept = self._key(record.id, record.owner), self._seal(record)
+        key = self._key(record.id, record.owner)
 
-        async def write() -> None:
-            async with self._redis.pipeline(transaction=True) as commands:
-                commands.hset(key, mapping={"revision": str(record.revision), "record": kept})
-                commands.pexpire(key, self._life(record))
-                await commands.execute()
+        async def write() -> Any:
+            arguments: list[Any] = [record.revision, self._seal(record), self._life(record)]
+            return await self._open(keys=[key], args=arguments)
 
         await self._ask(write)
 
@@ -175,10 +161,10 @@ class RedisStore:
         key = self._key(record.id, record.owner)
         for _ in range(ATTEMPTS):
             new = msgspec.structs.replace(record, revision=record.revision + 1)
-            note = Note(kind=NoteKind.CHANGED, session=record.id, revision=new.revision)
-            arguments = [record.revision, new.revision, self._seal(new), self._life(new), *self._addressed(note)]
 
-            async def write(arguments: list[Any] = arguments) -> Any:
+            async def write(new: SessionRecord = new, old: int = record.revision) -> Any:
+                note = Note(kind=NoteKind.CHANGED, session=new.id, revision=new.revision)
+                arguments: list[Any] = [old, new.revision, self._seal(new), self._life(new), *self._addressed(note)]
                 return await self._save(keys=[key], args=arguments)
 
             found = await self._ask(write)
@@ -246,7 +232,7 @@ class RedisStore:
 
     def _key(self, session_id: str, owner: str) -> str:
         digest = hashlib.sha256(f"{owner}\0{session_id}".encode()).digest()
-        return f"{self._settings.prefix}session:{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+        return f"{self._prefix}session:{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
     def _life(self, record: SessionRecord) -> int:
         """Return the milliseconds that a record is kept from now on."""
@@ -281,6 +267,12 @@ class RedisStore:
         """
         if self.trouble:
             raise StoreUnavailable(self.trouble)
+        async with self._places:
+            if self.trouble:
+                raise StoreUnavailable(self.trouble)
+            return await self._carry_out(command)
+
+    async def _carry_out(self, command: Callable[[], Awaitable[T]]) -> T:
         for last in (False, True):
             try:
                 async with asyncio.timeout(COMMAND_TIMEOUT):
@@ -301,8 +293,8 @@ class RedisStore:
 
     def _fell_away(self, err: Exception) -> StoreUnavailable:
         trouble = "unauthorized" if isinstance(err, AuthenticationError) else "unavailable"
-        if not self.trouble:
-            log.warning("the session store does not answer", reason=_kind(err))
+        if trouble != self.trouble:
+            log.warning("the session store does not answer", address=self._address, reason=_kind(err))
         self.trouble = trouble
         self._broken.set()
         return StoreUnavailable(trouble)
@@ -329,7 +321,7 @@ class RedisStore:
             if self._broken.is_set():
                 return
             if self.trouble:
-                log.info("the session store is available", address=f"{self._settings.host}:{self._settings.port}")
+                log.info("the session store is available", address=self._address)
             self.trouble = ""
             backoff.reset()
             if self.listener is not None:

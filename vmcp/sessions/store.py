@@ -13,7 +13,6 @@ from typing import Final, Protocol
 import msgspec
 
 from vmcp.sessions.record import Change, SessionRecord
-from vmcp.sessions.settings import RedisSettings
 
 CONNECTING: Final = "connecting"
 """`SessionStore.trouble` of a store that has not been asked anything yet."""
@@ -98,12 +97,11 @@ class SessionStore(Protocol):
         """Begin to listen."""
         ...
 
-    def reconfigure(self, settings: RedisSettings) -> None:
-        """Go on with other credentials for the same server."""
-        ...
-
     async def open(self, record: SessionRecord) -> None:
-        """Keep the record of a session that begins. The client is told of a session only once this returned."""
+        """Keep a record where there is none of its session yet; one that is kept already stays as it is.
+
+        The client is told of a session only once this returned.
+        """
         ...
 
     async def find(self, session_id: str, owner: str) -> SessionRecord | None:
@@ -162,9 +160,6 @@ class ProcessStore:
         return ""
 
     def start(self) -> None:
-        """See `SessionStore`."""
-
-    def reconfigure(self, settings: RedisSettings) -> None:
         """See `SessionStore`."""
 
     async def open(self, record: SessionRecord) -> None:

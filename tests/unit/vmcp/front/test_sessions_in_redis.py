@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from hack.redis_server import MISSING, RedisServer, find
 from tests.support.eventually import eventually
+from tests.unit.vmcp.front.conftest import World
+from vmcp.auth.outgoing.unauthenticated import UnauthenticatedSettings
 from vmcp.backend.interface import BackendLink, Reply
+from vmcp.backend.settings import BackendSettings
+from vmcp.config.settings import Settings
 from vmcp.core.seal import Sealer
 from vmcp.front.settings import FrontSettings
+from vmcp.server import Server
 from vmcp.sessions.redis import RedisStore
 from vmcp.sessions.settings import RedisSettings
 
@@ -24,6 +33,7 @@ TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 RESOURCE = {"uri": "r:1", "name": "r"}
 ANN, BOB = {"authorization": "Bearer ann-the-subject"}, {"authorization": "Bearer bob"}
 SECRET = b"shared by the replicas"
+MANUAL = Path("docs/vmcp/operations.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +219,35 @@ async def test_a_session_that_is_in_use_elsewhere_outlives_its_idle_time_here(ga
     assert await ping(one) == 200, "and it can come back"
 
 
+async def test_a_request_that_comes_back_to_a_replica_where_the_session_was_idle_too_long_is_served(gateways, lasting):
+    one, other = await gateways(settings_of(lasting), ttl=2.0)
+    await one.initialize(headers=ANN)
+    other.session_id = one.session_id
+    await both_alive(one, other)
+    one.sessions.all()[0].used_at -= 10
+    one.sessions.all()[0].touched_at -= 10
+    assert await ping(one) == 200, "it is in use at the other, although nobody has swept here yet"
+
+
+async def test_what_is_done_for_a_session_in_the_background_ends_with_it(pair):
+    one, other = pair
+    await one.legacy("resources/subscribe", {"uri": "r:1"}, headers=ANN).answer()
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang(call):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    other.backends["a"].answer = hang
+    assert await ping(other) == 200
+    await asyncio.wait_for(begun.wait(), 5)
+    assert (await other.send("DELETE", "/mcp", {**other.session_headers(), **ANN})).status == 200
+    await asyncio.wait_for(ended.wait(), 5)
+
+
 async def test_a_session_that_nobody_uses_ends_and_leaves_nothing(gateways, lasting, client):
     settings = settings_of(lasting)
     (one,) = await gateways(settings, count=1, ttl=0.2)
@@ -344,17 +383,185 @@ async def test_a_server_that_is_full_costs_new_sessions_only(gateways, own):
     assert (await one.initialize(headers=BOB)).status == 200
 
 
-async def test_another_password_holds_from_the_next_connection_on(gateways, own):
+async def test_many_changes_at_once_are_all_kept_and_are_no_reason_to_give_the_server_up(gateways, own, scale):
+    (one,) = await gateways(settings_of(own), count=1)
+    await one.initialize(headers=ANN)
+    store, (session,) = one.sessions.store, one.sessions.all()
+    records = [msgspec.structs.replace(session.record, id=f"{number}") for number in range(scale(5000, 20_000))]
+    await asyncio.gather(*(store.open(record) for record in records))
+    assert await store.touch(records) == [0] * len(records)
+    assert not one.sessions.trouble
+
+
+async def test_a_server_that_was_never_there_is_named_in_the_log(own, capsys):
+    own.kill()
+    store = RedisStore(settings_of(own), Sealer((SECRET,)), idle=1800.0)
+    store.start()
+    await eventually(lambda: store.trouble == "unavailable")
+    await store.close()
+    assert f"127.0.0.1:{own.port}" in capsys.readouterr().out
+
+
+async def test_the_commands_that_the_manual_lists_are_enough(gateways, own, capsys):
+    commands = re.search(r"The gateway needs `([A-Z ]+)`", MANUAL)[1].lower().split()
     client = Redis(port=own.port)
-    await client.config_set("requirepass", "before")
-    settings = settings_of(own, password="before")
-    (one,) = await gateways(settings, count=1)
-    assert (await one.initialize(headers=ANN)).status == 200
-    await client.config_set("requirepass", "after")
-    await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    await eventually(lambda: one.sessions.trouble == "unauthorized", within=10.0)
-    one.sessions.store.reconfigure(settings_of(own, password="after", prefix=settings.prefix))
-    await eventually(lambda: not one.sessions.trouble, within=5.0)
-    assert (await one.initialize(headers=ANN)).status == 200
+    await client.config_set("requirepass", "sesame")
+    rights = ["resetkeys", "~p:*", "resetchannels", "&p:*", "-@all", *(f"+{command}" for command in commands)]
+    await client.execute_command("ACL", "SETUSER", "default", *rights, "+acl|log")
+    one, other = await gateways(settings_of(own, prefix="p:", password="sesame", db=1))
+    await one.initialize(headers=ANN)
+    other.session_id = one.session_id
+    await both_alive(one, other)
+    await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()
+    await eventually(lambda: other.sessions.all()[0].record.level == "error")
+    for w in (one, other):
+        w.sessions.all()[0].used_at -= 3600
+        w.sessions.all()[0].touched_at -= 3600
+    one.sessions.sweep()
+    await eventually(lambda: len(one.sessions) == 0)
+    await one.initialize(headers=ANN)
+    assert (await one.send("DELETE", "/mcp", {**one.session_headers(), **ANN})).status == 200
+    refused = {entry["object"] for entry in await client.acl_log()}
+    assert refused <= {"client|setinfo"}, "the client library tells its name where it may"
+    assert "refuses a command" not in capsys.readouterr().out
     await client.aclose()
+
+
+# --- another store ---
+
+
+@pytest.fixture
+async def serving(backend, world) -> AsyncIterator[Callable[[RedisSettings | None], Awaitable[Replica]]]:
+    """Starts whole gateways, each with its own configuration."""
+    started: list[Server] = []
+
+    async def start(store: RedisSettings | None) -> Replica:
+        made = backend("a", tools=[TOOL], resources=[RESOURCE])
+        server = Server(
+            config_with(store),
+            make_backend=lambda settings, auth, resolve: made,
+            front=FrontSettings(version="1"),
+            secrets=(SECRET,),
+        )
+        started.append(server)
+        await server.start()
+        replica = Replica(server, world(made))
+        await eventually(replica.knows_its_store)
+        return replica
+
+    yield start
+    for server in started:
+        await server.close()
+
+
+def config_with(store: RedisSettings | None) -> Settings:
+    """Return the configuration of a gateway with one backend."""
+    return Settings(
+        name="gw",
+        group="g",
+        backends=(BackendSettings(name="a", url="http://backend.test/mcp"),),
+        outgoing={"a": UnauthenticatedSettings()},
+        store=store,
+    )
+
+
+class Replica:
+    """A whole gateway, and requests to it."""
+
+    def __init__(self, server: Server, client: World) -> None:
+        self.server = server
+        self.client = client
+        client.app = server.app
+
+    async def reload(self, store: RedisSettings | None) -> None:
+        await self.server.apply(config_with(store))
+
+    async def store(self) -> str:
+        return str((await self.client.send("GET", "/status", {})).json.get("session_store"))
+
+    async def knows_its_store(self) -> bool:
+        return await self.store() != "connecting"
+
+    async def goes_on_with(self, session_id: str) -> bool:
+        self.client.session_id = session_id
+        return await ping(self.client) == 200
+
+
+async def test_sessions_go_on_in_the_store_that_a_reload_names(serving, lasting, own):
+    before, after = settings_of(lasting), settings_of(own)
+    one, other = await serving(before), await serving(before)
+    await one.client.initialize()
+    session_id = one.client.session_id
+    assert await other.goes_on_with(session_id)
+    await one.reload(after)
+    assert await one.goes_on_with(session_id)
+    assert await other.goes_on_with(session_id), "a replica that has not heard of it yet"
+    await other.reload(after)
+    third = await serving(after)
+    await eventually(lambda: third.goes_on_with(session_id))
+    assert (await third.client.send("DELETE", "/mcp", third.client.session_headers())).status == 200
+
+    async def has_ended() -> bool:
+        return not (await one.goes_on_with(session_id) or await other.goes_on_with(session_id))
+
+    await eventually(has_ended)
+
+
+@pytest.mark.parametrize("shared_at_first", [True, False])
+async def test_sessions_go_on_where_replicas_begin_or_cease_to_share_them(serving, lasting, shared_at_first):
+    redis = settings_of(lasting)
+    one = await serving(redis if shared_at_first else None)
+    await one.client.initialize()
+    session_id = one.client.session_id
+    await one.reload(None if shared_at_first else redis)
+    assert await one.goes_on_with(session_id)
+    other = await serving(redis)
+    await eventually(lambda: other.goes_on_with(session_id))
+    assert await one.goes_on_with(session_id)
+
+
+@pytest.mark.parametrize("at_first", ["", "wrong"])
+async def test_another_password_holds_from_the_reload_on_that_brings_it(serving, own, at_first):
+    client = Redis(port=own.port)
+    await client.config_set("requirepass", "sesame")
+    settings = settings_of(own, password=at_first)
+    one = await serving(settings)
+    assert (await one.store(), (await one.client.initialize()).status) == ("unauthorized", 503)
+    await one.reload(replace(settings, password="sesame"))
+    await eventually(one.knows_its_store)
+    assert (await one.store(), (await one.client.initialize()).status) == ("available", 200)
+    await client.aclose()
+
+
+async def test_what_a_session_changes_while_it_is_put_into_another_store_does_not_end_it(gateways, lasting, own):
+    (one,) = await gateways(settings_of(lasting), count=1)
+    for _ in range(200):
+        await one.initialize(headers=ANN)
+    store = RedisStore(settings_of(own), Sealer((SECRET,)), idle=1800.0)
+    await one.sessions.switch(store)
+    await eventually(lambda: not store.trouble)
+    session = one.sessions.all()[-1]
+    assert (await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()).status == 200
+    await session.link("a")
+    assert await ping(one) == 200
+    await eventually(lambda: all(session.stored_in is store for session in one.sessions.all()))
+    assert len(one.sessions) == 200
+
+
+async def test_a_replica_that_changes_the_store_later_takes_nothing_back(gateways, lasting, own):
+    one, other = await gateways(settings_of(lasting))
+    await one.initialize(headers=ANN)
+    other.session_id = one.session_id
+    await both_alive(one, other)
+    settings = settings_of(own)
+    for w in (one, other):
+        store = RedisStore(settings, Sealer((SECRET,)), idle=1800.0)
+        await w.sessions.switch(store)
+        await eventually(lambda store=store: not store.trouble)
+        if w is one:
+            await one.legacy("logging/setLevel", {"level": "error"}, headers=ANN).answer()
+    await eventually(lambda: other.sessions.all()[0].record.level == "error")
+    (third,) = await gateways(settings, count=1)
+    third.session_id = one.session_id
+    assert await ping(third) == 200
+    assert third.sessions.all()[0].record.level == "error"
