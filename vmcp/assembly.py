@@ -76,6 +76,7 @@ class Parts:
         settings: All of them.
         mark: By which gateways recognise this one (`vmcp.wire.lineage`).
         backends: By name, in the order of the configuration.
+        standing: Those of them that go on as they stood: see `LeftOut.missing`.
     """
 
     settings: Settings
@@ -85,6 +86,7 @@ class Parts:
     limiter: Made[RateLimits | None, RateLimiter | None]
     audit: Made[AuditSettings | None, AuditLog]
     backends: dict[str, RunningBackend] = field(default_factory=dict)
+    standing: frozenset[str] = frozenset()
 
     def plan(self) -> Plan:
         """Return what the core works with."""
@@ -162,6 +164,7 @@ class Assembly:
             kept(old.authorizer if old else None, settings.authz, _authorizer),
             kept(old.limiter if old else None, settings.limits, _limiter),
             kept(old.audit if old else None, settings.audit, self._audit),
+            standing=frozenset(standing),
         )
         for configured in settings.backends:
             outgoing = settings.outgoing[configured.name]
@@ -170,7 +173,7 @@ class Assembly:
             if made is not None:
                 parts.backends[configured.name] = made
         for name in standing:
-            parts.backends[name] = running[name]  # as it stood: see `LeftOut.missing`
+            parts.backends[name] = running[name]
         return parts
 
     def _backend(

@@ -206,18 +206,18 @@ class _Swap:
         self._server = server
         self._current = settings.secrets
 
-    async def __call__(self, settings: Settings) -> None:
+    async def __call__(self, settings: Settings) -> frozenset[str]:
         old = self._current
         logs.set_secrets(Redactor((*old, *settings.secrets)))
         try:
-            await self._server.apply(settings)
+            standing = await self._server.apply(settings)
         except BaseException:
             logs.set_secrets(Redactor(old))
             raise
         # The secrets of the version before stay known until the next swap: its calls may still be under way. Those of a
         # backend that goes on as it stood are in no newer version: they stay known until nothing of the kind is left.
-        standing = any(one.missing for one in settings.left_out)
         self._current = tuple(dict.fromkeys((*old, *settings.secrets))) if standing else settings.secrets
+        return standing
 
 
 class _Announcement:

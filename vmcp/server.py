@@ -115,11 +115,14 @@ class Server:
         self._sessions.start()
         self._background.spawn(self._keep_house(), "housekeeping")
 
-    async def apply(self, settings: Settings) -> None:
+    async def apply(self, settings: Settings) -> frozenset[str]:
         """Swap the configuration in: what is equal keeps running, what is under way ends as it began.
 
         The old configuration serves until the new backends were heard, or a few seconds passed: a backend whose
         address changes must not take its tools away in between.
+
+        Returns:
+            The backends that go on as they stood: see `LeftOut.missing`.
 
         Raises:
             OSError: A file that the settings name cannot be read; everything stays as it was.
@@ -149,6 +152,7 @@ class Server:
             old.backends[name].backend.on_call = None  # calls that still end must not bring the series back
         self.metrics.forget_backends(removed)
         self._background.spawn(_retire(old, new), "replaced parts")
+        return new.standing
 
     def _make_store(self, settings: RedisSettings | None) -> SessionStore:
         if settings is None:

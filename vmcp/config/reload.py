@@ -34,8 +34,9 @@ MAX_ERRORS_SHOWN = 20
 
 Stamp = tuple[int, int, int, int] | None
 
-Apply = Callable[[Settings], Awaitable[None]]
-"""Swaps settings in; raises when it cannot, and then leaves everything as it was."""
+Apply = Callable[[Settings], Awaitable[frozenset[str]]]
+"""Swaps settings in; returns which backends go on as they stood (`LeftOut.missing`). Raises when it cannot, and then
+leaves everything as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class ConfigStatus:
         refused: Messages about the newest configuration, when it was refused; empty = it is what runs.
         places: Where in it the mistakes are.
         refused_at: Unix seconds of the refusal; None = none.
-        left_out: Backends of the configuration in use that cannot be served.
+        left_out: Backends of the configuration in use that cannot be served as it says.
+        standing: Those of them that are served as an earlier configuration said.
     """
 
     digest: str
@@ -59,6 +61,7 @@ class ConfigStatus:
     places: tuple[str, ...] = ()
     refused_at: float | None = None
     left_out: tuple[LeftOut, ...] = ()
+    standing: frozenset[str] = frozenset()
 
     def as_json(self) -> dict[str, object]:
         """Return the object for `/status`.
@@ -71,12 +74,17 @@ class ConfigStatus:
             "generation": self.generation,
             "refused": list(self.places),
             "refused_at": self.refused_at,
-            "left_out": [
-                {"backend": one.name, "places": list(dict.fromkeys(error.path for error in one.errors))}
-                | ({"reason": one.reason} if one.reason else {})
-                for one in self.left_out
-            ],
+            "left_out": [_places(one) for one in self.left_out if one.name not in self.standing],
+            "standing": [_places(one) for one in self.left_out if one.name in self.standing],
         }
+
+
+def _places(one: LeftOut) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "backend": one.name,
+        "places": list(dict.fromkeys(error.path for error in one.errors)),
+    }
+    return shown | ({"reason": one.reason} if one.reason else {})
 
 
 class PendingError(Exception):
@@ -220,15 +228,16 @@ class Reloader:
                 self.metrics.reloaded(accepted=True)
             return False
         try:
-            await self.apply(loaded.settings)
+            standing = await self.apply(loaded.settings)
         except Exception as error:
             log.exception("configuration cannot be applied", digest=loaded.digest)
             self._refuse([("document", f"cannot be applied: {type(error).__name__}: {error}")])
             return False
         self.current = loaded.settings
-        self.status = ConfigStatus(loaded.digest, time.time(), self.status.generation + 1, left_out=left_out)
+        generation = self.status.generation + 1
+        self.status = ConfigStatus(loaded.digest, time.time(), generation, left_out=left_out, standing=standing)
         self.metrics.reloaded(accepted=True)
-        report_left_out(loaded.settings, self.metrics)
+        report_left_out(loaded.settings, self.metrics, standing)
         for warning in loaded.settings.warnings:
             log.warning("configuration", warning=warning)
         log.info("configuration reloaded", digest=loaded.digest, backends=len(loaded.settings.backends))
@@ -246,11 +255,18 @@ class Reloader:
         self.status = replace(old, refused=shown, places=places, refused_at=time.time())
 
 
-def report_left_out(settings: Settings, metrics: Metrics) -> None:
-    """Say which backends of an accepted configuration cannot be served, and why."""
-    metrics.left_out(one.name for one in settings.left_out)
+def report_left_out(settings: Settings, metrics: Metrics, standing: frozenset[str] = frozenset()) -> None:
+    """Say which backends of an accepted configuration cannot be served as it says, and why.
+
+    Args:
+        settings: The configuration.
+        metrics: Told of them.
+        standing: Those that are served as an earlier configuration said.
+    """
+    metrics.left_out((one.name for one in settings.left_out if one.name not in standing), standing)
     for one in settings.left_out:
-        log.warning("backend left out", backend=one.name, reasons=[str(error) for error in one.errors])
+        event = "backend keeps its previous configuration" if one.name in standing else "backend left out"
+        log.warning(event, backend=one.name, reasons=[str(error) for error in one.errors])
 
 
 def stamp(path: Path) -> Stamp:

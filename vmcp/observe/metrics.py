@@ -12,7 +12,7 @@
 | `vmcp_sessions`, `vmcp_rate_limited_total`, `vmcp_unauthenticated_total`, `vmcp_audit_dropped_total` | - |
 | `vmcp_config_reloads_total` | `result` |
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
-| `vmcp_backend_left_out` | `backend` |
+| `vmcp_backend_left_out`, `vmcp_backend_standing` | `backend` |
 | `vmcp_backend_up`, `vmcp_backend_circuit_open` | `backend` |
 | `vmcp_backend_lists_failing`, `vmcp_backend_entries_left_out` | `backend` |
 
@@ -120,6 +120,12 @@ class Metrics:
             ("backend",),
             registry=registry,
         )
+        self._standing = Gauge(
+            "vmcp_backend_standing",
+            "1 = this backend is served as an earlier configuration said; the log says why.",
+            ("backend",),
+            registry=registry,
+        )
         self._reloaded_at = Gauge(
             "vmcp_config_last_reload_success_timestamp_seconds",
             "Unix time of the last accepted file.",
@@ -182,11 +188,17 @@ class Metrics:
         if accepted:
             self._reloaded_at.set(time.time())
 
-    def left_out(self, backends: Iterable[str]) -> None:
-        """Record the backends of the accepted configuration that cannot be served."""
-        self._left_out.clear()
-        for backend in backends:
-            self._left_out.labels(backend).set(1)
+    def left_out(self, backends: Iterable[str], standing: Iterable[str]) -> None:
+        """Record the backends that cannot be served as the accepted configuration says.
+
+        Args:
+            backends: Those that are not served.
+            standing: Those that are served as an earlier configuration said.
+        """
+        for gauge, names in ((self._left_out, backends), (self._standing, standing)):
+            gauge.clear()
+            for name in names:
+                gauge.labels(name).set(1)
 
     def watch_backends(self, source: Callable[[], Iterable[BackendSample]]) -> None:
         """Ask `source` at every scrape; replaces an earlier one."""

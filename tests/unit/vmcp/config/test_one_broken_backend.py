@@ -119,6 +119,30 @@ def test_a_mistake_in_the_document_itself_is_refused_with_all_others():
     assert {error.path for error in caught.value.errors} == {"name", "backends[0].url"}
 
 
+async def test_a_backend_that_goes_on_as_it_stood_is_not_told_of_as_left_out(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text())
+    bench = Bench(path)
+    entry = {"transport": "sse", "type": "entry", "caBundlePath": "/no/such/ca.crt"}
+    waiting = [{"name": name, "url": f"https://{name}.example/", **entry} for name in ("running", "new")]
+    path.write_bytes(text(backends=waiting))
+    bench.standing = {"running"}
+    assert await bench.reloader.check()
+    shown = bench.reloader.show()
+    place = {"backend": "running", "places": ["backends[0].caBundlePath"]}
+    assert (shown["standing"], [one["backend"] for one in shown["left_out"]]) == ([place], ["new"])
+    told = bench.metrics.render()[1].decode()
+    assert 'vmcp_backend_standing{backend="running"} 1.0' in told
+    assert 'vmcp_backend_left_out{backend="new"} 1.0' in told
+    assert 'vmcp_backend_left_out{backend="running"}' not in told
+    assert "backend keeps its previous configuration" in capsys.readouterr().out
+    path.write_bytes(text())
+    bench.standing = set()
+    assert await bench.reloader.check()
+    assert bench.reloader.show()["standing"] == []
+    assert "vmcp_backend_standing{" not in bench.metrics.render()[1].decode()
+
+
 async def test_a_backend_comes_when_its_ca_bundle_does(tmp_path):
     bundle = tmp_path / "ca.crt"
     late = {

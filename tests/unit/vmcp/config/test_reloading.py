@@ -20,17 +20,19 @@ class Bench:
         self.path = path
         self.applied: list[Settings] = []
         self.fail: Exception | None = None
+        self.standing: set[str] = set()
         self.swapped = asyncio.Event()
         self.metrics = Metrics()
         first = load_file(path, {})
         status = ConfigStatus(first.digest, 1.0, left_out=first.settings.left_out)
         self.reloader = Reloader(FileSource(path, {}), self.apply, self.metrics, status, interval=0.005)
 
-    async def apply(self, settings: Settings) -> None:
+    async def apply(self, settings: Settings) -> frozenset[str]:
         if self.fail is not None:
             raise self.fail
         self.applied.append(settings)
         self.swapped.set()
+        return frozenset(self.standing)
 
     def gauge(self) -> str:
         lines = self.metrics.render()[1].decode().splitlines()

@@ -250,7 +250,8 @@ async def test_a_backend_whose_variable_is_not_there_yet_stays_as_it_stood_and_a
     before = running.server.gateway.plan.backends["b0"]
     error = ConfigError("backends[0]", "environment variable X is not set", (0,), missing=missing)
     wanted = replace(settings("http://other.test/mcp"), backends=(), outgoing={}, left_out=(LeftOut("b0", (error,)),))
-    await running.server.apply(wanted)
+    standing = await running.server.apply(wanted)
+    assert standing == ({"b0"} if missing else frozenset())
     assert running.server.gateway.plan.backends == ({"b0": before} if missing else {})
     assert len(running.backends) == 1
 

@@ -33,7 +33,7 @@ TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 RESOURCE = {"uri": "r:1", "name": "r"}
 ANN, BOB = {"authorization": "Bearer ann-the-subject"}, {"authorization": "Bearer bob"}
 SECRET = b"shared by the replicas"
-MANUAL = Path("docs/vmcp/operations.md").read_text(encoding="utf-8")
+MANUAL = (Path(__file__).parents[4] / "docs/vmcp/operations.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
