@@ -38,6 +38,9 @@ MAX_ENDED: Final = 4096
 """Sessions that are remembered as ended: a record of one may be on its way here."""
 MAX_WORK: Final = 1024
 """Tasks for records and notes at the same time, beyond which notes are lost."""
+MAX_UNTOLD: Final = 16 * 1024 * 1024
+"""Bytes that notes hold while they wait for the store, beyond which more are lost: clients have got their 202 by then,
+so nothing else bounds what they send."""
 
 Elsewhere = Callable[[ClientSession, bytes], None]
 Refresh = Callable[[ClientSession], Awaitable[None]]
@@ -93,6 +96,7 @@ class Sessions:
         self._sessions: dict[str, ClientSession] = {}
         self._owners: dict[str, _Owned] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._untold = 0
         self._closing = Background("sessions of clients")
         self._work = Background("records of sessions")
 
@@ -230,7 +234,8 @@ class Sessions:
 
     def pass_on(self, session: ClientSession, kind: NoteKind, body: bytes) -> None:
         """Give other processes what may be meant for what they serve of a session; lost where that is not possible."""
-        if self.store.shared and len(self._work) < MAX_WORK:
+        if self.store.shared and len(self._work) < MAX_WORK and self._untold + len(body) <= MAX_UNTOLD:
+            self._untold += len(body)
             self._work.spawn(self._tell(Note(kind=kind, session=session.id, body=body)), "note")
 
     def spawn(self, session: ClientSession, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -300,8 +305,11 @@ class Sessions:
         self._touch(self.all())
 
     async def _tell(self, note: Note) -> None:
-        with contextlib.suppress(StoreUnavailable):
-            await self.store.tell(note)
+        try:
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.tell(note)
+        finally:
+            self._untold -= len(note.body)
 
     def _elsewhere(self, session: ClientSession, message: bytes) -> None:
         self.pass_on(session, NoteKind.NEWS, message)

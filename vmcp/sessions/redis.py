@@ -225,8 +225,7 @@ class RedisStore:
 
     async def tell(self, note: Note) -> None:
         """See `SessionStore`."""
-        channel, sealed = self._addressed(note)
-        await self._ask(lambda: self._redis.publish(channel, sealed))
+        await self._ask(lambda: self._redis.publish(*self._addressed(note)))
 
     # --- forms ---
 

@@ -1,13 +1,16 @@
 """Sessions whose records are kept where other gateways find them, and what happens while the store does not answer."""
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 import pytest
 
+from tests.support.eventually import eventually
 from vmcp.backend.interface import BackendLink
+from vmcp.front.sessions import MAX_UNTOLD
 from vmcp.sessions.record import Change, SessionRecord, decode_record, encode_record
-from vmcp.sessions.store import ProcessStore, StoreUnavailable
+from vmcp.sessions.store import Note, ProcessStore, StoreUnavailable
 
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 ANN, BOB = {"authorization": "Bearer ann"}, {"authorization": "Bearer bob"}
@@ -19,6 +22,8 @@ class Shelf(ProcessStore):
     Attributes:
         away: It does not answer.
         asked: What it was asked, by name.
+        told: Bytes of each note that it was told.
+        takes_notes: It goes on with what it was told; while this is not set, it lets all wait.
     """
 
     shared = True
@@ -27,6 +32,9 @@ class Shelf(ProcessStore):
         super().__init__()
         self.asked: list[str] = []
         self.away = False
+        self.told: list[int] = []
+        self.takes_notes = asyncio.Event()
+        self.takes_notes.set()
         self._kept: dict[tuple[str, str], bytes] = {}
 
     @property
@@ -40,7 +48,7 @@ class Shelf(ProcessStore):
 
     async def open(self, record: SessionRecord) -> None:
         self._ask("open")
-        self._kept[record.owner, record.id] = encode_record(record)
+        self._kept.setdefault((record.owner, record.id), encode_record(record))
 
     async def find(self, session_id: str, owner: str) -> SessionRecord | None:
         self._ask("find")
@@ -60,6 +68,10 @@ class Shelf(ProcessStore):
     async def end(self, record: SessionRecord) -> None:
         self._ask("end")
         self._kept.pop((record.owner, record.id), None)
+
+    async def tell(self, note: Note) -> None:
+        self.told.append(len(note.body))
+        await self.takes_notes.wait()
 
 
 @pytest.fixture
@@ -105,6 +117,23 @@ async def test_nobody_goes_on_with_the_session_of_another(one, other):
     for gateway in (one, other):
         assert (await gateway.legacy("ping", headers=BOB).answer()).status == 404
     assert (await other.legacy("ping", headers=ANN).answer()).status == 200
+
+
+async def test_answers_to_nobody_s_questions_wait_for_a_slow_store_in_bounded_memory(one, shelf):
+    answer = {"jsonrpc": "2.0", "id": "vmcp-another-1", "result": {"text": "x" * 2**20}}
+    shelf.takes_notes.clear()
+    for _ in range(40):
+        assert (await one.post(answer, {**one.session_headers(), **ANN}).answer()).status == 202
+    await eventually(lambda: len(shelf.told) > 5)
+    assert sum(shelf.told) <= MAX_UNTOLD
+    before = len(shelf.told)
+    shelf.takes_notes.set()
+
+    async def is_told() -> bool:
+        await one.post(answer, {**one.session_headers(), **ANN}).answer()
+        return len(shelf.told) > before
+
+    await eventually(is_told)
 
 
 async def test_a_session_that_was_ended_is_found_nowhere(one, other):
