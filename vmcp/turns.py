@@ -15,6 +15,9 @@ from weakref import WeakKeyDictionary
 LARGE: Final = 64 * 1024
 """Bytes of a message beyond which work on it takes turns: less takes no longer than an ordinary request."""
 
+PIECE: Final = 256 * 1024
+"""Bytes of a large message that are handed to a socket at once."""
+
 
 class _Queue:
     """Those who wait in one loop. It keeps no reference to the loop, by which it is found."""

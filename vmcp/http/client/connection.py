@@ -9,7 +9,7 @@ import asyncio
 import enum
 import select
 from collections.abc import Callable
-from typing import Final, cast
+from typing import cast
 
 import httptools
 
@@ -17,7 +17,7 @@ from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.types import Limits, Response
-from vmcp.turns import turn
+from vmcp.turns import PIECE, turn
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
@@ -27,8 +27,6 @@ _NAMES = {
     for spelled in (low, low.title())
 }
 """Names that nearly every answer holds, as they are mostly spelled."""
-PIECE: Final = 256 * 1024
-"""Bytes of a request that are handed to the socket at once; longer ones take turns with the loop's other work."""
 _TICK = 0.002
 """Loops keep time in milliseconds and may be early by one."""
 

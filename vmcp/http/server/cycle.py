@@ -18,7 +18,7 @@ import structlog
 
 from api.contract.headers import FIELD_VALUE, TOKEN
 from vmcp.http.server.asgi import JSON, Scope
-from vmcp.turns import turn
+from vmcp.turns import PIECE, turn
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +26,6 @@ App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[N
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes of a body that may wait for the application before reading pauses."""
-PIECE: Final = 256 * 1024
-"""Bytes of an answer that are handed to the socket at once."""
 _COPIED: Final = 64 * 1024
 """Longer bodies are not copied behind their heads: the second system call costs less."""
 _STATUS_LINE: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}

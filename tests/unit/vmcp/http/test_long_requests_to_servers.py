@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from vmcp.http.client.connection import PIECE, ClientConnection
+from vmcp.http.client.connection import ClientConnection
 from vmcp.http.client.errors import ConnectionLost
 from vmcp.http.client.types import Limits, Response
+from vmcp.turns import PIECE
 
 HEAD = b"POST /mcp HTTP/1.1\r\n\r\n"
 BODY = bytes(range(256)) * (8 * PIECE // 256)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vmcp.http.server.asgi import JSON
-from vmcp.http.server.cycle import PIECE, AnswerError, Cycle
+from vmcp.http.server.cycle import AnswerError, Cycle
+from vmcp.turns import PIECE
 
 LENGTH = (b"content-length", b"2")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
