@@ -28,6 +28,8 @@ from vmcp.wire.sse import encode
 
 MAX_URIS: Final = 256
 """Resource subscriptions of one stream; more are not honoured."""
+MAX_PENDING: Final = 64 * 1024
+"""Bytes that wait until a stream is acknowledged, for which backends may take a while; more is dropped."""
 
 
 class Filter(msgspec.Struct, omit_defaults=True):
@@ -73,7 +75,8 @@ class Listener:
         self._wanted = wanted
         self._uris: frozenset[str] = frozenset()
         self._writer: EventWriter | None = None
-        self._pending: list[bytes] | None = []
+        self._pending: list[bytes] = []
+        self._room = MAX_PENDING
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         spec = SessionSpec(
             principal=caller.principal,
@@ -104,9 +107,9 @@ class Listener:
         granted = Filter(wanted.toolsListChanged, wanted.promptsListChanged, wanted.resourcesListChanged, honoured)
         writer.write(encode(notification(ACKNOWLEDGED, b'{"notifications":%b,%b}' % (dumps(granted), self._meta))))
         self._writer = writer
-        for frame in self._pending or ():
+        for frame in self._pending:
             writer.write(frame, droppable=True)
-        self._pending = None
+        self._pending.clear()
 
     def result(self) -> bytes:
         """Return the last frame of a stream that ends in good order."""
@@ -157,7 +160,8 @@ class Listener:
         frame = encode(notification(method, join(members)))
         if self._writer is not None:
             self._writer.write(frame, droppable=True)
-        elif self._pending is not None:
+        elif len(frame) <= self._room:
+            self._room -= len(frame)
             self._pending.append(frame)
 
     async def _subscribe(self) -> list[str]:

@@ -7,8 +7,10 @@ import json
 
 import pytest
 
-from vmcp.backend.interface import BackendTimeout, Era, InputRequired, Reply
+from tests.support.eventually import eventually
+from vmcp.backend.interface import BackendTimeout, Call, Era, InputRequired, Reply
 from vmcp.core.parking import HELD_EACH
+from vmcp.front.listen import MAX_PENDING
 from vmcp.front.settings import FrontSettings
 from vmcp.limits.bucket import MemoryRateLimiter, Rate, RateLimits
 from vmcp.wire.jsonrpc import RpcError
@@ -458,6 +460,30 @@ async def test_listen_subscribes_at_the_backend_and_ends_with_the_stream(world, 
     stream.hang_up()
     await stream.answer()
     assert session.closed
+
+
+async def test_what_is_told_before_a_listen_stream_is_acknowledged_is_bounded(world, backend):
+    w = world(backend("a", resources=[{"uri": "r:1", "name": "r"}, {"uri": "r:2", "name": "s"}]))
+    slow, subscribed = w.backends["a"], asyncio.Event()
+
+    async def answer(call: Call) -> Reply:
+        await subscribed.wait()
+        return Reply(result=b"{}")
+
+    slow.answer = answer
+    stream = w.modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["r:1", "r:2"]}})
+    await eventually(lambda: len(slow.calls) == 2)
+    (session,) = slow.sessions
+    update = b'{"uri":"r:1","more":"%b"}' % (b"x" * 1024)
+    for _ in range(10 * MAX_PENDING // len(update)):
+        session.spec.events.notification("a", "notifications/resources/updated", update)
+    subscribed.set()
+    await stream.until(lambda answer: bool(answer.events))
+    session.spec.events.notification("a", "notifications/resources/updated", b'{"uri":"r:2"}')
+    told = (await stream.until(lambda answer: answer.events[-1]["params"].get("uri") == "r:2")).events[1:-1]
+    assert 0 < len(told) * len(update) <= MAX_PENDING
+    stream.hang_up()
+    await stream.answer()
 
 
 async def test_an_ended_listen_stream_ends_with_a_result(w):
