@@ -187,27 +187,7 @@ class LegacyFront:
 
     async def _initialize(self, request: McpRequest, send: Send) -> None:
         await self._check_unnamed(request)
-        params = fields(request.params)
-        asked = loads_str(params.get("protocolVersion"))
-        if asked is None:
-            raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=request.id)
-        capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
-        info = params.get("clientInfo")
-        if max(len(capabilities), len(info or b"")) > self._front.settings.max_declared:
-            raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=request.id)
-        version = asked if asked in LEGACY_VERSIONS else LATEST_LEGACY
-        try:
-            session = await self._sessions.open(
-                request.principal,
-                version,
-                carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
-                None if info is None or bytes(info)[:1] != b"{" else bytes(info),
-                self._front.passthrough(request.arrival.headers),
-            )
-        except TooManySessions:
-            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request.id) from None
-        except StoreUnavailable as err:
-            raise store_unavailable(err, request.id) from err
+        session = await self._open(request)
         try:
             said = await self._front.introduction(session.backends)
         except BackendError as err:
@@ -215,7 +195,7 @@ class LegacyFront:
                 await self._sessions.end(session)
             raise no_remote(err, request.id) from err
         result: dict[str, Any] = {
-            "protocolVersion": version,
+            "protocolVersion": session.record.version,
             "capabilities": Raw(said.capabilities),
             "serverInfo": Raw(said.server_info or self._front.server_info),
         }
@@ -229,6 +209,33 @@ class LegacyFront:
         what = told(request, session_id=session.id, params=False)
         self._front.record(what, Outcome(result=body), 200)
         await answer(send, 200, body, headers)
+
+    async def _open(self, request: McpRequest) -> ClientSession:
+        """Open the session that an `initialize` asks for.
+
+        Raises:
+            Refusal: 400 for what the client says of itself, 429 where there is no room, 503 without the store.
+        """
+        params = fields(request.params)
+        asked = loads_str(params.get("protocolVersion"))
+        if asked is None:
+            raise Refusal(400, INVALID_PARAMS, "member 'protocolVersion' is missing", id=request.id)
+        capabilities = bytes(params.get("capabilities", Raw(_EMPTY)))
+        info = params.get("clientInfo")
+        if max(len(capabilities), len(info or b"")) > self._front.settings.max_declared:
+            raise Refusal(400, INVALID_PARAMS, "capabilities or clientInfo are too long", id=request.id)
+        try:
+            return await self._sessions.open(
+                request.principal,
+                asked if asked in LEGACY_VERSIONS else LATEST_LEGACY,
+                carried_capabilities(capabilities) if capabilities[:1] == b"{" else _EMPTY,
+                None if info is None or bytes(info)[:1] != b"{" else bytes(info),
+                self._front.passthrough(request.arrival.headers),
+            )
+        except TooManySessions:
+            raise Refusal(429, INVALID_REQUEST, "too many sessions are in use", id=request.id) from None
+        except StoreUnavailable as err:
+            raise store_unavailable(err, request.id) from err
 
     def _caller(
         self,
