@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from msgspec import DecodeError, Raw
+from msgspec import Raw
 
 from vmcp.backend.interface import Call
 from vmcp.trace import TraceContext
@@ -53,10 +53,7 @@ def _meta_last(params: bytes) -> tuple[memoryview, Raw] | None:
     before = params[max(0, start - 16) : max(0, start)].rstrip(b" \t\r\n")
     if before[-1:] != b"," or len(params) - start > LARGE:
         return None
-    try:
-        members = fields(b"{" + params[start:])
-    except (DecodeError, RecursionError, UnicodeDecodeError):
-        return None
+    members = fields(b"{" + params[start:])
     if members.keys() != {"_meta"}:
         return None
     end = max(0, start - 16) + len(before)
