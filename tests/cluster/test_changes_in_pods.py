@@ -307,6 +307,8 @@ async def _left(pods: Pods, name: str) -> Any:
         ("apps/v1", "Deployment"),
         ("apps/v1", "ReplicaSet"),
         ("policy/v1", "PodDisruptionBudget"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("coordination.k8s.io/v1", "Lease"),
         *(("rbac.authorization.k8s.io/v1", kind) for kind in ("Role", "RoleBinding")),
     )
     for api, kind in kinds:

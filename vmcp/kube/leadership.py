@@ -10,6 +10,9 @@ import asyncio
 import random
 import socket
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -31,14 +34,33 @@ ANSWER = 4.0
 """Seconds to wait for the API server."""
 
 
+Owner = Callable[[], Awaitable[dict[str, Any]]]
+"""Returns the owner reference of a gateway's objects; raises as the client does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnedLease(HttpLeaseClient):
+    """A Lease that goes with its gateway.
+
+    The owner is named when the Lease is made and not later: to change it, OwnerReferencesPermissionEnforcement (on in
+    OpenShift) asks for the right to delete Leases.
+    """
+
+    owner: Owner
+
+    async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {**body["metadata"], "ownerReferences": [await self.owner()]}
+        return await HttpLeaseClient.create(self, {**body, "metadata": metadata})
+
+
 class Leadership:
     """One replica's part in it."""
 
-    def __init__(self, transport: Transport, key: Key) -> None:
-        """Take the connections, and the Lease."""
+    def __init__(self, transport: Transport, key: Key, owner: Owner) -> None:
+        """Take the connections, the Lease, and whose it is."""
         self._key = key
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-        self._lock = LeaseLock(HttpLeaseClient(transport, key), key, identity, DURATION, boottime)
+        self._lock = LeaseLock(_OwnedLease(transport, key, owner), key, identity, DURATION, boottime)
         self._until = float("-inf")
         self._said: str | None = None
         self._random = random.Random()  # noqa: S311  spreads load

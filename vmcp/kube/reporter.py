@@ -18,6 +18,7 @@ from api.contract.reports import FIELD_MANAGER, REPORT_EVERY, reporter_lease_nam
 from runtime.client.client import Client
 from runtime.transport.session import Transport
 from runtime.util.conditions import Conditions, parse_conditions
+from runtime.util.owner import owner_reference
 from runtime.wire.errors import ApiError, TransportError
 from runtime.wire.gvk import Key, Resource
 from vmcp.backend.interface import Backend
@@ -104,7 +105,8 @@ class Reporter:
     ) -> None:
         self._client = Client(transport, None, field_manager=FIELD_MANAGER)
         self._key = Key(identity.namespace, identity.name)
-        self._leadership = Leadership(transport, Key(identity.namespace, reporter_lease_name(identity.name)))
+        lease = Key(identity.namespace, reporter_lease_name(identity.name))
+        self._leadership = Leadership(transport, lease, self._owner)
         self._backends = backends
         self._left_out = left_out
         self._auth_configs = auth_configs
@@ -115,6 +117,9 @@ class Reporter:
         self._began: float | None = None
         self._plain = False
         self._problem = ""
+
+    async def _owner(self) -> dict[str, Any]:
+        return owner_reference(await self._client.get_live(VMCP, self._key))
 
     async def run(self) -> None:
         """Report until cancelled."""
