@@ -115,27 +115,53 @@ async def test_a_mended_mistake_makes_the_entry_valid_as_the_quickstart_says(kub
         )
 
 
-def test_every_command_of_the_quickstart_works_in_its_order(kubeconfig, tmp_path):
-    play = (ROOT / "docs" / "quickstart.md").read_text().partition("\n## Play\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"(?:^    .*\n)+", play, flags=re.MULTILINE)
-    script = "".join(re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks)
-    assert script.count("kubectl ") >= 8
-    binaries = ensure().path(KUBECTL).parent
+def code_of(page: str) -> str:
+    """The indented code of a page, as one script."""
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE)
+    return "".join(re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks)
+
+
+def said_by(script: str, kubeconfig: Path, cache: Path) -> str:
+    """Run a script to its end, with this kubectl; each command must succeed."""
     environ = os.environ | {
         "KUBECONFIG": str(kubeconfig),
-        "KUBECACHEDIR": str(tmp_path),
-        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "KUBECACHEDIR": str(cache),
+        "PATH": f"{ensure().path(KUBECTL).parent}:{os.environ['PATH']}",
     }
     shell = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(shell, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    said = done.stdout
+    return done.stdout
+
+
+def test_every_command_of_the_quickstart_works_in_its_order(kubeconfig, tmp_path):
+    code = code_of("quickstart.md")
+    script = code[code.index("kubectl get toolhive -n samples\n") :]
+    assert script.count("kubectl ") >= 8
+    said = said_by(script, kubeconfig, tmp_path)
     assert "Name:         broken-secret-key" in said
     assert "groupRef: playground\n" in said, "the generated configuration"
     assert re.search(r"\d members are skipped: broken-auth-config \(NotValid\), ", said)
-    assert "mcpserverentry.toolhive.stacklok.dev/mine created" in said
+    assert "mcpremoteendpoint.toolhive.stacklok.dev/mine created" in said
     assert "FIELD: headerForward" in said
     assert 'virtualmcpserver.toolhive.stacklok.dev "playground" deleted' in said
+
+
+def test_what_cluster_quickstart_and_troubleshooting_say_to_kubectl_works(kubeconfig, tmp_path):
+    """All of it that needs no node."""
+    pages = code_of("quickstart-cluster.md")
+    script, remove = re.split(r"(?m)^(?=kubectl -n demo delete )", pages)
+    script = script[script.index("kubectl create namespace demo") :]
+    script = re.sub(r"(?m)^(?:kubectl .*(?:condition=Ready|port-forward)|curl |  -H |  \{).*\n", "", script)
+    shown = (ROOT / "docs" / "troubleshooting.md").read_text()
+    asked = [one for one in re.findall(r"kubectl -[^`\n]+", shown) if not re.search(r"port-forward| logs ", one)]
+    assert len(asked) >= 9
+    remove = re.sub(r"(?m)^make .*\n", "", remove)
+    said = said_by("\n".join([script, *asked, remove]), kubeconfig, tmp_path)
+    assert "mcpremoteendpoint.toolhive.stacklok.dev/first created" in said
+    assert "kind: NetworkPolicy" in said
+    assert "every generated object is up to date" in said
+    assert 'namespace "demo" deleted' in said
 
 
 def test_the_manager_works_with_no_more_rights_than_its_role_gives(demo, kubeconfig):
