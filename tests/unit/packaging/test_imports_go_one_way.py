@@ -25,8 +25,16 @@ ABOVE: Mapping[str, set[str]] = {
 """Package -> what it must not import; `hack` may import all."""
 KNOWN_CIRCLES: set[frozenset[str]] = set()
 """Circles that are still there. This list only ever becomes shorter."""
-ONE_WAY_FOLDERS = ("controllers", "hack", "membership", "runtime")
+ONE_WAY_FOLDERS = ("api", "controllers", "hack", "membership", "runtime", "vmcp")
 """Packages whose folders import each other one way only, too."""
+TOP_FILES_APART = "vmcp"
+"""Here the files at the top stand for themselves: those that assemble the program, and those that everything uses."""
+KNOWN_FOLDER_CIRCLES: set[frozenset[str]] = {
+    # Folders that the files beside them use, and that use what else is in the folder above; the files go one way.
+    frozenset({"api/contract", "api/contract/validation"}),
+    frozenset({"vmcp/backend", "vmcp/backend/legacy", "vmcp/backend/modern"}),
+}
+"""Circles of folders that are still there. This list only ever becomes shorter."""
 
 Graph = Mapping[str, set[str]]
 
@@ -93,12 +101,17 @@ def described(circle: frozenset[str], graph: Graph) -> str:
     return "\n".join(["a circle of imports:", *ties])
 
 
+def folder_of(path: Path) -> str:
+    folder = path.relative_to(ROOT).parent.as_posix()
+    return f"{folder}/{path.name}" if folder == TOP_FILES_APART else folder
+
+
 def folders_of(graph: Graph, known: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Return which folder imports which; the names are those of the folders' packages."""
+    """Return which folder imports which; the names are their paths below the root."""
     folders: dict[str, set[str]] = {}
     for name, others in graph.items():
-        own = str(known[name].parent)
-        folders.setdefault(own, set()).update({str(known[other].parent) for other in others} - {own})
+        own = folder_of(known[name])
+        folders.setdefault(own, set()).update({folder_of(known[other]) for other in others} - {own})
     return folders
 
 
@@ -122,12 +135,15 @@ def test_the_list_of_known_circles_names_none_that_is_gone(graph: Graph) -> None
     assert not gone, f"take out of KNOWN_CIRCLES, nothing ties them in one circle any more: {[sorted(c) for c in gone]}"
 
 
-def test_folders_import_each_other_in_no_circle(graph: Graph, known: dict[str, Path]) -> None:
+def test_folders_import_each_other_in_no_circle_that_is_new(graph: Graph, known: dict[str, Path]) -> None:
     own = {name: others for name, others in graph.items() if name.split(".")[0] in ONE_WAY_FOLDERS}
     inside = {name: {other for other in others if other in own} for name, others in own.items()}
     folders = folders_of(inside, known)
-    found = [described(circle, folders) for circle in circles(folders)]
-    assert not found, "\n".join(found)
+    found = circles(folders)
+    new = [described(circle, folders) for circle in found if circle not in KNOWN_FOLDER_CIRCLES]
+    assert not new, "\n".join(new)
+    gone = KNOWN_FOLDER_CIRCLES - set(found)
+    assert not gone, f"take out of KNOWN_FOLDER_CIRCLES: {[sorted(c) for c in gone]}"
 
 
 def test_no_package_imports_one_that_stands_above_it(graph: Graph) -> None:
