@@ -34,7 +34,7 @@ from membership.backend import (
     header_input,
     manifest_input,
 )
-from membership.choose import Chosen, EnvSource, Gateway, Material, choose, member_sources
+from membership.choose import Chosen, Gateway, Material, choose, member_sources
 from membership.judge import Skipped, judge_member, unique_names
 from membership.member import Member, MemberType, Meta, SecretHeader, is_settled, read_member
 from membership.standing import Standing, disowned, is_claimed
@@ -43,7 +43,6 @@ from membership.tools import with_tool_config, with_tools_of_members
 __all__ = [
     "Chosen",
     "EnvName",
-    "EnvSource",
     "Failure",
     "Gateway",
     "Material",

@@ -13,7 +13,7 @@ from functools import cached_property
 from api.conditions import VirtualMCPServerReason
 from api.contract import Dialect, Strategy
 from api.contract.identifiers import EnvInput
-from api.contract.strategies import Converted, NotConverted, SecretSource, convert_strategy, secret_sources
+from api.contract.strategies import Converted, EnvSource, NotConverted, convert_strategy, secret_sources
 from api.contract.support import unsupported_strategy
 from api.contract.validation.auth import check_strategy
 from api.contract.validation.report import Report
@@ -73,16 +73,16 @@ class Resolution:
     specs: Mapping[str, MCPExternalAuthConfigSpec] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
 
-    def sources(self, names: Iterable[str]) -> list[SecretSource]:
+    def sources(self, names: Iterable[str]) -> list[EnvSource]:
         """Return the variables that these auth configs read."""
         return [source for name in sorted(set(names)) for source in self._sources.get(name, ())]
 
-    def all_sources(self) -> list[SecretSource]:
+    def all_sources(self) -> list[EnvSource]:
         """Return the variables that all usable auth configs read."""
         return [source for sources in self._sources.values() for source in sources]
 
     @cached_property
-    def _sources(self) -> Mapping[str, tuple[SecretSource, ...]]:
+    def _sources(self) -> Mapping[str, tuple[EnvSource, ...]]:
         return {name: secret_sources(name, spec) for name, spec in self.specs.items()}
 
     def strategy(self, name: str, env_name: Callable[[EnvInput], str]) -> Strategy | None:

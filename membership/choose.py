@@ -9,7 +9,7 @@ from typing import Protocol
 from api.conditions import MemberSkipReason
 from api.contract import Dialect
 from api.contract.identifiers import EnvInput, SecretPurpose, colliding_inputs
-from api.contract.strategies import SecretSource
+from api.contract.strategies import EnvSource
 from membership.auth import References, Resolution
 from membership.backend import has_ca, header_input, manifest_input
 from membership.judge import Skipped, judge_member, unique_names
@@ -55,15 +55,6 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvSource:
-    """A variable that is filled from a Secret."""
-
-    input: EnvInput
-    secret: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class Chosen:
     """The members of a group, split.
 
@@ -103,8 +94,7 @@ def member_sources(member: Member, gateway: Gateway) -> list[EnvSource]:
     """Return the secret variables that a member needs: of its headers, then of its strategy."""
     headers = [EnvSource(header_input(member, h.header), h.secret, h.key) for h in member.secret_headers]
     reference = gateway.references.of(member)
-    strategy = gateway.resolution.sources([reference] if reference else [])
-    return headers + [EnvSource(source.input, source.secret, source.key) for source in strategy]
+    return headers + gateway.resolution.sources([reference] if reference else [])
 
 
 def _judge_material(member: Member, material: Material) -> Skipped | None:
@@ -148,7 +138,7 @@ def _judge_reference(reference: str, gateway: Gateway) -> Refusal | None:
     return None
 
 
-def _is_header(source: SecretSource) -> bool:
+def _is_header(source: EnvSource) -> bool:
     return source.input.purpose is SecretPurpose.HEADER_INJECTION
 
 

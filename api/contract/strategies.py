@@ -29,9 +29,9 @@ NO_STRATEGY = ("bearerToken", "embeddedAuthServer", "obo")
 """Types that no gateway can apply towards a backend."""
 
 
-@dataclass(frozen=True)
-class SecretSource:
-    """An environment variable that a strategy reads, and the Secret that fills it."""
+@dataclass(frozen=True, slots=True)
+class EnvSource:
+    """An environment variable of a gateway, and the key of the Secret that fills it."""
 
     input: EnvInput
     secret: str
@@ -43,7 +43,7 @@ class Converted:
     """A strategy, and the variables that it reads."""
 
     strategy: Strategy
-    secrets: tuple[SecretSource, ...] = ()
+    secrets: tuple[EnvSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class NotConverted:
     message: str
 
 
-def secret_sources(name: str, spec: MCPExternalAuthConfigSpec) -> tuple[SecretSource, ...]:
+def secret_sources(name: str, spec: MCPExternalAuthConfigSpec) -> tuple[EnvSource, ...]:
     """Return the variables that the strategy of an MCPExternalAuthConfig reads, sorted by stock name.
 
     Needed before conversion: which variable an input gets depends on all inputs of the Deployment.
@@ -67,7 +67,7 @@ def secret_sources(name: str, spec: MCPExternalAuthConfigSpec) -> tuple[SecretSo
     if spec.xaa is not None:
         found.append((SecretPurpose.XAA_IDP, spec.xaa.idp_client_secret_ref))
         found.append((SecretPurpose.XAA_TARGET, spec.xaa.target_client_secret_ref))
-    sources = [SecretSource(EnvInput(purpose, (name,)), ref.name, ref.key) for purpose, ref in found if ref is not None]
+    sources = [EnvSource(EnvInput(purpose, (name,)), ref.name, ref.key) for purpose, ref in found if ref is not None]
     return tuple(sorted(sources, key=lambda source: source.input.natural_name))
 
 

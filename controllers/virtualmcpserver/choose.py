@@ -14,6 +14,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect_errors, validate_config
 from api.contract.loader import backend_sizes
+from api.contract.strategies import EnvSource
 from api.contract.support import unsupported
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.part import CaVolume, judged
@@ -28,7 +29,7 @@ from controllers.virtualmcpserver.members import awaits_verdict
 from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.status import sentences
-from membership import EnvSource, Gateway, Member, Skipped, ca_volume, has_ca
+from membership import Gateway, Member, Skipped, ca_volume, has_ca
 from membership import choose as choose_members
 from runtime import Condition
 

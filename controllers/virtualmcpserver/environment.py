@@ -18,10 +18,11 @@ from api.contract.identifiers import (
     assign_env_names,
     secret_identifier,
 )
+from api.contract.strategies import EnvSource
 from controllers.shared.workload.pod import Variable
 from controllers.virtualmcpserver.names import HMAC_KEY, SCRATCH, hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts
-from membership import EnvSource, Material, Member, header_input, manifest_input
+from membership import Material, Member, header_input, manifest_input
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def all_sources(parts: Parts, backends: tuple[Member, ...], material: Material) 
     named = [references.default, *(name for name in references.overrides.values() if name)]
     # A variable whose Secret is missing would keep the whole pod from starting.
     spec_sources = [s for s in resolution.sources(named) if material.has_key(s.secret, s.key)]
-    found = [EnvSource(s.input, s.secret, s.key) for s in sorted(spec_sources, key=lambda s: s.input.natural_name)]
+    found = sorted(spec_sources, key=lambda s: s.input.natural_name)
     strategies = resolution.sources([name for m in backends if (name := references.of(m))])
-    found += [EnvSource(s.input, s.secret, s.key) for s in sorted(strategies, key=lambda s: s.input.natural_name)]
+    found += sorted(strategies, key=lambda s: s.input.natural_name)
     headers = [
         EnvSource(header_input(member, h.header), h.secret, h.key) for member in backends for h in member.secret_headers
     ]

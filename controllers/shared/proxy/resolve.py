@@ -9,7 +9,7 @@ from functools import cached_property
 from api.common.authz import AuthzConfigRef
 from api.contract import OIDC, Authz, Dialect, Telemetry
 from api.contract.identifiers import EnvInput, SecretPurpose
-from api.contract.strategies import SecretSource, secret_sources
+from api.contract.strategies import EnvSource, secret_sources
 from api.contract.volumes import VolumeInput, VolumePurpose
 from api.v1beta1 import (
     MCPAuthzConfig,
@@ -135,13 +135,13 @@ class ProxyParts:
         return self.oidc, self.authz, self.telemetry, self.auth
 
     @cached_property
-    def sources(self) -> tuple[SecretSource, ...]:
+    def sources(self) -> tuple[EnvSource, ...]:
         """The secrets of the strategy and of the headers, by the variables that they fill."""
         spec, ref = self.subject.spec, self.subject.spec.external_auth_config_ref
         strategy = secret_sources(ref.name, self.auth.section) if ref is not None and self.auth.section else ()
         forwarded = spec.header_forward.add_headers_from_secret if spec.header_forward is not None else ()
         headers = (
-            SecretSource(
+            EnvSource(
                 EnvInput(SecretPurpose.HEADER_FORWARD, (header.header_name, self.subject.name)),
                 header.value_secret_ref.name,
                 header.value_secret_ref.key,
