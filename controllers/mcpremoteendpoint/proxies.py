@@ -17,7 +17,7 @@ from controllers.mcpremoteendpoint.decide import ProxyState
 from controllers.options import OperatorOptions
 from controllers.shared.content import Unknown
 from controllers.shared.dependencies import Dependencies
-from controllers.shared.depends import Depends
+from controllers.shared.depends import Depends, generates
 from controllers.shared.parts.learning import Learning
 from controllers.shared.parts.part import Words, judged
 from controllers.shared.proxy.names import generated
@@ -43,7 +43,7 @@ from controllers.shared.workload.pod import PodSettings
 from controllers.shared.workload.rollout import trimmed_deployment
 from runtime import Key, Manager, Record, Resource, Rule
 from runtime.control.predicates import always
-from runtime.util.rbac import WATCH, Verb
+from runtime.util.rbac import WATCH
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -197,22 +197,16 @@ def _failed(verdicts: Iterable[Verdict]) -> list[str]:
     return [_PLACES[str(verdict.type)] for verdict in verdicts if not verdict.ok]
 
 
-_APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _WHY = "generated for proxies: applied when something differs"
-
-
-def _generated(kind: Resource) -> Depends:
-    return Depends(kind, verbs=_APPLY, why=_WHY, owned=True, noted=always, metadata_only=True)
-
 
 PROXY_DEPENDS = (
     *(
         Depends(kind, verbs=WATCH, noted=always, why="referenced by proxies")
         for kind in (OIDC_CONFIG, AUTHZ_CONFIG, TELEMETRY_CONFIG)
     ),
-    Depends(DEPLOYMENT, verbs=_APPLY, why=_WHY, owned=True, noted=always, transform=trimmed_deployment),
-    _generated(SERVICE),
-    _generated(SERVICE_ACCOUNT),
+    generates(DEPLOYMENT, why=_WHY, transform=trimmed_deployment),
+    generates(SERVICE, why=_WHY),
+    generates(SERVICE_ACCOUNT, why=_WHY),
 )
 PROXY_RULES = (
     Rule.of(ENDPOINT, "update", subresource="finalizers", why="owner references that block the owner's deletion"),

@@ -65,6 +65,25 @@ class Depends:
     transform: Callable[[Record], Record] | None = None
 
 
+def generates(kind: Resource, *, why: str, transform: Callable[[Record], Record] | None = None) -> Depends:
+    """Return the row of a kind that is applied for the reconciled objects, and looked up before it is.
+
+    Args:
+        kind: which.
+        why: it is generated.
+        transform: cuts each object down to what is needed of it; None: of metadata only.
+    """
+    return Depends(
+        kind,
+        verbs=("get", "list", "watch", "create", "patch"),
+        why=why,
+        owned=True,
+        noted=always,
+        metadata_only=transform is None,
+        transform=transform,
+    )
+
+
 def rules_of(depends: Iterable[Depends]) -> Iterator[Rule]:
     """Yield the permissions that looking takes."""
     for row in depends:

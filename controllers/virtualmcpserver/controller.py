@@ -16,7 +16,7 @@ from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import hash_values
 from controllers.shared.dependencies import Dependencies
-from controllers.shared.depends import Depends, rules_of, watch
+from controllers.shared.depends import Depends, generates, rules_of, watch
 from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
 from controllers.shared.ownership import FIELD_MANAGER
 from controllers.shared.races import complete
@@ -57,12 +57,11 @@ from controllers.virtualmcpserver.tell import BackendEvents
 from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
 from runtime.control.handlers import enqueue_mapped
 from runtime.control.predicates import always
-from runtime.util.rbac import READ, WATCH, Verb
+from runtime.util.rbac import READ, WATCH
 
 NAME = "virtualmcpserver"
 POD_LABELS = {"app": "virtualmcpserver"}
 
-_APPLY: tuple[Verb, ...] = ("get", "list", "watch", "create", "patch")
 _GENERATED = (
     "generated for gateways: watched as metadata, applied when something differs, read when another operator's "
     "object is taken over"
@@ -259,10 +258,6 @@ def _of_pod(_reader: Reader, _kind: Resource) -> references.Mapping:
     return lambda pod: [Key(pod.meta.namespace, name) for name in gateway_of_pod(pod)]
 
 
-def _generated(kind: Resource, why: str = _GENERATED, **more: Any) -> Depends:
-    return Depends(kind, verbs=_APPLY, why=why, owned=True, noted=always, metadata_only=True, **more)
-
-
 DEPENDS = (
     Depends(GROUP, by=GROUP_REF, when=group_changed_for_members, why="a gateway waits for its group"),
     *(
@@ -296,9 +291,9 @@ DEPENDS = (
         indexes={POD_INDEX: gateway_of_pod},
         why="the phase of a gateway follows its pods",
     ),
-    Depends(DEPLOYMENT, verbs=_APPLY, why=_GENERATED, owned=True, noted=always, transform=trimmed_deployment),
+    generates(DEPLOYMENT, why=_GENERATED, transform=trimmed_deployment),
     *(
-        _generated(kind)
+        generates(kind, why=_GENERATED)
         for kind in (SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, POD_DISRUPTION_BUDGET, NETWORK_POLICY)
     ),
     Depends(

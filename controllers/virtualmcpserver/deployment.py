@@ -10,6 +10,7 @@ from api.contract.lifetime import GRACE_PERIOD, GRACE_PERIOD_ENV
 from api.contract.volumes import VolumePurpose, assign_volume_names
 from controllers.shared.parts.part import CaVolume
 from controllers.shared.workload.manifest import Json, json_hash
+from controllers.shared.workload.names import SCRATCH
 from controllers.shared.workload.pod import (
     Variable,
     Volume,
@@ -29,7 +30,6 @@ from controllers.virtualmcpserver.names import (
     CONFIG_DIRECTORY,
     CONFIG_KEY,
     CONTAINER,
-    SCRATCH,
     config_map_name,
     identity_name,
     labels_of,

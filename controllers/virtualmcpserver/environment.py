@@ -19,8 +19,9 @@ from api.contract.identifiers import (
     secret_identifier,
 )
 from api.contract.strategies import EnvSource
+from controllers.shared.workload.names import SCRATCH
 from controllers.shared.workload.pod import Variable
-from controllers.virtualmcpserver.names import HMAC_KEY, SCRATCH, hmac_secret_name
+from controllers.virtualmcpserver.names import HMAC_KEY, hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts
 from membership import Material, Member, header_input, manifest_input
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from api.contract.identifiers import CONFIG_KEY, config_map_name
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, ROLE, ROLE_BINDING, SECRET, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.workload.names import workload_labels
 from runtime import Resource
 
 __all__ = [
     "CONFIG_DIRECTORY",
     "CONFIG_KEY",
-    "MAX_NAME",
     "config_map_name",
     "disruption_budget_name",
     "generated",
     "hmac_secret_name",
     "identity_name",
-    "name_problem",
     "network_policy_name",
     "service_name",
 ]
@@ -26,19 +25,6 @@ CONTAINER = "vmcp"
 """The container that is the gateway."""
 HMAC_KEY = "hmac-secret"
 """Key of the value in the session Secret."""
-SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
-"""The only writable place of a read-only root."""
-MAX_NAME = 58
-"""Characters of a gateway's name: with its prefix the Service's name is a label of DNS, which has at most 63."""
-
-
-def name_problem(name: str) -> str:
-    """Say why objects could not be named after a gateway; "" when they can (RFC 1035 labels, KEP-5311)."""
-    if "." in name:
-        return f'the Service would be called "{service_name(name)}", and a Service has no dots in its name'
-    if len(name) > MAX_NAME:
-        return f'it has {len(name)} characters, and at most {MAX_NAME} fit: the Service is called "vmcp-" and this name'
-    return ""
 
 
 def hmac_secret_name(name: str) -> str:
@@ -79,10 +65,4 @@ def generated(name: str) -> tuple[tuple[Resource, str], ...]:
 
 def labels_of(name: str) -> dict[str, str]:
     """Return the labels of a gateway's Deployment, Service and pods."""
-    return {
-        "app": "virtualmcpserver",
-        "app.kubernetes.io/name": "virtualmcpserver",
-        "app.kubernetes.io/instance": name,
-        "toolhive": "true",
-        "toolhive-name": name,
-    }
+    return workload_labels("virtualmcpserver", name)

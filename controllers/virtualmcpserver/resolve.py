@@ -19,13 +19,14 @@ from controllers.shared.parts.oidc import resolve_oidc
 from controllers.shared.parts.part import Part, Words
 from controllers.shared.parts.telemetry import resolve_telemetry
 from controllers.shared.verdicts import Verdict
+from controllers.shared.workload.names import service_problem
 from controllers.shared.workload.network import service_url
 from controllers.shared.workload.pod import PodSettings, merged_template
 from controllers.shared.workload.restrictions import account_problem
 from controllers.shared.workload.strategic_merge import StrategicMergeError
 from controllers.virtualmcpserver.authz import resolve_authz
 from controllers.virtualmcpserver.isolation import annotation_problem, is_isolated
-from controllers.virtualmcpserver.names import CONTAINER, name_problem
+from controllers.virtualmcpserver.names import CONTAINER, service_name
 from controllers.virtualmcpserver.outgoing import resolve_auth_configs
 from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.sessions import resolve_sessions
@@ -117,7 +118,8 @@ def _subject(snapshot: Snapshot) -> Subject:
 
 def _config(snapshot: Snapshot) -> Part[VmcpConfig]:
     """Read spec.config; keys that the configuration does not have are dropped, as the API's schema says."""
-    errors = [ConfigError("metadata.name", problem)] if (problem := name_problem(snapshot.name)) else []
+    problem = service_problem(snapshot.name, service_name)
+    errors = [ConfigError("metadata.name", problem)] if problem else []
     errors += annotation_problem(snapshot.annotations)
     spec, config = snapshot.spec.config, VmcpConfig()
     if spec is not None:

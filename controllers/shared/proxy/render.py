@@ -28,15 +28,13 @@ from controllers.shared.proxy.names import (
     CONFIG_DIRECTORY,
     CONFIG_KEY,
     CONTAINER,
-    SCRATCH,
     account_name,
     config_map_name,
-    labels_of,
-    name_problem,
     service_name,
 )
 from controllers.shared.proxy.resolve import ProxyParts, ProxySubject, env_names
 from controllers.shared.workload.manifest import Json, json_hash, manifest
+from controllers.shared.workload.names import SCRATCH, service_problem, workload_labels
 from controllers.shared.workload.network import desired_service
 from controllers.shared.workload.pod import (
     Variable,
@@ -96,7 +94,7 @@ def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> 
     config = document_of(parts, names)
     places = tuple(said)
     problems = [
-        *filter(None, (name_problem(subject.name), parts.tools_problem)),
+        *filter(None, (service_problem(subject.name, service_name), parts.tools_problem)),
         *(str(error) for error in validate_proxy(config) if not _answered(error, places)),
         *_unsupported(subject),
         *_unfit(parts, learned),
@@ -205,7 +203,7 @@ def _tools(parts: ProxyParts) -> ProxyTools | None:
 
 def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> Objects:
     name, namespace, proxy = subject.name, subject.namespace, subject.proxy
-    labels = labels_of(subject.app, name)
+    labels = workload_labels(subject.app, name)
     config_map = manifest("v1", "ConfigMap", config_map_name(name), namespace, labels)
     config_map["data"] = {CONFIG_KEY: document.decode()}
     service = desired_service(
@@ -238,7 +236,7 @@ def _deployment(parts: ProxyParts, document: bytes, variables: tuple[Variable, .
     subject = parts.subject
     overrides = subject.proxy.resource_overrides
     added = overrides.proxy_deployment if overrides is not None else None
-    labels = labels_of(subject.app, subject.name)
+    labels = workload_labels(subject.app, subject.name)
     template = _template(parts, document, variables, rotation)
     pods = added.pod_template_metadata_overrides if added is not None else None
     if pods is not None:
@@ -280,7 +278,7 @@ def _template(parts: ProxyParts, document: bytes, variables: tuple[Variable, ...
     }
     if subject.pods.pull_secrets:
         pod["imagePullSecrets"] = pull_secret_references(subject.pods.pull_secrets)
-    return {"metadata": {"labels": labels_of(subject.app, subject.name), "annotations": annotations}, "spec": pod}
+    return {"metadata": {"labels": workload_labels(subject.app, subject.name), "annotations": annotations}, "spec": pod}
 
 
 def _volumes(parts: ProxyParts) -> list[Volume]:

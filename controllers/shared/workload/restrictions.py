@@ -1,6 +1,6 @@
-"""What `--restrict-pod-templates` refuses: a gateway's pod that could do more than a gateway.
+"""What `--restrict-pod-templates` refuses: a pod that could do more than a gateway or a proxy.
 
-Whoever may write a VirtualMCPServer decides about pods: podTemplateSpec lays anything over the generated template, and
+Whoever may write what deploys them decides about pods: podTemplateSpec lays anything over the generated template, and
 serviceAccount names any account of the namespace. With the flag a template can no longer reach the node (the "Baseline"
 of the Pod Security Standards, and the doors that these leave to node configuration: device plugins, runtimes,
 annotations of runtimes and networks) nor become somebody else. Fields are allowed by name, so that what a later
@@ -109,8 +109,8 @@ ANNOTATIONS = (
 
 
 def account_problem(account: str | None) -> str:
-    """What is wrong with `spec.serviceAccount`; "" when the gateway gets its own account."""
-    return f"serviceAccount {account}: only the gateway's own account may be used" if account else ""
+    """What is wrong with the `serviceAccount` of a spec; "" when the pods get the account that is made for them."""
+    return f"serviceAccount {account}: only the generated account may be used" if account else ""
 
 
 def template_problems(template: Json, *, account: str) -> list[str]:
@@ -118,7 +118,7 @@ def template_problems(template: Json, *, account: str) -> list[str]:
 
     Args:
         template: metadata and spec, podTemplateSpec already laid over the generated one.
-        account: name of the ServiceAccount that the gateway has.
+        account: name of the ServiceAccount that is made for the pods.
     """
     metadata, pod = _map(template.get("metadata")), _map(template.get("spec"))
     return [*_metadata(metadata), *_pod(pod, account), *_all_containers(pod), *_volumes(pod)]
@@ -138,7 +138,7 @@ def _pod(pod: Json, account: str) -> Iterator[str]:
             yield f"spec.{name}: must not be true"
     for name in ("serviceAccountName", "serviceAccount"):
         if pod.get(name) not in (None, "", account):
-            yield f"spec.{name}: only the gateway's own account {account} may be used"
+            yield f"spec.{name}: only the generated account {account} may be used"
     context = _map(pod.get("securityContext"))
     if context.get("sysctls"):
         yield "spec.securityContext.sysctls: not allowed"

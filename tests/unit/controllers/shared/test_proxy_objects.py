@@ -222,12 +222,21 @@ def test_who_scales_is_left_to_others_unless_the_spec_says_a_number() -> None:
             },
             "hostNetwork",
         ),
+        (
+            {
+                "pods": PodSettings(image="i", restricted=True),
+                "proxy": {"podTemplateSpec": {"spec": {"serviceAccountName": "admin"}}},
+            },
+            "p-remote-proxy-runner",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_a_sentence_and_no_object(settings: dict[str, Any], word: str) -> None:
     made = rendered(**settings)
+    said = "; ".join(made.problems)
     assert made.objects is None
-    assert word in "; ".join(made.problems)
+    assert word in said
+    assert "gateway" not in said, "whoever reads it has none"
 
 
 @pytest.mark.parametrize("name", ["n" * 46, "a-b", "a1"])
