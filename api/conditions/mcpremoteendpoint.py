@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from api.conditions.vocabulary import (
+    APPLY_FAILED_REASON,
+    CONTESTED_REASON,
     CRD_OUTDATED_PRESENCE,
     CRD_OUTDATED_TYPE,
+    FOREIGN_OBJECT_REASON,
+    OBJECT_REFUSED_REASON,
+    OBJECTS_APPLIED_REASON,
     STALLED_PRESENCE,
     STALLED_TYPE,
     STATUS_FIELDS_UNKNOWN_REASON,
@@ -37,7 +42,7 @@ class MCPRemoteEndpointCondition(Word):
     OIDC_CONFIG_VALID = "OIDCConfigValid", "Whether the MCPOIDCConfig by which the proxy knows callers can be used."
     AUTHZ_CONFIG_VALID = "AuthzConfigValid", "Whether the policies of the proxy are there and can be read."
     TELEMETRY_CONFIG_VALID = "TelemetryConfigValid", "Whether the MCPTelemetryConfig of the proxy can be used."
-    OBJECTS_APPLIED = "ObjectsApplied", "Whether every generated object of the proxy is as it should be."
+    OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects of the proxy could be written."
     DEPLOYMENT_READY = (
         "DeploymentReady",
         "Whether a pod of the proxy serves this generation of the spec; a later rollout takes nothing away.",
@@ -82,10 +87,11 @@ class MCPRemoteEndpointReason(Word):
         "TelemetryConfigInvalid",
         "The MCPTelemetryConfig, a Secret or its CA bundle cannot be used.",
     )
-    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is as it should be."
-    FOREIGN_OBJECT = "ForeignObject", "An object of a wanted name belongs to somebody else; it was left alone."
-    OBJECT_REFUSED = "ObjectRefused", "The server refused a generated object; tried again every minute."
-    CONTESTED = "Contested", "Somebody else keeps changing a generated object; it is repaired less and less often."
+    OBJECTS_APPLIED = OBJECTS_APPLIED_REASON
+    FOREIGN_OBJECT = FOREIGN_OBJECT_REASON
+    OBJECT_REFUSED = OBJECT_REFUSED_REASON
+    CONTESTED = CONTESTED_REASON
+    APPLY_FAILED = APPLY_FAILED_REASON
     SESSION_STORAGE_MISSING = (
         "SessionStorageMissing",
         "There are several replicas, and a session lives in one pod only; session affinity sends a client there.",
@@ -193,7 +199,7 @@ MCPREMOTEENDPOINT = KindVocabulary(
         ConditionRule(
             _T.OBJECTS_APPLIED,
             (_R.OBJECTS_APPLIED,),
-            (_R.FOREIGN_OBJECT, _R.OBJECT_REFUSED, _R.CONTESTED),
+            (_R.FOREIGN_OBJECT, _R.OBJECT_REFUSED, _R.CONTESTED, _R.APPLY_FAILED),
             presence="only with type proxy, once there is something to write",
         ),
         ConditionRule(

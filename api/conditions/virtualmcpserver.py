@@ -7,8 +7,13 @@ conditions and never touches the other's.
 from __future__ import annotations
 
 from api.conditions.vocabulary import (
+    APPLY_FAILED_REASON,
+    CONTESTED_REASON,
     CRD_OUTDATED_PRESENCE,
     CRD_OUTDATED_TYPE,
+    FOREIGN_OBJECT_REASON,
+    OBJECT_REFUSED_REASON,
+    OBJECTS_APPLIED_REASON,
     STALLED_PRESENCE,
     STALLED_TYPE,
     STATUS_FIELDS_UNKNOWN_REASON,
@@ -175,20 +180,11 @@ class VirtualMCPServerReason(Word):
         "NoUsableBackends",
         "The stock gateway refuses a static configuration without backends; the previous one is kept.",
     )
-    OBJECTS_APPLIED = "ObjectsApplied", "Every generated object is up to date."
-    OBJECT_REFUSED = "ObjectRefused", "The API server refused a generated object; the message quotes it."
-    FOREIGN_OBJECT = (
-        "ForeignObject",
-        "An object with the required name exists but belongs to someone else; it is left alone.",
-    )
-    CONTESTED = (
-        "Contested",
-        "Something else keeps changing or removing a generated object; the message names it. Repairs back off.",
-    )
-    APPLY_FAILED = (
-        "ApplyFailed",
-        "The API server, or a webhook that it calls, failed temporarily; retried within a minute.",
-    )
+    OBJECTS_APPLIED = OBJECTS_APPLIED_REASON
+    OBJECT_REFUSED = OBJECT_REFUSED_REASON
+    FOREIGN_OBJECT = FOREIGN_OBJECT_REASON
+    CONTESTED = CONTESTED_REASON
+    APPLY_FAILED = APPLY_FAILED_REASON
     READ_FAILED = (
         "ReadFailed",
         "Something required could not be read for now, so nothing was written; retried soon.",

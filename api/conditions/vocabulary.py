@@ -42,6 +42,25 @@ STATUS_FIELDS_UNKNOWN_REASON = (
 )
 CRD_OUTDATED_PRESENCE = "only while the CRDs are older than the operator"
 
+OBJECTS_APPLIED_REASON = "ObjectsApplied", "Every generated object is up to date."
+"""The reasons of the condition ObjectsApplied, of every kind that deploys something."""
+FOREIGN_OBJECT_REASON = (
+    "ForeignObject",
+    "An object with the required name exists but belongs to someone else; it is left alone.",
+)
+OBJECT_REFUSED_REASON = (
+    "ObjectRefused",
+    "The API server refused a generated object; the message quotes it. Retried every minute.",
+)
+CONTESTED_REASON = (
+    "Contested",
+    "Something else keeps changing or removing a generated object; the message names it. Repairs back off.",
+)
+APPLY_FAILED_REASON = (
+    "ApplyFailed",
+    "The API server, or a webhook that it calls, failed temporarily; retried within a minute.",
+)
+
 
 @dataclass(frozen=True)
 class ConditionRule:

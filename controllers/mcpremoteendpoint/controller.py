@@ -88,21 +88,22 @@ class EndpointReconciler(RemoteReconciler):
         )
         if seen is None:
             return decide(snapshot), material.error
-        return await self._proxy(record, snapshot, seen), material.error
+        decision, error = await self._proxy(record, snapshot, seen)
+        return decision, material.error or error
 
-    async def _proxy(self, record: Record, snapshot: Snapshot, seen: Seen) -> Decision:
+    async def _proxy(self, record: Record, snapshot: Snapshot, seen: Seen) -> tuple[Decision, Exception | None]:
         """Write the proxy's objects when every check passes, and say how far its pods are."""
         verdicts = judge(snapshot)
         if isinstance(verdicts, Decision):
-            return verdicts
+            return verdicts, None
         fine = all(verdict.ok for verdict in verdicts) and not snapshot.deleting
         if fine and seen.unread:
             # What stands stays, its verdicts included. Without the hash of a Secret's value there would be a template
             # that rolls the pods for nothing, and without its policies a proxy would let everybody in.
-            return Decision()
-        objects = seen.objects if fine else None
-        outcome = await self.proxies.publish(record, objects)
-        return conclude(snapshot, verdicts, outcome)
+            return Decision(), None
+        outcome = await self.proxies.publish(record, seen.objects) if fine and seen.objects is not None else None
+        decision = conclude(snapshot, verdicts, outcome, self.proxies.rollout(record))
+        return decision, outcome.error if outcome is not None else None
 
     def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
         ref = spec.external_auth_config_ref

@@ -14,7 +14,6 @@ from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
 from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, Observed, with_kept
-from controllers.shared.proxy.publish import Outcome, Written
 from controllers.shared.proxy.resolve import UNUSABLE
 from controllers.shared.remote import (
     Bundle,
@@ -27,6 +26,7 @@ from controllers.shared.remote import (
 )
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
 from controllers.shared.workload.rollout import Rollout
+from controllers.shared.workload.writing import Outcome, Written
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
@@ -37,9 +37,25 @@ IMAGE_ADVICE = (
 )
 
 PENDING_REASONS = frozenset(
-    (Reason.GROUP_REF_NOT_READY, Reason.DEPLOYMENT_NOT_READY, Reason.READ_FAILED, Reason.OBJECT_REFUSED)
+    (
+        Reason.GROUP_REF_NOT_READY,
+        Reason.DEPLOYMENT_NOT_READY,
+        Reason.READ_FAILED,
+        Reason.OBJECT_REFUSED,
+        Reason.APPLY_FAILED,
+    )
 )
 """Something is only not there yet; every other failure is for the user to mend."""
+
+_WRITTEN = {
+    Written.ALL: Reason.OBJECTS_APPLIED,
+    Written.FOREIGN: Reason.FOREIGN_OBJECT,
+    Written.REFUSED: Reason.OBJECT_REFUSED,
+    Written.CONTESTED: Reason.CONTESTED,
+    Written.FAILED: Reason.APPLY_FAILED,
+}
+_WHOLE = frozenset((Written.ALL, Written.CONTESTED))
+"""Everything was written for this generation, though somebody may have changed it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,48 +134,56 @@ def judge(snapshot: Snapshot) -> list[Verdict] | Decision:
     return verdicts if verdicts is not None else Decision()
 
 
-def conclude(snapshot: Snapshot, verdicts: list[Verdict], outcome: Outcome | None = None) -> Decision:
+def conclude(
+    snapshot: Snapshot, verdicts: list[Verdict], outcome: Outcome | None = None, rollout: Rollout | None = None
+) -> Decision:
     """Say what the status must be.
 
     Args:
         snapshot: what was seen.
         verdicts: of all checks.
         outcome: of writing the proxy's objects; None where there are none, or a check failed.
+        rollout: how far the proxy's pods are; None where there is no Deployment of its own.
     """
     spec, proxy = snapshot.spec, snapshot.proxy
     assert not isinstance(spec, Unreadable)
     if proxy is None:
         return Decision(_status(snapshot, verdicts, url=spec.remote_url))
-    if outcome is not None and outcome.written is not None:
-        verdicts = [*verdicts, _check_objects(outcome.written, outcome.message)]
-    verdicts = [*verdicts, _check_deployment(snapshot, outcome.rollout if outcome is not None else None)]
+    if outcome is not None:
+        verdict = Verdict(
+            Type.OBJECTS_APPLIED, outcome.written is Written.ALL, _WRITTEN[outcome.written], outcome.message
+        )
+        verdicts = [*verdicts, verdict]
+    verdicts = [
+        *verdicts,
+        _check_deployment(snapshot, rollout, written=outcome is not None and outcome.written in _WHOLE),
+    ]
     status = _status(snapshot, verdicts, url=proxy.url, advice=_advice(spec))
     return Decision(status, again=outcome.due if outcome is not None else None)
 
 
-def _check_objects(written: Written, message: str) -> Verdict:
-    reason = {
-        Written.ALL: Reason.OBJECTS_APPLIED,
-        Written.FOREIGN: Reason.FOREIGN_OBJECT,
-        Written.REFUSED: Reason.OBJECT_REFUSED,
-        Written.CONTESTED: Reason.CONTESTED,
-    }[written]
-    return Verdict(Type.OBJECTS_APPLIED, written is Written.ALL, reason, message)
+def _check_deployment(snapshot: Snapshot, rollout: Rollout | None, *, written: bool) -> Verdict:
+    """Say whether a pod serves this generation; once one did, another rollout takes nothing away while one is there.
 
-
-def _check_deployment(snapshot: Snapshot, rollout: Rollout | None) -> Verdict:
-    """Say whether a pod serves this generation; once one did, another rollout takes nothing away while one is there."""
+    Where nothing could be written for this generation, pods that serve have what was written for an earlier one.
+    """
     type_ = Type.DEPLOYMENT_READY
     if rollout is None:
         return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, "the Deployment is not there yet")
-    was_ready = any(
-        c.type == type_ and c.status == "True" and c.observed_generation == snapshot.generation
-        for c in snapshot.previous
-    )
-    message = "; ".join(filter(None, (str(rollout), rollout.problem)))
-    if rollout.serving or (was_ready and rollout.available > 0):
+    available = f"{rollout.available} of {rollout.wanted} pods are available"
+    message = "; ".join(filter(None, (str(rollout) if written else available, rollout.problem)))
+    served = _served(snapshot) and rollout.available > 0
+    if served or (written and rollout.serving):
         return Verdict(type_, True, Reason.DEPLOYMENT_READY, message)
     return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, message)
+
+
+def _served(snapshot: Snapshot) -> bool:
+    """Whether a pod of the proxy served this generation of the spec before."""
+    return any(
+        c.type == Type.DEPLOYMENT_READY and c.status == "True" and c.observed_generation == snapshot.generation
+        for c in snapshot.previous
+    )
 
 
 def _advice(spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:
@@ -290,9 +314,11 @@ def _status(
 ) -> Mapping[str, Any]:
     """Return the status. Its url is there while every check passes; an open circuit does not take it away.
 
-    Nor does an object that somebody else keeps changing: as long as pods are ready, they serve.
+    Nor does an object that somebody else keeps changing, nor a failure that passes once this generation was served: as
+    long as pods are ready, they serve.
     """
-    counted = [verdict for verdict in verdicts if verdict.reason != Reason.CONTESTED]
+    standing = {Reason.CONTESTED, Reason.APPLY_FAILED} if _served(snapshot) else {Reason.CONTESTED}
+    counted = [verdict for verdict in verdicts if verdict.reason not in standing]
     sums = sum_up(counted, fine=_ready(snapshot), passing=PENDING_REASONS)
     made = (*verdicts, *advice, *sums)
     said = {str(verdict.type) for verdict in made}

@@ -21,7 +21,7 @@ from controllers.shared.depends import Depends, generates
 from controllers.shared.parts.learning import Learning
 from controllers.shared.parts.part import Words, judged
 from controllers.shared.proxy.names import generated
-from controllers.shared.proxy.publish import Outcome, ProxyPublisher
+from controllers.shared.proxy.publish import ProxyPublisher
 from controllers.shared.proxy.render import Objects, render
 from controllers.shared.proxy.resolve import ProxySubject, ProxyWords, Referenced, resolve
 from controllers.shared.remote import Material
@@ -40,7 +40,8 @@ from controllers.shared.resources import (
 )
 from controllers.shared.verdicts import Unreadable, Verdict, one_per_type, read_model
 from controllers.shared.workload.pod import PodSettings
-from controllers.shared.workload.rollout import trimmed_deployment
+from controllers.shared.workload.rollout import Rollout, trimmed_deployment
+from controllers.shared.workload.writing import Outcome
 from runtime import Key, Manager, Record, Resource, Rule
 from runtime.control.predicates import always
 from runtime.util.rbac import WATCH
@@ -147,11 +148,13 @@ class Proxies:
             unread=learned.unread or any(verdict.ok is None for verdict in verdicts),
         )
 
-    async def publish(self, record: Record, objects: Objects | None) -> Outcome:
-        """Write the objects, if there are any to write; what stands is left alone otherwise."""
-        if objects is None:
-            return Outcome(rollout=self._publisher.rollout(record.key))
+    async def publish(self, record: Record, objects: Objects) -> Outcome:
+        """Write the objects."""
         return await self._publisher.publish(record, objects)
+
+    def rollout(self, record: Record) -> Rollout | None:
+        """Return how far the pods are; None when there is no Deployment of the proxy."""
+        return self._publisher.rollout(record)
 
     def forget(self, key: Key) -> None:
         """The endpoint is gone."""

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from api.common.model import GROUP as API_GROUP
@@ -50,7 +50,7 @@ from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
 from controllers.virtualmcpserver.pace import MANY, Pace
-from controllers.virtualmcpserver.publish import Published, Publisher
+from controllers.virtualmcpserver.publish import Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import Reporter, status_view
 from controllers.virtualmcpserver.tell import BackendEvents
@@ -129,12 +129,11 @@ class VirtualMCPServerReconciler:
             raise error
         if decision.report_is_current:
             self._events.look(record, observed.present.status, decision.report)
-        waits = _due(published)
-        if not waits and self.repairs.due_in(request) is None:
+        if published.due is None and self.repairs.due_in(request) is None:
             until = math.inf if decision.look_again is None else time.monotonic() + decision.look_again
             self._settled[request] = _Settled(observed, rollout, self.schema.version, until)
-        times = [*waits, *([decision.look_again] if decision.look_again is not None else [])]
-        return Result(requeue_after=min(times)) if times else None
+        due = min((after for after in (published.due, decision.look_again) if after is not None), default=None)
+        return Result(requeue_after=due) if due is not None else None
 
     def _fills_up(self, record: Record, model: VirtualMCPServer) -> Result | None:
         """Return when to look again while the group fills up: what an index counts need not be looked at."""
@@ -209,15 +208,6 @@ def cannot_decide(observed: Observed) -> bool:
     if present.policies_unread and judged:
         return True
     return present.config_exists and observed.learned.hashed and observed.learned.unread
-
-
-def _due(published: Published) -> list[float]:
-    """Return the seconds after which something is left to be written."""
-    times = [published.due] if published.due is not None else []
-    if published.verdict is not None and not published.verdict.ok:
-        # What the server refused may pass later (a quota, a webhook); no event tells.
-        times.append(timedelta(minutes=1).total_seconds())
-    return times
 
 
 def member_changed(event: Event) -> bool:

@@ -11,8 +11,8 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.content import Facts, contents
-from controllers.shared.contests import Contest, Contests
-from controllers.shared.ownership import Claim, ForeignObjectError, claim
+from controllers.shared.contests import Contest
+from controllers.shared.ownership import Claim, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -25,10 +25,11 @@ from controllers.shared.resources import (
     SERVICE_ACCOUNT,
 )
 from controllers.shared.verdicts import Verdict
-from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
+from controllers.shared.workload.apply import Applied, intent_hash
 from controllers.shared.workload.manifest import Json
 from controllers.shared.workload.pacing import Change, Pacing
-from controllers.shared.workload.rollout import Rollout, read_rollout
+from controllers.shared.workload.rollout import Rollout
+from controllers.shared.workload.writing import RETRY, Writer, Written
 from controllers.virtualmcpserver.conclude import Decision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.names import (
@@ -41,21 +42,18 @@ from controllers.virtualmcpserver.names import (
 )
 from controllers.virtualmcpserver.render import Intents, desired_hmac_secret
 from controllers.virtualmcpserver.snapshot import Present
-from controllers.virtualmcpserver.status import sentence_of
 from runtime import (
     AlreadyExistsError,
     ApiError,
-    ConflictError,
     Event,
     Key,
     Manager,
-    NotFoundError,
     Record,
     Recorder,
     Resource,
     TransportError,
 )
-from runtime.util.owner import controller_reference, is_controlled_by, set_controller_reference
+from runtime.util.owner import controller_reference, set_controller_reference
 
 _BY_KIND = {
     "ServiceAccount": SERVICE_ACCOUNT,
@@ -66,6 +64,13 @@ _BY_KIND = {
     "Deployment": DEPLOYMENT,
     "PodDisruptionBudget": POD_DISRUPTION_BUDGET,
     "NetworkPolicy": NETWORK_POLICY,
+}
+_REASONS = {
+    Written.ALL: R.OBJECTS_APPLIED,
+    Written.FOREIGN: R.FOREIGN_OBJECT,
+    Written.REFUSED: R.OBJECT_REFUSED,
+    Written.CONTESTED: R.CONTESTED,
+    Written.FAILED: R.APPLY_FAILED,
 }
 
 
@@ -83,6 +88,7 @@ class _Done:
 class _Writing:
     """What is noted while objects are written."""
 
+    secret: Record | None = None
     due: float | None = None
     contests: list[Contest] = field(default_factory=list)
 
@@ -101,7 +107,7 @@ class Published:
 
     Attributes:
         verdict: about the writing; None when there was nothing to write.
-        due: seconds after which to look again: a rollout that waits, a repair that waits; None for never.
+        due: seconds after which to look again: what waits, or was refused; None for never.
         error: what did not work for a passing reason: report first, then try again.
     """
 
@@ -121,12 +127,10 @@ class Publisher:
 
     def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._reader = manager.client, manager.reader
-        self._contests = Contests(clock)
         self._contents = contents(manager, SECRET)
-        self._applier = Applier(manager, contests=self._contests)
+        self._writer = Writer(manager, recorder, clock)
         self._recorder = recorder
         self._pacing = Pacing(clock)
-        self._templates: dict[Key, tuple[str, int]] = {}
         self._done: dict[Key, _Done] = {}
 
     def stands(self, key: Key) -> bool:
@@ -135,11 +139,13 @@ class Publisher:
         if done is None or self._reader.get(SECRET, done.secret.key) != done.secret:
             return False
         applied = [(kind, name) for kind, name in generated(key.name) if kind != SECRET]
-        return all(self._applier.stands(kind, Key(key.namespace, name)) for kind, name in (*applied, *done.optional))
+        return all(
+            self._writer.applier.stands(kind, Key(key.namespace, name)) for kind, name in (*applied, *done.optional)
+        )
 
     def is_echo(self, event: Event) -> bool:
         """Whether an event tells nothing but what the gateway itself wrote last: most events of its objects are."""
-        return event.new is not None and not event.initial and self._applier.left(event.new)
+        return event.new is not None and not event.initial and self._writer.applier.left(event.new)
 
     async def publish(self, present: Present, decision: Decision) -> Published:
         """Write the objects.
@@ -155,45 +161,35 @@ class Publisher:
         if present.hmac_problem:
             message = f"Secret {present.name}-hmac-secret: {present.hmac_problem}"
             self._warn(owner, "HMACSecretValidationFailed", "ValidateSecret", message)
-            return Published(Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message))
+            return Published(Verdict(T.OBJECTS_APPLIED, False, R.HMAC_SECRET_INVALID, message), RETRY)
         if intents.deployment is None or intents.config_map is None or intents.service is None:
             return Published(None)
         writing = _Writing()
-        try:
-            secret = await self._write(present, decision, writing)
-        except _HeldError as held:
-            writing.contests.append(held.contest)
-            return _contested(writing)
-        except ForeignObjectError as error:
-            return Published(Verdict(T.OBJECTS_APPLIED, False, R.FOREIGN_OBJECT, str(error)), writing.due)
-        except (ConflictError, NotFoundError):
-            raise
-        except ApiError as error:
-            if not is_refusal(error):
-                return Published(_passing(error), writing.due, error)
-            if not error.has_cause("NamespaceTerminating"):
-                self._warn(owner, "DeploymentUpdateFailed", "Apply", error.message)
-            return Published(Verdict(T.OBJECTS_APPLIED, False, R.OBJECT_REFUSED, error.message), writing.due)
-        except TransportError as error:
-            return Published(_passing(error), writing.due, error)
-        if writing.contests:
-            return _contested(writing)
-        if writing.due is None and intents.identity:
+        outcome = await self._writer.attempt(self._write(present, decision, writing), writing.contests)
+        if outcome.refusal is not None and not outcome.refusal.has_cause("NamespaceTerminating"):
+            self._warn(owner, "DeploymentUpdateFailed", "Apply", outcome.message)
+        whole = outcome.written is Written.ALL
+        if whole and writing.secret is not None and writing.due is None and intents.identity:
             wanted = [(kind, name) for kind, name, body in _optional(owner.key.name, intents) if body is not None]
-            self._done[owner.key] = _Done(secret, tuple(wanted))
-        message = "every generated object is up to date"
-        return Published(Verdict(T.OBJECTS_APPLIED, True, R.OBJECTS_APPLIED, message), writing.due)
+            self._done[owner.key] = _Done(writing.secret, tuple(wanted))
+        verdict = Verdict(T.OBJECTS_APPLIED, whole, _REASONS[outcome.written], outcome.message)
+        due = min((after for after in (outcome.due, writing.due) if after is not None), default=None)
+        return Published(verdict, due, outcome.error)
 
-    async def _write(self, present: Present, decision: Decision, writing: _Writing) -> Record:
-        """Write everything in an order in which pods can start; return the session Secret."""
+    async def _write(self, present: Present, decision: Decision, writing: _Writing) -> None:
+        """Write everything in an order in which pods can start."""
         intents = decision.intents
         assert intents.deployment is not None
         assert intents.config_map is not None
         assert intents.service is not None
         owner = present.vmcp
         await self._identity(present, intents.identity, writing)
-        secret = await self._hmac_secret(present)
-        if (contest := self._contests.of((SECRET, secret.key))) is not None:
+        try:
+            secret = writing.secret = await self._hmac_secret(present)
+        except _HeldError as held:
+            writing.contests.append(held.contest)
+            return
+        if (contest := self._writer.contests.of((SECRET, secret.key))) is not None:
             writing.contests.append(contest)
         # What may be reached goes first: a backend that is served shall be reachable.
         for kind, name, body in _optional(owner.key.name, intents):
@@ -204,21 +200,16 @@ class Publisher:
             deployment = with_session_secret(deployment, await self._mark_of(secret))
         writing.due = await self._deployment(present, deployment, writing)
         await self._apply(intents.service, owner, writing)
-        return secret
 
     def rollout(self, key: Key) -> Rollout | None:
         """Return how far the pods have the template that was written last; None when there is no Deployment of ours."""
-        record = self._reader.get(DEPLOYMENT, key)
-        if record is None or key not in self._templates:
-            return None
-        return read_rollout(record, self._templates[key][1], waiting=self._pacing.waits(key))
+        return self._writer.rollout(key, waiting=self._pacing.waits(key))
 
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
-        self._templates.pop(key, None)
         self._pacing.forget(key)
         self._done.pop(key, None)
-        self._applier.forget(key)
+        self._writer.forget(key)
 
     async def _identity(self, present: Present, bodies: tuple[Json, ...], writing: _Writing) -> None:
         for body in bodies:
@@ -227,26 +218,14 @@ class Publisher:
             return
         # The user names an account: what was made for the gateway before is not needed any more.
         for resource in (ROLE_BINDING, ROLE, SERVICE_ACCOUNT):
-            await self._drop(present, resource, identity_name(present.name))
+            await self._writer.drop(resource, identity_name(present.name), present.vmcp)
 
     async def _keep(self, present: Present, kind: Resource, name: str, body: Json | None, writing: _Writing) -> None:
         """Apply an object that is wanted, and remove one that is not."""
         if body is not None:
             await self._apply(body, present.vmcp, writing)
         else:
-            await self._drop(present, kind, name)
-
-    async def _drop(self, present: Present, resource: Resource, name: str) -> None:
-        """Remove an object of ours that is not wanted any more."""
-        live = self._reader.get(resource, Key(present.namespace, name))
-        if live is not None and is_controlled_by(live.meta, present.vmcp):
-            await self._delete(resource, live)
-
-    async def _delete(self, resource: Resource, live: Record) -> None:
-        try:
-            await self._client.delete(resource, live.key, uid=live.meta.uid)
-        except NotFoundError:
-            return
+            await self._writer.drop(kind, name, present.vmcp)
 
     async def _hmac_secret(self, present: Present) -> Record:
         """Make the session Secret once and return it; its value is never changed."""
@@ -254,11 +233,11 @@ class Publisher:
         body = desired_hmac_secret(present.name, present.namespace, secrets.token_bytes(32))
         live = self._reader.get(SECRET, key)
         if live is None:
-            if present.vmcp.key in self._templates:  # there was one already: somebody removed it
-                contest = self._contests.of((SECRET, key))
+            if self._writer.has_written(present.vmcp.key):  # there was one already: somebody removed it
+                contest = self._writer.contests.of((SECRET, key))
                 if contest is not None and not contest.repair:
                     raise _HeldError(contest)
-                self._contests.repaired((SECRET, key))
+                self._writer.contests.repaired((SECRET, key))
             set_controller_reference(present.vmcp, body, SECRET)
             try:
                 record = await self._client.create(SECRET, body)
@@ -294,37 +273,17 @@ class Publisher:
         change = Change(present.generation, intent_hash(body), intent_hash(without_rotation(body)))
         live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
         # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
-        repair = live is None or self._applier.intends(DEPLOYMENT, body, owner)
+        repair = live is None or self._writer.applier.intends(DEPLOYMENT, body, owner)
         wait = self._pacing.wait(key, change, repair=repair)
         if wait is not None:
             return wait
         self._pacing.starts(key)
-        applied = await self._apply(body, owner, writing)
+        await self._apply(body, owner, writing)
         self._pacing.rolled(key, change)
-        if applied.record is not None:
-            self._note_template(key, intent_hash(body["spec"]["template"]), applied.record.meta.generation)
         return None
 
-    def _note_template(self, key: Key, template: str, generation: int) -> None:
-        """Remember since which generation of the Deployment its pods have this template: scaling changes none.
-
-        A Deployment that was deleted and made anew starts to count anew.
-        """
-        known = self._templates.get(key)
-        if known is None or known[0] != template or known[1] > generation:
-            self._templates[key] = template, generation
-
     async def _apply(self, body: Json, owner: Record, writing: _Writing) -> Applied:
-        kind = str(body["kind"])
-        applied = await self._applier.apply(_BY_KIND[kind], body, owner)
-        if applied.contest is not None:
-            writing.contests.append(applied.contest)
-        name = body["metadata"]["name"]
-        if kind in ("Deployment", "Service") and applied.created:
-            self._say(owner, f"{kind}Created", "Create", f"{kind} {name} created")
-        elif kind == "Deployment" and applied.updated:
-            self._say(owner, "DeploymentUpdated", "Update", f"Deployment {name} updated")
-        return applied
+        return await self._writer.apply(_BY_KIND[str(body["kind"])], body, owner, writing.contests)
 
     def _say(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Normal", reason=reason, action=action, note=note)
@@ -341,16 +300,6 @@ def _optional(name: str, intents: Intents) -> tuple[tuple[Resource, str, Json | 
     )
 
 
-def _contested(writing: _Writing) -> Published:
-    message = "; ".join(str(contest) for contest in writing.contests)
-    dues = [contest.due for contest in writing.contests] + ([writing.due] if writing.due is not None else [])
-    return Published(Verdict(T.OBJECTS_APPLIED, False, R.CONTESTED, message), min(dues))
-
-
 def _references(live: Record) -> list[Json]:
     found = live.path("metadata.ownerReferences")
     return found if isinstance(found, list) else []
-
-
-def _passing(error: ApiError | TransportError) -> Verdict:
-    return Verdict(T.OBJECTS_APPLIED, False, R.APPLY_FAILED, sentence_of(error))

@@ -18,6 +18,7 @@ from controllers.shared.skew import ATTEMPTS, InstalledSchema
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.shared.workload.rollout import Rollout
+from controllers.shared.workload.writing import sentence_of
 from controllers.virtualmcpserver.conclude import Decision
 from controllers.virtualmcpserver.reports import has_reported, read_report
 from controllers.virtualmcpserver.snapshot import Present
@@ -29,7 +30,6 @@ from controllers.virtualmcpserver.status import (
     health_conditions,
     is_own,
     judge_rollout,
-    sentence_of,
     was_ready,
     with_rollout,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,9 +15,9 @@ from api.conditions.virtualmcpserver import VIRTUALMCPSERVER
 from api.contract import ConfigError
 from api.contract.reports import name_some
 from controllers.shared.verdicts import Conditions, Verdict
-from controllers.shared.workload.rollout import PodCounts, Rollout, cut
+from controllers.shared.workload.rollout import PodCounts, Rollout
 from controllers.virtualmcpserver.reports import Report
-from runtime import ApiError, Condition, set_condition
+from runtime import Condition, set_condition
 
 MAX_STATUS = 256 * 1024
 """Bytes of conditions; etcd takes 1.5 MiB for the whole object."""
@@ -139,19 +138,6 @@ def _explained(health: Health, rollout: Rollout) -> Health:
     if rollout.stalled:
         return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
     return replace(health, message=message)
-
-
-_PORT_OF_A_CONNECTION = re.compile(r":\d+->")
-_MARK_OF_A_REQUEST = re.compile(r"(?i)\b(request|trace|audit)[ _-]?id\b[\"':= ]+[\w-]+")
-
-
-def sentence_of(error: Exception) -> str:
-    """Return what to say of a passing failure, without what differs each time.
-
-    Every new text would be a new status, and every new status another try.
-    """
-    sentence = error.message if isinstance(error, ApiError) else f"the API server does not answer: {error}"
-    return cut(_MARK_OF_A_REQUEST.sub("", _PORT_OF_A_CONNECTION.sub("->", sentence)))
 
 
 def sentences(errors: Iterable[ConfigError]) -> str:

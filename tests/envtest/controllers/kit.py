@@ -6,7 +6,8 @@ import asyncio
 import base64
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,6 +91,35 @@ class Cluster:
                 await watch.aclose()
                 return found
         raise AssertionError("the watch ended")
+
+    @asynccontextmanager
+    async def broken_webhook(self, resource: str = "deployments") -> AsyncIterator[str]:
+        """Have the server ask a webhook that is down about every write of an `apps` resource; yields its name."""
+        name = "check.policy.example.com"
+        hook = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": f"policy-engine-{self.namespace}"},
+            "webhooks": [
+                {
+                    "name": name,
+                    "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+                    "rules": [
+                        {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": [resource]}
+                    ],
+                    "failurePolicy": "Fail",
+                    "sideEffects": "None",
+                    "timeoutSeconds": 2,
+                    "admissionReviewVersions": ["v1"],
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+                }
+            ],
+        }
+        made = await self.admin.create(hook)
+        try:
+            yield name
+        finally:
+            await self.admin.delete(made["apiVersion"], made["kind"], made["metadata"]["name"])
 
     def requests(self) -> Iterator[Mapping[str, Any]]:
         """Requests of the operator in this namespace that are no watches, from the audit log."""

@@ -243,6 +243,53 @@ async def test_a_template_that_the_server_refuses_is_said_until_it_is_mended(pro
     await proxies.until(KIND, "p", phase="Ready", ObjectsApplied="True/ObjectsApplied")
 
 
+@shows(KIND, "ObjectsApplied=False/ApplyFailed")
+async def test_what_does_not_work_at_the_moment_is_said_and_takes_no_url_of_this_generation_away(
+    proxies: ProxyCluster,
+) -> None:
+    await proxies.group()
+    await proxies.oidc()
+    await proxies.secret("s", k="one")
+    await proxies.proxy(headerForward={"addHeadersFromSecret": [header("X-Key", "s", "k")]})
+    await proxies.ready()
+    async with proxies.broken_webhook() as webhook:
+        await proxies.proxy("new")
+        found = await proxies.until(
+            KIND, "new", phase="Pending", ObjectsApplied="False/ApplyFailed", Ready="False/ApplyFailed", Stalled=""
+        )
+        assert webhook in conditions_of(found)["ObjectsApplied"][1]
+        await proxies.patch("Secret", "s", {"data": encoded(k="two")})
+        found = await proxies.until(KIND, "p", phase="Ready", ObjectsApplied="False/ApplyFailed")
+        assert found["status"]["url"], "what is served is what the spec says; only the rotation waits"
+        # An edit that could not be applied: not Ready for it, though the pods of before serve.
+        await proxies.patch(KIND, "p", {"spec": {"remoteUrl": "https://mcp.example.com/other"}})
+        found = await proxies.until(
+            KIND, "p", phase="Pending", Ready="False/ApplyFailed", DeploymentReady="False/DeploymentNotReady"
+        )
+        assert "url" not in found["status"]
+    for name in ("p", "new"):
+        await proxies.until(KIND, name, phase="Ready", ObjectsApplied="True/ObjectsApplied", timeout=90)
+
+
+async def test_pods_of_an_earlier_spec_do_not_make_a_mended_one_ready(proxies: ProxyCluster) -> None:
+    await proxies.group()
+    await proxies.oidc()
+    await proxies.proxy()
+    await proxies.ready()
+    proxies.rollouts.clear()
+    telemetry = {"proxyConfig": {"telemetryConfigRef": {"name": "t"}}}
+    await proxies.patch(KIND, "p", {"spec": telemetry})
+    await proxies.until(KIND, "p", phase="Failed", DeploymentReady="False/DeploymentNotReady")
+    await proxies.create("MCPTelemetryConfig", "t", {"prometheus": {"enabled": True}})
+    found = await proxies.until(
+        KIND, "p", TelemetryConfigValid="True/TelemetryConfigValid", ObjectsApplied="True/ObjectsApplied"
+    )
+    assert conditions_of(found)["DeploymentReady"][0] == "False/DeploymentNotReady"
+    assert "url" not in found["status"]
+    await proxies.finish()
+    await proxies.ready()
+
+
 async def test_a_rotated_secret_rolls_the_pods_and_takes_no_url_away(proxies: ProxyCluster) -> None:
     await proxies.group()
     await proxies.oidc()
@@ -347,6 +394,27 @@ async def test_somebody_who_sticks_to_another_value_is_named_and_takes_no_url_aw
     stop.set()
     await other
     await proxies.until(KIND, "p", phase="Ready", ObjectsApplied="True/ObjectsApplied", timeout=30)
+
+
+async def test_pods_of_a_proxy_that_failed_a_check_are_there_after_a_restart(
+    admin: Kube, namespace: str, control_plane: Handle, rollouts: asyncio.Event, operator_kubeconfig: Path
+) -> None:
+    cluster = ProxyCluster(admin, namespace, control_plane, rollouts)
+    endpoint = await load_endpoint(str(operator_kubeconfig))
+    before = await launch(endpoint, namespace, only=MINE)
+    await cluster.group()
+    await cluster.oidc()
+    await cluster.proxy()
+    await cluster.ready()
+    await cluster.delete("MCPOIDCConfig", "o")
+    await cluster.until(KIND, "p", phase="Failed", DeploymentReady="True/DeploymentReady")
+    await cluster.come_to_rest()
+    stood = (await cluster.get(KIND, "p"))["status"]
+    await before.stop()
+    after = await launch(endpoint, namespace, only=MINE)
+    await cluster.come_to_rest()
+    assert (await cluster.get(KIND, "p"))["status"] == stood
+    await after.stop()
 
 
 async def test_policies_that_cannot_be_read_after_a_restart_leave_a_proxy_as_it_stands(

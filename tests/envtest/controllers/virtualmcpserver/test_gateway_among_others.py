@@ -210,41 +210,19 @@ def _contested(found: Object | None, name: str) -> bool:
 
 @shows(KIND, "ObjectsApplied=False/ApplyFailed")
 async def test_what_does_not_work_at_the_moment_is_said_on_the_object_and_works_later(cluster: Gateways) -> None:
-    hook = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": f"policy-engine-{cluster.namespace}"},
-        "webhooks": [
-            {
-                "name": "check.policy.example.com",
-                "clientConfig": {"url": "https://127.0.0.1:1/validate"},
-                "rules": [
-                    {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
-                ],
-                "failurePolicy": "Fail",
-                "sideEffects": "None",
-                "timeoutSeconds": 2,
-                "admissionReviewVersions": ["v1"],
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
-            }
-        ],
-    }
     await running(cluster)
     await cluster.pod("p")
     await cluster.until(KIND, "v", phase="Ready", Ready="True/DeploymentReady")
-    await cluster.admin.create(hook)
-    try:
+    async with cluster.broken_webhook() as webhook:
         await cluster.gateway("new")
         found = await cluster.until(KIND, "new", phase="Pending", ObjectsApplied="False/ApplyFailed")
-        assert "check.policy.example.com" in found["status"]["message"]
+        assert webhook in found["status"]["message"]
         assert conditions_of(found)["Ready"][0] == "False/ApplyFailed"
         assert "Stalled" not in conditions_of(found)
         await cluster.event("new", "Warning", "ApplyFailed")
         # An edit that could not be applied: not Ready for it, though the pods of before serve.
         await cluster.patch(KIND, "v", {"spec": {"config": {"operational": {"logLevel": "debug"}}}})
         await cluster.until(KIND, "v", ObjectsApplied="False/ApplyFailed", Ready="False/ApplyFailed")
-    finally:
-        await cluster.admin.delete(hook["apiVersion"], hook["kind"], hook["metadata"]["name"])  # type: ignore[index, arg-type]
     for name in ("v", "new"):
         await cluster.until(KIND, name, ObjectsApplied="True/ObjectsApplied", timeout=90)
 

@@ -10,9 +10,10 @@ from api.conditions import VirtualMCPServerReason as R
 from controllers.shared.resources import DEPLOYMENT, POD
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.rollout import MAX_WORDS, Rollout, count_pods, read_rollout, trimmed_deployment
+from controllers.shared.workload.writing import sentence_of
 from controllers.virtualmcpserver.decide import decide
 from controllers.virtualmcpserver.report import sum_up
-from controllers.virtualmcpserver.status import compute_health, sentence_of
+from controllers.virtualmcpserver.status import compute_health
 from runtime import ApiError, Record, TransportError, parse_conditions
 from runtime.wire.decode import record_from_body
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import entry, make
