@@ -86,8 +86,10 @@ def _lasting(document: bytes) -> Iterator[bytes]:
     start = at = 0
     while (at := document.find(_PASSING, at)) >= 0:
         line, end = document.rfind(b"\n", 0, at) + 1, document.find(b"\n", at)
-        if 0 < at - line == document.count(b" ", line, at) and end >= 0:
+        if end < 0:
+            break
+        if 0 < at - line == document.count(b" ", line, at):
             yield document[start:line]
             start = end + 1
-        at += len(_PASSING)
+        at = end  # only the first of a line can stand behind nothing but spaces
     yield document[start:]

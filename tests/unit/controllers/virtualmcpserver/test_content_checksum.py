@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controllers.virtualmcpserver.document import content_checksum
+from tests.unit.vmcp.test_linear_time import assert_linear
 
 PASSING = re.compile(rb"^ +workload_status: .*\n", re.MULTILINE)
 PIECES = ["workload_status: ", "workload_status:", " ", "  ", "\n", "\r", "Ready", "a: ", "'"]
@@ -20,3 +21,7 @@ PIECES = ["workload_status: ", "workload_status:", " ", "  ", "\n", "\r", "Ready
 def test_exactly_the_lines_of_passing_phases_are_left_out(text: str) -> None:
     document = text.encode()
     assert content_checksum(document) == hashlib.sha256(PASSING.sub(b"", document)).hexdigest()
+
+
+def test_a_description_that_repeats_the_key_takes_no_longer_than_another_text() -> None:
+    assert_linear(content_checksum, lambda n: b"d: " + b"workload_status: " * (n // 17) + b"\n", 1 << 18)
