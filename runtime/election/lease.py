@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from runtime.util.times import micro_time
-from runtime.wire.errors import ConflictError, NotFoundError
+from runtime.wire.errors import ConflictError, NotFoundError, TransportError
 from runtime.wire.gvk import Key, Resource
 
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
@@ -42,7 +42,10 @@ class LeaseTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpLeaseClient:
-    """A LeaseClient over a transport. One try each: the elector decides about the next."""
+    """A LeaseClient over a transport. One try each: the elector decides about the next.
+
+    An answer that is no Lease (a proxy's page) is a TransportError like one that did not come.
+    """
 
     transport: LeaseTransport
     key: Key
@@ -62,7 +65,12 @@ class HttpLeaseClient:
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else orjson.dumps(body)
         answer = await self.transport.request(method, path, body=data, retry=False)
-        parsed: dict[str, Any] = orjson.loads(answer.body)
+        try:
+            parsed = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            parsed = None
+        if not isinstance(parsed, dict) or not isinstance(parsed.get("spec"), dict | None):
+            raise TransportError(f"the answer to {method} is not a Lease")
         return parsed
 
 

@@ -15,8 +15,9 @@ import pytest
 from runtime.election import fence as fence_module
 from runtime.election.elector import Elector, LeaseLostError
 from runtime.election.fence import Fence
-from runtime.election.lease import LeaseLock
+from runtime.election.lease import HttpLeaseClient, LeaseLock
 from runtime.election.options import ElectionOptions
+from runtime.transport.session import Answer
 from runtime.wire.errors import AlreadyExistsError, ConflictError, NotFoundError, TransportError
 from runtime.wire.gvk import Key
 from tests.support.virtual_time import now, settle, virtual_time
@@ -183,6 +184,18 @@ async def test_a_short_outage_is_survived_and_asked_about_more_often():
 
 
 @virtual_time
+@pytest.mark.parametrize(
+    "page", [b"<html>a proxy's page</html>", b"", b"[]", b"null", b'{"spec":"\xff"}', b'{"spec":[]}']
+)
+async def test_an_answer_that_is_no_lease_is_a_failed_try_and_not_the_end_of_the_candidate(page):
+    class Proxy:
+        async def request(self, method: str, path: str, *, body: bytes | None = None, retry: bool = True) -> Answer:
+            return Answer(200, page)
+
+    with pytest.raises(TransportError, match="Lease"):
+        await HttpLeaseClient(Proxy(), KEY).get()
+
+
 async def test_an_answer_that_was_lost_is_found_out_by_reading():
     server = Server()
     a = Candidate(server, "a")
