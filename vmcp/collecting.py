@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Final
 
 YOUNG: Final = 10_000
-"""Objects after which the youngest generation is looked at, which takes 1 to 3 ms. 256 calls under way at once hold some
-thousands, so that with 2,000 every wave of calls was looked at several times: a tenth of the time."""
+"""Objects after which the youngest generation is looked at, which takes 1 to 3 ms. 256 calls under way at once hold
+some thousands, so that with 2,000 every wave of calls was looked at several times: a tenth of the time."""
 MIDDLE: Final = 1
 """Looks at the youngest generation between two at the middle one, which holds what survived those."""
 NEVER: Final = 1_000_000_000
