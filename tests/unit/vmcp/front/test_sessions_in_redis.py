@@ -364,7 +364,8 @@ async def test_a_server_that_stands_still_is_given_up_in_time_and_asked_again_la
         own.resume()
     await eventually(lambda: not (one.sessions.trouble or other.sessions.trouble), within=5.0)
     one.sessions.sweep()
-    await eventually(lambda: not one.sessions.all()[0].unsaved, within=5.0)
+    (session,) = one.sessions.all()
+    await eventually(lambda: not session.unsaved and not session.saving.locked(), within=5.0)
     other.session_id = one.session_id
     assert await ping(other) == 200
     assert other.sessions.all()[0].record.level == "error", "what changed meanwhile was kept later"
