@@ -95,7 +95,9 @@ def _validated(path: Path, loaded: Loaded) -> int:
         names = ", ".join(one.name for one in settings.left_out)
         print(f"{path}: {errors}\n`serve` leaves out: {names}", file=sys.stderr)  # noqa: T201  the command's answer
         return EXIT_CONFIG
-    what = f"{len(settings.backends)} backends" if settings.proxy is None else f"proxy of {settings.backends[0].url}"
+    count = len(settings.backends)
+    backends = "1 backend" if count == 1 else f"{count} backends"
+    what = backends if settings.proxy is None else f"proxy of {settings.backends[0].url}"
     print(f"{path}: valid: {settings.name}, {what}, digest {loaded.digest}")  # noqa: T201
     return 0
 

@@ -47,7 +47,7 @@ NAME = "mcpgroup"
 TELL_EVERY = 3600.0
 """Seconds between two events of one group about the deprecation of its entries."""
 DEPRECATED = (
-    "The group has {count} members of the deprecated kind MCPServerEntry: use MCPRemoteEndpoint with type: direct, "
+    "The group has {members} of the deprecated kind MCPServerEntry: use MCPRemoteEndpoint with type: direct, "
     "where every field keeps its name"
 )
 SERVABLE = "servable"
@@ -120,7 +120,7 @@ class GroupReconciler:
             return
         self._grown.discard(record.key)
         self._told[record.key] = now
-        note = DEPRECATED.format(count=entries)
+        note = DEPRECATED.format(members="1 member" if entries == 1 else f"{entries} members")
         self._recorder.event(record, type="Warning", reason="Deprecated", action="Reconcile", note=note, minor=True)
 
     def _forget(self, key: Key) -> None:

@@ -91,7 +91,7 @@ def compute_health(pods: PodCounts, report: Report) -> Health:
         return Health(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
     down = f"down: {name_some(report.down)}"
     if report.usable == 0:
-        message = f"{running}, but none of its {report.total} backends can be used; {down}"
+        message = f"{running}, but no backend can be used; {down}"
         return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
     message = f"{running} with {report.usable}/{report.total} backends available; {down}"
     return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))

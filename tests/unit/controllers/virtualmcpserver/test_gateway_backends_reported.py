@@ -39,8 +39,8 @@ def decided(pods: PodCounts = POD, age: timedelta = timedelta(0), **backends: st
         ({"a": "ready", "b": "unknown"}, "Ready", "running"),
         ({"a": "unknown"}, "Pending", "not checked yet"),
         ({"a": "ready", "b": "unavailable"}, "Degraded", "1/2 backends available; down: b"),
-        ({"a": "unavailable"}, "Degraded", "none of its 1 backends can be used; down: a"),
-        ({"a": "unavailable", "b": "unknown"}, "Degraded", "none of its 2 backends can be used; down: a"),
+        ({"a": "unavailable"}, "Degraded", "no backend can be used; down: a"),
+        ({"a": "unavailable", "b": "unknown"}, "Degraded", "no backend can be used; down: a"),
     ],
 )
 def test_phase_names_what_is_down_and_a_slow_or_unchecked_backend_is_not(
