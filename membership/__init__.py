@@ -34,9 +34,9 @@ from membership.backend import (
     header_input,
     manifest_input,
 )
-from membership.choose import Chosen, Gateway, Material, choose, member_sources
+from membership.choose import Chosen, GatewayTraits, Material, choose, member_sources
 from membership.judge import Skipped, judge_member, unique_names
-from membership.member import Member, MemberType, Meta, SecretHeader, is_settled, read_member
+from membership.member import Member, MemberMeta, MemberType, SecretHeader, is_settled, read_member
 from membership.standing import Standing, disowned, is_claimed
 from membership.tools import with_tool_config, with_tools_of_members
 
@@ -44,11 +44,11 @@ __all__ = [
     "Chosen",
     "EnvName",
     "Failure",
-    "Gateway",
+    "GatewayTraits",
     "Material",
     "Member",
+    "MemberMeta",
     "MemberType",
-    "Meta",
     "Place",
     "References",
     "Resolution",

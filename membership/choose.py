@@ -36,7 +36,7 @@ class Material(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gateway:
+class GatewayTraits:
     """What of a gateway decides about its members.
 
     Attributes:
@@ -67,7 +67,7 @@ class Chosen:
     skipped: tuple[Skipped, ...]
 
 
-def choose(members: Iterable[Member], gateway: Gateway) -> Chosen:
+def choose(members: Iterable[Member], gateway: GatewayTraits) -> Chosen:
     """Split the members of a group. One that cannot be used costs itself only: no variable, no volume, no backend."""
     members = tuple(members)
     usable: list[Member] = []
@@ -90,7 +90,7 @@ def choose(members: Iterable[Member], gateway: Gateway) -> Chosen:
     return Chosen(backends, (*skipped, *namesakes, *collisions))
 
 
-def member_sources(member: Member, gateway: Gateway) -> list[EnvSource]:
+def member_sources(member: Member, gateway: GatewayTraits) -> list[EnvSource]:
     """Return the secret variables that a member needs: of its headers, then of its strategy."""
     headers = [EnvSource(header_input(member, h.header), h.secret, h.key) for h in member.secret_headers]
     reference = gateway.references.of(member)
@@ -112,7 +112,7 @@ def _judge_material(member: Member, material: Material) -> Skipped | None:
     return None
 
 
-def _judge_auth(member: Member, gateway: Gateway, known: dict[str, Refusal | None]) -> Skipped | None:
+def _judge_auth(member: Member, gateway: GatewayTraits, known: dict[str, Refusal | None]) -> Skipped | None:
     """Say why a member has no usable authentication; an auth config that many members name is judged once."""
     reference = gateway.references.of(member)
     if not reference:
@@ -123,7 +123,7 @@ def _judge_auth(member: Member, gateway: Gateway, known: dict[str, Refusal | Non
     return Skipped(member.name, *refusal) if refusal is not None else None
 
 
-def _judge_reference(reference: str, gateway: Gateway) -> Refusal | None:
+def _judge_reference(reference: str, gateway: GatewayTraits) -> Refusal | None:
     failure = gateway.resolution.failures.get(reference)
     if failure is not None:
         return MemberSkipReason.AUTH_CONFIG_FAILED, failure.message
@@ -142,7 +142,7 @@ def _is_header(source: EnvSource) -> bool:
     return source.input.purpose is SecretPurpose.HEADER_INJECTION
 
 
-def _judge_collisions(members: list[Member], gateway: Gateway) -> list[Skipped]:
+def _judge_collisions(members: list[Member], gateway: GatewayTraits) -> list[Skipped]:
     """Refuse members whose variables the stock gateway would derive by itself and confuse."""
     if gateway.dialect is not Dialect.TOOLHIVE:
         return []

@@ -30,7 +30,7 @@ _TYPES = {
 }
 
 
-class Meta(Protocol):
+class MemberMeta(Protocol):
     """What must be known of an object's metadata."""
 
     @property
@@ -138,7 +138,7 @@ class Member:
     whenever one of its members changes; the others need not be judged and written anew."""
 
 
-def read_member(kind: str, meta: Meta, raw: bytes) -> Member:
+def read_member(kind: str, meta: MemberMeta, raw: bytes) -> Member:
     """Read what matters of a member; an odd object becomes a member with a problem.
 
     Everything comes from one generation of the object. The URL of a remote server is that of the spec, as its headers,

@@ -9,7 +9,7 @@ from typing import Any
 from api.conditions import MCPExternalAuthConfigCondition, VirtualMCPServerCondition
 from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
 from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, conclude, decide, judge
-from controllers.mcpremoteendpoint.proxies import PROXY_DEPENDS, PROXY_RULES, Proxies, Seen
+from controllers.mcpremoteendpoint.proxies import PROXY_DEPENDS, PROXY_RULES, ObservedProxy, Proxies
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import hash_values
@@ -91,7 +91,9 @@ class EndpointReconciler(RemoteReconciler):
         decision, error = await self._proxy(record, snapshot, seen)
         return decision, material.error or error
 
-    async def _proxy(self, record: Record, snapshot: Snapshot, seen: Seen) -> tuple[Decision, Exception | None]:
+    async def _proxy(
+        self, record: Record, snapshot: Snapshot, seen: ObservedProxy
+    ) -> tuple[Decision, Exception | None]:
         """Write the proxy's objects when every check passes, and say how far its pods are."""
         verdicts = judge(snapshot)
         if isinstance(verdicts, Decision):

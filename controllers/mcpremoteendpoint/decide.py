@@ -13,7 +13,7 @@ from api.contract.strategies import NO_STRATEGY
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
 from controllers.shared.groups import judge_group
-from controllers.shared.judging import Decision, Observed, with_kept
+from controllers.shared.judging import Decision, MemberObservation, with_kept
 from controllers.shared.proxy.resolve import UNUSABLE
 from controllers.shared.remote import (
     Bundle,
@@ -26,7 +26,7 @@ from controllers.shared.remote import (
 )
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
 from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import Outcome, Written
+from controllers.shared.workload.writing import WriteOutcome, WriteResult
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
@@ -48,13 +48,13 @@ PENDING_REASONS = frozenset(
 """Something is only not there yet; every other failure is for the user to mend."""
 
 _WRITTEN = {
-    Written.ALL: Reason.OBJECTS_APPLIED,
-    Written.FOREIGN: Reason.FOREIGN_OBJECT,
-    Written.REFUSED: Reason.OBJECT_REFUSED,
-    Written.CONTESTED: Reason.CONTESTED,
-    Written.FAILED: Reason.APPLY_FAILED,
+    WriteResult.ALL: Reason.OBJECTS_APPLIED,
+    WriteResult.FOREIGN: Reason.FOREIGN_OBJECT,
+    WriteResult.REFUSED: Reason.OBJECT_REFUSED,
+    WriteResult.CONTESTED: Reason.CONTESTED,
+    WriteResult.FAILED: Reason.APPLY_FAILED,
 }
-_WHOLE = frozenset((Written.ALL, Written.CONTESTED))
+_WHOLE = frozenset((WriteResult.ALL, WriteResult.CONTESTED))
 """Everything was written for this generation, though somebody may have changed it since."""
 
 
@@ -89,7 +89,7 @@ class ProxyState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot(Observed):
+class Snapshot(MemberObservation):
     """Everything that the decision depends on.
 
     Attributes:
@@ -135,7 +135,7 @@ def judge(snapshot: Snapshot) -> list[Verdict] | Decision:
 
 
 def conclude(
-    snapshot: Snapshot, verdicts: list[Verdict], outcome: Outcome | None = None, rollout: Rollout | None = None
+    snapshot: Snapshot, verdicts: list[Verdict], outcome: WriteOutcome | None = None, rollout: Rollout | None = None
 ) -> Decision:
     """Say what the status must be.
 
@@ -151,7 +151,7 @@ def conclude(
         return Decision(_status(snapshot, verdicts, url=spec.remote_url))
     if outcome is not None:
         verdict = Verdict(
-            Type.OBJECTS_APPLIED, outcome.written is Written.ALL, _WRITTEN[outcome.written], outcome.message
+            Type.OBJECTS_APPLIED, outcome.written is WriteResult.ALL, _WRITTEN[outcome.written], outcome.message
         )
         verdicts = [*verdicts, verdict]
     verdicts = [

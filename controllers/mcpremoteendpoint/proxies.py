@@ -22,9 +22,9 @@ from controllers.shared.parts.learning import Learning
 from controllers.shared.parts.part import Words, judged
 from controllers.shared.proxy.names import generated
 from controllers.shared.proxy.publish import ProxyPublisher
-from controllers.shared.proxy.render import Objects, render
+from controllers.shared.proxy.render import ProxyObjects, render
 from controllers.shared.proxy.resolve import ProxySubject, ProxyWords, Referenced, resolve
-from controllers.shared.remote import Material
+from controllers.shared.remote import ContentReads
 from controllers.shared.resources import (
     AUTH_CONFIG,
     AUTHZ_CONFIG,
@@ -41,7 +41,7 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Unreadable, Verdict, one_per_type, read_model
 from controllers.shared.workload.pod import PodSettings
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
-from controllers.shared.workload.writing import Outcome
+from controllers.shared.workload.writing import WriteOutcome
 from runtime import Key, Manager, Record, Resource, Rule
 from runtime.control.predicates import always
 from runtime.util.rbac import WATCH
@@ -79,7 +79,7 @@ _PLACES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ObservedProxy:
     """One look at a proxy.
 
     Attributes:
@@ -90,8 +90,8 @@ class Seen:
     """
 
     state: ProxyState
-    material: Material
-    objects: Objects | None
+    material: ContentReads
+    objects: ProxyObjects | None
     unread: bool
 
 
@@ -108,7 +108,7 @@ class Proxies:
         self._learning = Learning(manager, self.dependencies)
         self._publisher = ProxyPublisher(manager, manager.recorder("mcpremoteendpoint-controller"))
 
-    async def look(self, record: Record, spec: MCPRemoteEndpointSpec) -> Seen:
+    async def look(self, record: Record, spec: MCPRemoteEndpointSpec) -> ObservedProxy:
         """Look up everything that the spec names, and make what is to be written of it."""
         key, proxy = record.key, spec.proxy_config
         assert proxy is not None, "the schema asks for it"
@@ -136,19 +136,19 @@ class Proxies:
             verdicts=verdicts,
             problems=rendered.problems,
         )
-        material = Material(
+        material = ContentReads(
             secrets=learned.secrets,
             bundle=learned.config_maps.get(bundle, Unknown.MISSING),
             error=error or text_error,
         )
-        return Seen(
+        return ObservedProxy(
             state=state,
             material=material,
             objects=rendered.objects if all(verdict.ok for verdict in verdicts) else None,
             unread=learned.unread or any(verdict.ok is None for verdict in verdicts),
         )
 
-    async def publish(self, record: Record, objects: Objects) -> Outcome:
+    async def publish(self, record: Record, objects: ProxyObjects) -> WriteOutcome:
         """Write the objects."""
         return await self._publisher.publish(record, objects)
 

@@ -12,7 +12,7 @@ from api.conditions import MCPServerEntryReason as Reason
 from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPServerEntrySpec
 from controllers.shared.groups import judge_group
-from controllers.shared.judging import Decision, Observed, with_kept
+from controllers.shared.judging import Decision, MemberObservation, with_kept
 from controllers.shared.remote import (
     Bundle,
     header_problems,
@@ -29,7 +29,7 @@ CA_KEY = "ca.crt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot(Observed):
+class Snapshot(MemberObservation):
     """Everything that the decision depends on.
 
     Attributes:

@@ -18,7 +18,7 @@ from controllers.shared.content import Content, Unknown, contents
 from controllers.shared.depends import Depends
 from controllers.shared.groups import GroupState, Patience
 from controllers.shared.references import came_or_went
-from controllers.shared.remote import Material, gather_material, secret_names
+from controllers.shared.remote import ContentReads, gather_material, secret_names
 from controllers.shared.resources import CONFIG_MAP, SECRET
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, StatusWriter, Verdict, standing
@@ -64,7 +64,7 @@ def remote_depends(rivals: Iterable[Resource], *, deploys: bool = False) -> tupl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class MemberObservation:
     """What both kinds' decisions depend on.
 
     Attributes:
@@ -103,7 +103,9 @@ class Decision:
     again: float | None = None
 
 
-def with_kept(seen: Observed, verdicts: Iterable[Verdict], *, none: Container[str] = ()) -> list[Verdict] | None:
+def with_kept(
+    seen: MemberObservation, verdicts: Iterable[Verdict], *, none: Container[str] = ()
+) -> list[Verdict] | None:
     """Let checks that could not be made keep what was said of them last.
 
     Args:
@@ -168,7 +170,7 @@ class RemoteReconciler(ABC):
         """Return the seconds that an object without a verdict has waited for its group."""
         return 0.0 if previous or group is GroupState.READY else self._patience.waited(record.key)
 
-    async def material(self, record: Record, forward: HeaderForwardConfig | None, config_map: str) -> Material:
+    async def material(self, record: Record, forward: HeaderForwardConfig | None, config_map: str) -> ContentReads:
         """Learn what is in the Secrets of the headers and in the CA bundle's ConfigMap ("" for none)."""
         names = secret_names(forward)
         return await gather_material(record.meta.namespace, names, config_map, self._secrets, self._config_maps)

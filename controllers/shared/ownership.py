@@ -30,14 +30,14 @@ class ForeignObjectError(Exception):
         super().__init__(f"{resource.kind} {live.key.name} exists and belongs to {owner}")
 
 
-class Claim(Enum):
+class Entitlement(Enum):
     """What entitles us to write an object."""
 
     OWNED = "our owner is its controller"
     ORPHANED = "it has no controller, and bears our marks"
 
 
-def claim(live: Record, owner: Record, labels: Mapping[str, str]) -> Claim:
+def claim(live: Record, owner: Record, labels: Mapping[str, str]) -> Entitlement:
     """Say why an object of a wanted name is ours.
 
     Args:
@@ -49,9 +49,9 @@ def claim(live: Record, owner: Record, labels: Mapping[str, str]) -> Claim:
         ForeignObjectError: it is not.
     """
     if is_controlled_by(live.meta, owner):
-        return Claim.OWNED
+        return Entitlement.OWNED
     if live.meta.controller is None and _is_marked(live, labels):
-        return Claim.ORPHANED
+        return Entitlement.ORPHANED
     raise ForeignObjectError(live.resource, live)
 
 

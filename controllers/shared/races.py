@@ -18,7 +18,7 @@ LONGEST_BACKOFF = 60.0
 """Seconds between tries after errors: what an administrator mended (a role, a quota) is noticed within a minute."""
 
 
-class Composed:
+class TolerantReconciler:
     """A reconciler that ends quietly when its object is deleted under its hands.
 
     Args:
@@ -91,4 +91,4 @@ def complete(
     builder.options(backoff_cap=LONGEST_BACKOFF)
     if concurrency is not None:
         builder.options(concurrency=concurrency)
-    builder.complete(Composed(reconciler, manager, kind, schema, repairs))
+    builder.complete(TolerantReconciler(reconciler, manager, kind, schema, repairs))

@@ -109,7 +109,7 @@ def must_wait(group: GroupState, *, judged: bool, waited: float) -> float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class ContentReads:
     """What the reads of content brought.
 
     Attributes:
@@ -132,10 +132,10 @@ class Material:
 
 async def gather_material(
     namespace: str, names: list[str], config_map: str, secrets: Contents, config_maps: Contents
-) -> Material:
+) -> ContentReads:
     """Look at all Secrets and the ConfigMap at once."""
     if not names and not config_map:
-        return Material()
+        return ContentReads()
     looks = await asyncio.gather(
         *(secrets.look(Key(namespace, name)) for name in names),
         *([config_maps.look(Key(namespace, config_map))] if config_map else []),
@@ -143,4 +143,4 @@ async def gather_material(
     found: list[Look] = list(looks)
     error = next((look.error for look in found if look.error is not None), None)
     bundle = found.pop().content if config_map else Unknown.MISSING
-    return Material({name: look.content for name, look in zip(names, found, strict=True)}, bundle, error)
+    return ContentReads({name: look.content for name, look in zip(names, found, strict=True)}, bundle, error)

@@ -22,14 +22,14 @@ from controllers.shared.verdicts import Verdict, one_per_type
 from controllers.shared.workload.isolation import Destination
 from controllers.shared.workload.pod import Variable, rotation_hash
 from controllers.virtualmcpserver.config import build_config
-from controllers.virtualmcpserver.document import ConfigTooLargeError, Written, write
+from controllers.virtualmcpserver.document import ConfigDocument, ConfigTooLargeError, write
 from controllers.virtualmcpserver.environment import Names, all_sources, assign, pod_variables
 from controllers.virtualmcpserver.isolation import gateway_destinations
 from controllers.virtualmcpserver.members import awaits_verdict
 from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts, Subject
 from controllers.virtualmcpserver.status import sentences
-from membership import Gateway, Member, Skipped, ca_volume, has_ca
+from membership import GatewayTraits, Member, Skipped, ca_volume, has_ca
 from membership import choose as choose_members
 from runtime import Condition
 
@@ -60,7 +60,7 @@ class Publication:
     """
 
     config: VmcpConfig
-    written: Written
+    written: ConfigDocument
     backends: int
     variables: tuple[Variable, ...]
     volumes: tuple[CaVolume, ...]
@@ -103,7 +103,7 @@ class _Draft:
     names: Names
     problems: tuple[str, ...]
     """What the gateway would refuse of the whole; it must not be published with any."""
-    written: Written | None = None
+    written: ConfigDocument | None = None
     refusal: Verdict | None = None
     """Why it cannot be written, even without members."""
 
@@ -111,7 +111,7 @@ class _Draft:
 def choose(parts: Parts, learned: Learned) -> Choice:
     """Split the members, and make the configuration of those that are backends."""
     outgoing = parts.outgoing.section
-    gateway = Gateway(
+    gateway = GatewayTraits(
         dialect=parts.subject.dialect,
         inline=parts.subject.inline,
         references=outgoing.references,
@@ -228,7 +228,7 @@ def _judged_whole(subject: Subject, made: _Draft) -> Iterator[Verdict]:
         yield Verdict(T.CONFIG_PUBLISHED, True, reason, message)
 
 
-def _publication(parts: Parts, made: _Draft, written: Written, learned: Learned) -> Publication:
+def _publication(parts: Parts, made: _Draft, written: ConfigDocument, learned: Learned) -> Publication:
     own = hmac_secret_name(parts.subject.name)
     given = () if parts.subject.finds_members else made.backends
     variables = pod_variables(parts, given, made.sources, made.names)

@@ -1,4 +1,4 @@
-"""Choice and Objects -> Decision: conditions, phase and the other fields of the status."""
+"""Choice and GatewayObjects -> GatewayDecision: conditions, phase and the other fields of the status."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from controllers.virtualmcpserver.choose import Choice
 from controllers.virtualmcpserver.members import describe_skipped
 from controllers.virtualmcpserver.names import service_name
 from controllers.virtualmcpserver.parts import Subject
-from controllers.virtualmcpserver.render import Intents, Objects
-from controllers.virtualmcpserver.reports import OVERDUE, Report, judge_report, parse_time, read_report, report_age
+from controllers.virtualmcpserver.render import GatewayObjects, Intents
+from controllers.virtualmcpserver.reports import (
+    OVERDUE,
+    GatewayReport,
+    judge_report,
+    parse_time,
+    read_report,
+    report_age,
+)
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     FRESH,
-    Health,
+    GatewayHealth,
     blocked_health,
     compose_conditions,
     compute_health,
@@ -35,7 +42,7 @@ NEWCOMER = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
-class Decision:
+class GatewayDecision:
     """What shall be.
 
     Attributes:
@@ -54,16 +61,16 @@ class Decision:
     dialect: Dialect
     intents: Intents
     conditions: Conditions
-    health: Health
+    health: GatewayHealth
     fields: dict[str, Any]
     health_is_reported: bool = False
     look_again: float | None = None
     skipped: tuple[Skipped, ...] = ()
-    report: Report = field(default_factory=Report)
+    report: GatewayReport = field(default_factory=GatewayReport)
     report_is_current: bool = False
 
 
-def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
+def conclude(choice: Choice, objects: GatewayObjects, present: Present) -> GatewayDecision:
     """Say what the status must be, given what will be written and what stands already."""
     refused = [objects.refusal] if objects.refusal is not None else []
     verdicts = one_per_type([*choice.verdicts, *refused])
@@ -72,7 +79,7 @@ def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
     report = read_report(present.status)
     reporting = judge_report(present.status, present.pods, age) if native else None
     current = reporting is None or reporting.status == "True"
-    health = _health(verdicts, present, report if current else Report())
+    health = _health(verdicts, present, report if current else GatewayReport())
     told, telling = _worth_telling(choice, present.now)
     wanted = [
         *health_conditions(health),
@@ -84,7 +91,7 @@ def conclude(choice: Choice, objects: Objects, present: Present) -> Decision:
     reported = not native and all(verdict.ok for verdict in verdicts) and _is_reported(present, age)
     stale = _look_again(age, fresh=FRESH if reported else OVERDUE if reporting and current else None)
     url = _url(choice.subject) if not objects.intents.empty else present.status.get("url")
-    return Decision(
+    return GatewayDecision(
         dialect=choice.subject.dialect,
         intents=objects.intents,
         conditions=compose_conditions(wanted, present.previous, generation=present.generation, now=present.now),
@@ -103,7 +110,7 @@ def _look_again(age: timedelta | None, *, fresh: timedelta | None) -> float | No
     return (fresh - age).total_seconds() + 1 if age is not None and fresh is not None else None
 
 
-def _health(verdicts: tuple[Verdict, ...], present: Present, report: Report) -> Health:
+def _health(verdicts: tuple[Verdict, ...], present: Present, report: GatewayReport) -> GatewayHealth:
     # A configuration that cannot be replaced leaves a running gateway running.
     for verdict in verdicts:
         standing = verdict.type is T.CONFIG_PUBLISHED and present.config_exists

@@ -49,10 +49,10 @@ from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
 from controllers.virtualmcpserver.observe import POD_INDEX, Observer
-from controllers.virtualmcpserver.pace import MANY, Pace
+from controllers.virtualmcpserver.pace import MANY, DecisionPace
 from controllers.virtualmcpserver.publish import Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
-from controllers.virtualmcpserver.report import Reporter, status_view
+from controllers.virtualmcpserver.report import GatewayReporter, status_view
 from controllers.virtualmcpserver.tell import BackendEvents
 from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
 from runtime.control.handlers import enqueue_mapped
@@ -83,11 +83,11 @@ class VirtualMCPServerReconciler:
         self._observer = Observer(manager, options, self.dependencies)
         self._publisher = Publisher(manager, recorder)
         self.repairs = StatusRepairs(manager, VMCP, recorder)
-        self._reporter = Reporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
+        self._reporter = GatewayReporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema
         self._events = BackendEvents(recorder)
         self._users = enqueue_mapped(self.dependencies.users)
-        self._pace = Pace()
+        self._pace = DecisionPace()
         self._settled: dict[Key, _Settled] = {}
 
     async def reconcile(self, request: Key) -> Result | None:

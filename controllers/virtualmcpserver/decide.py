@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from controllers.shared.parts.learned import Learned
 from controllers.virtualmcpserver.choose import choose
-from controllers.virtualmcpserver.conclude import Decision, conclude
+from controllers.virtualmcpserver.conclude import GatewayDecision, conclude
 from controllers.virtualmcpserver.parts import Parts
 from controllers.virtualmcpserver.render import render
 from controllers.virtualmcpserver.snapshot import Present
 
-__all__ = ["Decision", "Observed", "decide"]
+__all__ = ["GatewayDecision", "Observed", "decide"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Observed:
     present: Present
 
 
-def decide(observed: Observed) -> Decision:
+def decide(observed: Observed) -> GatewayDecision:
     """Decide: members become backends, backends a configuration and objects, and all of it a status."""
     choice = choose(observed.parts, observed.learned)
     objects = render(choice)

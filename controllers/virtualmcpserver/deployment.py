@@ -12,8 +12,8 @@ from controllers.shared.parts.part import CaVolume
 from controllers.shared.workload.manifest import Json, json_hash
 from controllers.shared.workload.names import SCRATCH
 from controllers.shared.workload.pod import (
+    PodVolume,
     Variable,
-    Volume,
     container_security,
     file_of,
     http_probe,
@@ -115,7 +115,7 @@ def _template(subject: Subject, publication: Publication) -> Json:
     return {"metadata": metadata, "spec": pod}
 
 
-def _volumes(name: str, certificates: tuple[CaVolume, ...], dialect: Dialect) -> list[Volume]:
+def _volumes(name: str, certificates: tuple[CaVolume, ...], dialect: Dialect) -> list[PodVolume]:
     """Return the configuration, scratch space, then certificates sorted by name.
 
     The bundle of a single member is optional for the native gateway, as its variables are (`pod_variables`).
@@ -123,17 +123,17 @@ def _volumes(name: str, certificates: tuple[CaVolume, ...], dialect: Dialect) ->
     sources = {volume.input: volume for volume in certificates}
     names = assign_volume_names(sources)
     found = [
-        Volume("vmcp-config", CONFIG_DIRECTORY, {"configMap": {"name": config_map_name(name)}}),
-        Volume("vmcp-scratch", SCRATCH, {"emptyDir": {"sizeLimit": "64Mi"}}, writable=True),
+        PodVolume("vmcp-config", CONFIG_DIRECTORY, {"configMap": {"name": config_map_name(name)}}),
+        PodVolume("vmcp-scratch", SCRATCH, {"emptyDir": {"sizeLimit": "64Mi"}}, writable=True),
     ]
     for item in sorted(sources, key=lambda item: names[item]):
         optional = item.purpose is VolumePurpose.BACKEND_CA and dialect is Dialect.NATIVE
         source = file_of(sources[item].config_map, sources[item].key, optional=optional)
-        found.append(Volume(names[item], item.directory, source))
+        found.append(PodVolume(names[item], item.directory, source))
     return found
 
 
-def _container(subject: Subject, config: VmcpConfig, variables: tuple[Variable, ...], volumes: list[Volume]) -> Json:
+def _container(subject: Subject, config: VmcpConfig, variables: tuple[Variable, ...], volumes: list[PodVolume]) -> Json:
     native = subject.dialect is Dialect.NATIVE
     # "::" takes connections of both families; the stock gateway would put it before the port without brackets.
     host = "::" if native else "0.0.0.0"  # noqa: S104  a pod listens for its Service

@@ -20,7 +20,7 @@ _PASSING = b"workload_status: "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class ConfigDocument:
     """A configuration as the ConfigMap holds it.
 
     Attributes:
@@ -46,7 +46,7 @@ class ConfigTooLargeError(ValueError):
         self.excess = excess
 
 
-def write(config: VmcpConfig, dialect: Dialect) -> Written:
+def write(config: VmcpConfig, dialect: Dialect) -> ConfigDocument:
     """Write the configuration.
 
     Packed or not, it stands under `CONFIG_KEY`: that is the one file that the pod's command line names, and the
@@ -59,7 +59,7 @@ def write(config: VmcpConfig, dialect: Dialect) -> Written:
     document = dump_config(config, dialect)
     checksum = content_checksum(document)
     if len(document) <= MAX_PLAIN:
-        return Written(data={"data": {CONFIG_KEY: document.decode()}}, checksum=checksum, packed=False)
+        return ConfigDocument(data={"data": {CONFIG_KEY: document.decode()}}, checksum=checksum, packed=False)
     if dialect is Dialect.TOOLHIVE:
         raise ConfigTooLargeError(
             f"{len(document) >> 10} KiB of YAML; the stock gateway reads at most {MAX_PLAIN >> 10}",
@@ -70,7 +70,7 @@ def write(config: VmcpConfig, dialect: Dialect) -> Written:
         excess = len(document) - len(document) * MAX_PACKED // len(packed)
         raise ConfigTooLargeError(f"{len(document) >> 10} KiB of YAML, {len(packed) >> 10} KiB packed", excess)
     data = {"binaryData": {CONFIG_KEY: base64.b64encode(packed).decode()}}
-    return Written(data=data, checksum=checksum, packed=True)
+    return ConfigDocument(data=data, checksum=checksum, packed=True)
 
 
 def content_checksum(document: bytes) -> str:

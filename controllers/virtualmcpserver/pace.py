@@ -28,7 +28,7 @@ LOOK = 0.1
 """Seconds between two looks at a group that fills up: at the number of members without a verdict, not at them."""
 
 
-class Pace:
+class DecisionPace:
     """Remembers for each gateway when it was decided about and since when it waits.
 
     Args:

@@ -12,7 +12,7 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.content import Facts, contents
 from controllers.shared.contests import Contest
-from controllers.shared.ownership import Claim, claim
+from controllers.shared.ownership import Entitlement, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -27,10 +27,10 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.apply import Applied, intent_hash
 from controllers.shared.workload.manifest import Json
-from controllers.shared.workload.pacing import Change, Pacing
+from controllers.shared.workload.pacing import DeploymentChange, Pacing
 from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import RETRY, Writer, Written
-from controllers.virtualmcpserver.conclude import Decision
+from controllers.shared.workload.writing import RETRY, Writer, WriteResult
+from controllers.virtualmcpserver.conclude import GatewayDecision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.names import (
     HMAC_KEY,
@@ -66,11 +66,11 @@ _BY_KIND = {
     "NetworkPolicy": NETWORK_POLICY,
 }
 _REASONS = {
-    Written.ALL: R.OBJECTS_APPLIED,
-    Written.FOREIGN: R.FOREIGN_OBJECT,
-    Written.REFUSED: R.OBJECT_REFUSED,
-    Written.CONTESTED: R.CONTESTED,
-    Written.FAILED: R.APPLY_FAILED,
+    WriteResult.ALL: R.OBJECTS_APPLIED,
+    WriteResult.FOREIGN: R.FOREIGN_OBJECT,
+    WriteResult.REFUSED: R.OBJECT_REFUSED,
+    WriteResult.CONTESTED: R.CONTESTED,
+    WriteResult.FAILED: R.APPLY_FAILED,
 }
 
 
@@ -147,7 +147,7 @@ class Publisher:
         """Whether an event tells nothing but what the gateway itself wrote last: most events of its objects are."""
         return event.new is not None and not event.initial and self._writer.applier.left(event.new)
 
-    async def publish(self, present: Present, decision: Decision) -> Published:
+    async def publish(self, present: Present, decision: GatewayDecision) -> Published:
         """Write the objects.
 
         What the server refuses, and what it cannot do at the moment, is part of the outcome and not raised: whoever
@@ -168,7 +168,7 @@ class Publisher:
         outcome = await self._writer.attempt(self._write(present, decision, writing), writing.contests)
         if outcome.refusal is not None and not outcome.refusal.has_cause("NamespaceTerminating"):
             self._warn(owner, "DeploymentUpdateFailed", "Apply", outcome.message)
-        whole = outcome.written is Written.ALL
+        whole = outcome.written is WriteResult.ALL
         if whole and writing.secret is not None and writing.due is None and intents.identity:
             wanted = [(kind, name) for kind, name, body in _optional(owner.key.name, intents) if body is not None]
             self._done[owner.key] = _Done(writing.secret, tuple(wanted))
@@ -176,7 +176,7 @@ class Publisher:
         due = min((after for after in (outcome.due, writing.due) if after is not None), default=None)
         return Published(verdict, due, outcome.error)
 
-    async def _write(self, present: Present, decision: Decision, writing: _Writing) -> None:
+    async def _write(self, present: Present, decision: GatewayDecision, writing: _Writing) -> None:
         """Write everything in an order in which pods can start."""
         intents = decision.intents
         assert intents.deployment is not None
@@ -246,7 +246,7 @@ class Publisher:
             else:
                 self._say(present.vmcp, "HMACSecretCreated", "Create", f"Secret {key.name} created")
             live = record
-        if claim(live, present.vmcp, body["metadata"]["labels"]) is Claim.ORPHANED:
+        if claim(live, present.vmcp, body["metadata"]["labels"]) is Entitlement.ORPHANED:
             adopted = [*_references(live), controller_reference(present.vmcp)]
             live = await self._client.merge_patch(
                 SECRET,
@@ -270,7 +270,7 @@ class Publisher:
     async def _deployment(self, present: Present, body: Json, writing: _Writing) -> float | None:
         """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""
         owner, key = present.vmcp, present.vmcp.key
-        change = Change(present.generation, intent_hash(body), intent_hash(without_rotation(body)))
+        change = DeploymentChange(present.generation, intent_hash(body), intent_hash(without_rotation(body)))
         live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
         # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
         repair = live is None or self._writer.applier.intends(DEPLOYMENT, body, owner)

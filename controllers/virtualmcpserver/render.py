@@ -1,4 +1,4 @@
-"""Choice -> Objects: everything that is generated for a gateway."""
+"""Choice -> GatewayObjects: everything that is generated for a gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from controllers.shared.workload.network import desired_disruption_budget, desir
 from controllers.shared.workload.restrictions import template_problems
 from controllers.virtualmcpserver.choose import Choice, Publication
 from controllers.virtualmcpserver.deployment import desired_deployment
-from controllers.virtualmcpserver.document import Written
+from controllers.virtualmcpserver.document import ConfigDocument
 from controllers.virtualmcpserver.isolation import NEVER_REACHED
 from controllers.virtualmcpserver.names import (
     HMAC_KEY,
@@ -65,7 +65,7 @@ class Intents:
 
 
 @dataclass(frozen=True)
-class Objects:
+class GatewayObjects:
     """What shall be there.
 
     Attributes:
@@ -77,16 +77,16 @@ class Objects:
     refusal: Verdict | None = None
 
 
-def render(choice: Choice) -> Objects:
+def render(choice: Choice) -> GatewayObjects:
     """Make every object, or none while a check stops everything."""
     if choice.publication is None:
-        return Objects()
+        return GatewayObjects()
     subject, publication = choice.subject, choice.publication
     deployment = desired_deployment(subject, publication)
     refusal = _judge_pod(subject, deployment["spec"]["template"])
     if refusal is not None:
-        return Objects(refusal=refusal)
-    return Objects(
+        return GatewayObjects(refusal=refusal)
+    return GatewayObjects(
         Intents(
             identity=_identity(subject, publication),
             config_map=_config_map(subject.name, subject.namespace, publication.written),
@@ -116,7 +116,7 @@ def _judge_pod(subject: Subject, template: Json) -> Verdict | None:
     return Verdict(T.POD_TEMPLATE_SPEC_VALID, False, R.POD_TEMPLATE_RESTRICTED, message)
 
 
-def _config_map(name: str, namespace: str, written: Written) -> Json:
+def _config_map(name: str, namespace: str, written: ConfigDocument) -> Json:
     labels = {
         "toolhive.stacklok.io/component": "vmcp-config",
         "toolhive.stacklok.io/virtual-mcp-server": name,

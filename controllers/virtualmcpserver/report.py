@@ -19,12 +19,12 @@ from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import Conditions, Unreadable, Verdict, conditions_json
 from controllers.shared.workload.rollout import Rollout
 from controllers.shared.workload.writing import sentence_of
-from controllers.virtualmcpserver.conclude import Decision
+from controllers.virtualmcpserver.conclude import GatewayDecision
 from controllers.virtualmcpserver.reports import has_reported, read_report
 from controllers.virtualmcpserver.snapshot import Present
 from controllers.virtualmcpserver.status import (
     STANDING,
-    Health,
+    GatewayHealth,
     blocked_health,
     compose_conditions,
     health_conditions,
@@ -68,7 +68,7 @@ _WARNED = frozenset(
 """Reasons that are worth an event when they appear."""
 
 
-class Reporter:
+class GatewayReporter:
     """Writes status and says in events what changed.
 
     Attributes:
@@ -83,7 +83,7 @@ class Reporter:
         self._repairs = repairs
 
     async def report(
-        self, present: Present, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
+        self, present: Present, decision: GatewayDecision, verdict: Verdict | None, rollout: Rollout | None
     ) -> None:
         """Write the status of a decision.
 
@@ -209,8 +209,8 @@ class Reporter:
 
 
 def sum_up(
-    present: Present, decision: Decision, verdict: Verdict | None, rollout: Rollout | None
-) -> tuple[Health, Conditions, bool]:
+    present: Present, decision: GatewayDecision, verdict: Verdict | None, rollout: Rollout | None
+) -> tuple[GatewayHealth, Conditions, bool]:
     """Sum up what was decided, what could be written, and what the pods make of it.
 
     Returns:

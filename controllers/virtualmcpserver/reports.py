@@ -47,7 +47,7 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class GatewayReport:
     """What a gateway last reported; empty before it did.
 
     Attributes:
@@ -71,7 +71,7 @@ class Report:
         return not self.backends or any(backend.status != reports.UNKNOWN for backend in self.backends)
 
 
-def read_report(status: Mapping[str, Any]) -> Report:
+def read_report(status: Mapping[str, Any]) -> GatewayReport:
     """Read what a status says about backends; whatever does not have its form is not there."""
     backends = tuple(
         Reported(
@@ -83,7 +83,7 @@ def read_report(status: Mapping[str, Any]) -> Report:
     counts = _FRACTION.fullmatch(str(status.get("readyBackends") or ""))
     if counts is not None and int(counts[2]) >= total:
         usable, total = int(counts[1]), int(counts[2])
-    return Report(backends, usable, total)
+    return GatewayReport(backends, usable, total)
 
 
 def read_messages(status: Mapping[str, Any], names: frozenset[str]) -> dict[str, str]:

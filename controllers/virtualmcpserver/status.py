@@ -16,7 +16,7 @@ from api.contract import ConfigError
 from api.contract.reports import name_some
 from controllers.shared.verdicts import Conditions, Verdict
 from controllers.shared.workload.rollout import PodCounts, Rollout
-from controllers.virtualmcpserver.reports import Report
+from controllers.virtualmcpserver.reports import GatewayReport
 from runtime import Condition, set_condition
 
 MAX_STATUS = 256 * 1024
@@ -38,7 +38,7 @@ _OWN_TYPES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class GatewayHealth:
     """Phase, its sentence, and the conditions Ready and Stalled.
 
     Attributes:
@@ -61,15 +61,15 @@ def is_own(condition_type: str) -> bool:
     return condition_type in _OWN_TYPES or condition_type.startswith(_FAMILIES)
 
 
-def blocked_health(verdict: Verdict) -> Health:
+def blocked_health(verdict: Verdict) -> GatewayHealth:
     """Return the health while a check stops everything else: waiting, or for the user to mend."""
     reason = str(verdict.reason)
     phase = Phase.PENDING if reason in _PENDING_REASONS else Phase.FAILED
     stalled = phase is Phase.FAILED and reason not in _MAY_PASS
-    return Health(phase, verdict.message, False, reason, stalled)
+    return GatewayHealth(phase, verdict.message, False, reason, stalled)
 
 
-def compute_health(pods: PodCounts, report: Report) -> Health:
+def compute_health(pods: PodCounts, report: GatewayReport) -> GatewayHealth:
     """Return the health of a running gateway.
 
     Args:
@@ -81,20 +81,20 @@ def compute_health(pods: PodCounts, report: Report) -> Health:
         why = "".join(f"; {problem}" for problem in pods.problems)
         if pods.failed or (pods.broken and pods.broken == pods.pending):
             message = f"Virtual MCP server failed to start{why}"
-            return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
+            return GatewayHealth(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
         message = f"Virtual MCP server is starting{why}" if pods.pending else "No pods found for Virtual MCP server"
-        return Health(Phase.PENDING, message, False, str(R.DEPLOYMENT_NOT_READY))
+        return GatewayHealth(Phase.PENDING, message, False, str(R.DEPLOYMENT_NOT_READY))
     running = "Virtual MCP server is running"
     if not report.checked:
-        return Health(Phase.PENDING, f"{running}, backends are not checked yet", False, str(R.BACKENDS_UNKNOWN))
+        return GatewayHealth(Phase.PENDING, f"{running}, backends are not checked yet", False, str(R.BACKENDS_UNKNOWN))
     if not report.down:
-        return Health(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
+        return GatewayHealth(Phase.READY, running, True, str(R.DEPLOYMENT_READY))
     down = f"down: {name_some(report.down)}"
     if report.usable == 0:
         message = f"{running}, but no backend can be used; {down}"
-        return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
+        return GatewayHealth(Phase.DEGRADED, message, False, str(R.BACKENDS_UNAVAILABLE))
     message = f"{running} with {report.usable}/{report.total} backends available; {down}"
-    return Health(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
+    return GatewayHealth(Phase.DEGRADED, message, False, str(R.BACKENDS_DEGRADED))
 
 
 def judge_rollout(rollout: Rollout, pods: PodCounts) -> Verdict:
@@ -111,7 +111,7 @@ def was_ready(previous: Conditions, generation: int) -> bool:
     return any(c.type == T.READY and c.status == "True" and c.observed_generation == generation for c in previous)
 
 
-def with_rollout(health: Health, rollout: Rollout, verdict: Verdict, *, held_back: bool) -> Health:
+def with_rollout(health: GatewayHealth, rollout: Rollout, verdict: Verdict, *, held_back: bool) -> GatewayHealth:
     """Return the health of a gateway with what its Deployment says.
 
     Args:
@@ -127,16 +127,16 @@ def with_rollout(health: Health, rollout: Rollout, verdict: Verdict, *, held_bac
         return health
     phase = Phase.DEGRADED if verdict.reason == R.ROLLOUT_STALLED else Phase.PENDING
     message = f"this generation is not rolled out yet: {verdict.message}"
-    return Health(phase, message, False, str(verdict.reason))
+    return GatewayHealth(phase, message, False, str(verdict.reason))
 
 
-def _explained(health: Health, rollout: Rollout) -> Health:
+def _explained(health: GatewayHealth, rollout: Rollout) -> GatewayHealth:
     """Say, where no pod is ready, why none is made: a quota leaves no pod that could say so."""
     if not rollout.problem:
         return health
     message = f"{health.message}; {rollout.problem}"
     if rollout.stalled:
-        return Health(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
+        return GatewayHealth(Phase.FAILED, message, False, str(R.DEPLOYMENT_FAILED))
     return replace(health, message=message)
 
 
@@ -146,7 +146,7 @@ def sentences(errors: Iterable[ConfigError]) -> str:
     return "; ".join(str(error) for error in items[:10]) + (f" and {len(items) - 10} more" if len(items) > 10 else "")
 
 
-def health_conditions(health: Health) -> list[Condition]:
+def health_conditions(health: GatewayHealth) -> list[Condition]:
     """Return Ready, and Stalled=True where only the user can mend what is wrong; otherwise Stalled is absent."""
     found = [Condition(str(T.READY), "True" if health.ready else "False", health.reason, health.message)]
     if health.stalled:

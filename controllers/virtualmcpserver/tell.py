@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.contract.reports import NAMES_SHOWN, name_some
-from controllers.virtualmcpserver.reports import Report, read_messages
+from controllers.virtualmcpserver.reports import GatewayReport, read_messages
 from runtime import Key, Record, Recorder
 
 AGAIN = 120.0
@@ -39,7 +39,7 @@ class BackendEvents:
         self._recorder, self._clock = recorder, clock
         self._known: dict[Key, _Known] = {}
 
-    def look(self, record: Record, status: Mapping[str, Any], report: Report) -> None:
+    def look(self, record: Record, status: Mapping[str, Any], report: GatewayReport) -> None:
         """Look at a report that is up to date, and tell what has changed since the last one.
 
         A backend of which nothing is known at the moment is as it was.

@@ -15,7 +15,7 @@ from api.contract.identifiers import EnvInput, assign_env_names
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfigSpec
 from membership import (
     Failure,
-    Gateway,
+    GatewayTraits,
     Member,
     Place,
     References,
@@ -62,7 +62,9 @@ def compose(base: VmcpConfig, view: View, namespace: str) -> Composed:
     """
     references = view.references or References()
     resolution = _resolve(view)
-    gateway = Gateway(dialect=Dialect.NATIVE, inline=False, references=references, resolution=resolution, material=view)
+    gateway = GatewayTraits(
+        dialect=Dialect.NATIVE, inline=False, references=references, resolution=resolution, material=view
+    )
     chosen = choose(view.members if view.group_exists else (), gateway)
     sources = {source.input: source for member in chosen.backends for source in member_sources(member, gateway)}
     names = assign_env_names(sources)

@@ -10,13 +10,13 @@ its own (`ConfigKind`): who refers to it, its words, and one function that judge
         run(manager, NAME, KIND)
 """
 
-from controllers.shared.configkind.decide import Announcement, Decision, Judged, Snapshot, decide, hash_in_status
+from controllers.shared.configkind.decide import Announcement, ConfigDecision, Judged, Snapshot, decide, hash_in_status
 from controllers.shared.configkind.keep import ConfigKind, Users, rules, run
 
 __all__ = [
     "Announcement",
+    "ConfigDecision",
     "ConfigKind",
-    "Decision",
     "Judged",
     "Snapshot",
     "Users",

@@ -70,7 +70,7 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ConfigDecision:
     """What to do.
 
     Attributes:
@@ -84,7 +84,7 @@ class Decision:
     announcements: tuple[Announcement, ...] = ()
 
 
-def decide(snapshot: Snapshot[Any], judged: Judged, types: Iterable[str]) -> Decision:
+def decide(snapshot: Snapshot[Any], judged: Judged, types: Iterable[str]) -> ConfigDecision:
     """Decide on one object.
 
     Args:
@@ -93,7 +93,7 @@ def decide(snapshot: Snapshot[Any], judged: Judged, types: Iterable[str]) -> Dec
         types: the kind's condition types; those that nothing is said of are taken away.
     """
     if snapshot.deleting and not snapshot.referrers:
-        return Decision(release=True)
+        return ConfigDecision(release=True)
     valid = judged.valid
     verdicts = [valid, *(sum_up([valid], fine=judged.fine, passing=()) if judged.fine else ()), *judged.others]
     if snapshot.deleting:
@@ -112,7 +112,7 @@ def decide(snapshot: Snapshot[Any], judged: Judged, types: Iterable[str]) -> Dec
         "configHash": snapshot.spec_hash if valid.ok else snapshot.known_hash,
         "conditions": conditions_json(conditions),
     }
-    return Decision(status=status, announcements=tuple(_announcements(snapshot.previous, verdicts)))
+    return ConfigDecision(status=status, announcements=tuple(_announcements(snapshot.previous, verdicts)))
 
 
 def hash_in_status(config: Any) -> str | None:

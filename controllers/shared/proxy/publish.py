@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from controllers.shared.contests import Contest
 from controllers.shared.proxy.names import account_name
-from controllers.shared.proxy.render import Objects
+from controllers.shared.proxy.render import ProxyObjects
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT
 from controllers.shared.workload.rollout import Rollout, read_rollout
-from controllers.shared.workload.writing import Outcome, Writer
+from controllers.shared.workload.writing import WriteOutcome, Writer
 from runtime import Key, Manager, Record, Recorder
 from runtime.util.owner import is_controlled_by
 
@@ -23,7 +23,7 @@ class ProxyPublisher:
     def __init__(self, manager: Manager, recorder: Recorder) -> None:
         self._reader, self._writer = manager.reader, Writer(manager, recorder)
 
-    async def publish(self, owner: Record, objects: Objects) -> Outcome:
+    async def publish(self, owner: Record, objects: ProxyObjects) -> WriteOutcome:
         """Write everything that differs.
 
         Raises:
@@ -46,7 +46,7 @@ class ProxyPublisher:
         """The proxy is gone; the garbage collector removes what it owned."""
         self._writer.forget(owner)
 
-    async def _write(self, owner: Record, objects: Objects, contests: list[Contest]) -> None:
+    async def _write(self, owner: Record, objects: ProxyObjects, contests: list[Contest]) -> None:
         """Write everything in an order in which pods can start."""
         if objects.account is not None:
             await self._writer.apply(SERVICE_ACCOUNT, objects.account, owner, contests)

@@ -37,8 +37,8 @@ from controllers.shared.workload.manifest import Json, json_hash, manifest
 from controllers.shared.workload.names import SCRATCH, service_problem, workload_labels
 from controllers.shared.workload.network import desired_service
 from controllers.shared.workload.pod import (
+    PodVolume,
     Variable,
-    Volume,
     container_security,
     desired_deployment,
     file_of,
@@ -58,7 +58,7 @@ TEMPLATE_HASH = "toolhive.stacklok.io/podtemplatespec-hash"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objects:
+class ProxyObjects:
     """What shall be there; `account` is None where the user names one."""
 
     config_map: Json
@@ -76,7 +76,7 @@ class Rendered:
         problems: what cannot be served, each a sentence with its place.
     """
 
-    objects: Objects | None = None
+    objects: ProxyObjects | None = None
     problems: tuple[str, ...] = field(default=())
 
 
@@ -201,7 +201,7 @@ def _tools(parts: ProxyParts) -> ProxyTools | None:
     return ProxyTools(filter=parts.tools.tools_filter, overrides=usable)
 
 
-def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> Objects:
+def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> ProxyObjects:
     name, namespace, proxy = subject.name, subject.namespace, subject.proxy
     labels = workload_labels(subject.app, name)
     config_map = manifest("v1", "ConfigMap", config_map_name(name), namespace, labels)
@@ -221,7 +221,7 @@ def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> Object
     if not subject.pods.account:
         account = manifest("v1", "ServiceAccount", account_name(name), namespace, labels)
         account["automountServiceAccountToken"] = False
-    return Objects(config_map=config_map, deployment=deployment, service=service, account=account)
+    return ProxyObjects(config_map=config_map, deployment=deployment, service=service, account=account)
 
 
 def _add(metadata: Json, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
@@ -281,17 +281,17 @@ def _template(parts: ProxyParts, document: bytes, variables: tuple[Variable, ...
     return {"metadata": {"labels": workload_labels(subject.app, subject.name), "annotations": annotations}, "spec": pod}
 
 
-def _volumes(parts: ProxyParts) -> list[Volume]:
+def _volumes(parts: ProxyParts) -> list[PodVolume]:
     """Return the configuration, scratch space, then certificates sorted by name."""
     own: tuple[CaVolume, ...] = (parts.ca,) if parts.ca is not None else ()
     sources = {volume.input: volume for volume in (*parts.oidc.volumes, *parts.telemetry.volumes, *own)}
     names = assign_volume_names(sources)
     found = [
-        Volume("runconfig", CONFIG_DIRECTORY, {"configMap": {"name": config_map_name(parts.subject.name)}}),
-        Volume("scratch", SCRATCH, {"emptyDir": {"sizeLimit": "64Mi"}}, writable=True),
+        PodVolume("runconfig", CONFIG_DIRECTORY, {"configMap": {"name": config_map_name(parts.subject.name)}}),
+        PodVolume("scratch", SCRATCH, {"emptyDir": {"sizeLimit": "64Mi"}}, writable=True),
     ]
     found += [
-        Volume(names[item], item.directory, file_of(sources[item].config_map, sources[item].key))
+        PodVolume(names[item], item.directory, file_of(sources[item].config_map, sources[item].key))
         for item in sorted(sources, key=lambda item: names[item])
     ]
     return found
@@ -306,7 +306,7 @@ def _plain(subject: ProxySubject) -> Iterator[Variable]:
     yield from (Variable(item.name, item.value) for item in added if item.name not in own)
 
 
-def _container(subject: ProxySubject, variables: tuple[Variable, ...], volumes: list[Volume]) -> Json:
+def _container(subject: ProxySubject, variables: tuple[Variable, ...], volumes: list[PodVolume]) -> Json:
     port = subject.proxy.proxy_port
     # What shows the proxy's inside is not for its clients.
     service_port = GATEWAY_SERVICE_PORT if port != GATEWAY_SERVICE_PORT else GATEWAY_SERVICE_PORT + 1

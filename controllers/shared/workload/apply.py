@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from controllers.shared.contests import Contest, Contests, contender
-from controllers.shared.ownership import APPLIED, FIELD_MANAGER, Claim, claim, key_of
+from controllers.shared.ownership import APPLIED, FIELD_MANAGER, Entitlement, claim, key_of
 from controllers.shared.workload.takeover import upgrade_managed_fields
 from runtime import AlreadyExistsError, ApiError, Client, ConflictError, Key, Manager, NotFoundError, Record, Resource
 from runtime.util.owner import controller_reference
@@ -159,11 +159,11 @@ class Applier:
         except NotFoundError:  # it is gone again: a lost race, to be tried again soon
             raise lost from None
 
-    async def _change(self, resource: Resource, live: Record, intent: Json, claimed: Claim) -> Record:
+    async def _change(self, resource: Resource, live: Record, intent: Json, claimed: Entitlement) -> Record:
         seen = {"uid": live.meta.uid}
-        if claimed is Claim.ORPHANED or APPLIED not in live.meta.annotations:
-            version = await self._take_over(live, restored=claimed is Claim.ORPHANED)
-            if claimed is Claim.ORPHANED:  # whoever claims it in this moment was first
+        if claimed is Entitlement.ORPHANED or APPLIED not in live.meta.annotations:
+            version = await self._take_over(live, restored=claimed is Entitlement.ORPHANED)
+            if claimed is Entitlement.ORPHANED:  # whoever claims it in this moment was first
                 seen["resourceVersion"] = version
         spec = intent.get("spec")
         if REPLICAS_OWNED in live.meta.annotations and isinstance(spec, Mapping) and "replicas" not in spec:

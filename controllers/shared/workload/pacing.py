@@ -21,7 +21,7 @@ SPACING = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DeploymentChange:
     """A Deployment that is to be written.
 
     Attributes:
@@ -57,7 +57,7 @@ class Pacing:
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
 
-    def wait(self, key: Key, change: Change, *, repair: bool) -> float | None:
+    def wait(self, key: Key, change: DeploymentChange, *, repair: bool) -> float | None:
         """Return the seconds that a change has to wait; None when it may be written now.
 
         Args:
@@ -75,7 +75,7 @@ class Pacing:
         due = min(waiting.changed + QUIET, waiting.since + LONGEST_WAIT)
         return max(0.05, due - now) if now < due else None
 
-    def _is_rotation(self, key: Key, change: Change) -> bool:
+    def _is_rotation(self, key: Key, change: DeploymentChange) -> bool:
         """Whether a Secret alone was rotated: whoever revokes a credential must not wait. A second one soon does."""
         now = self._clock()
         rolled, before = self._rolled.get(key, (now, ""))
@@ -85,7 +85,7 @@ class Pacing:
         """The change is about to be written."""
         self._waiting.pop(key, None)
 
-    def rolled(self, key: Key, change: Change) -> None:
+    def rolled(self, key: Key, change: DeploymentChange) -> None:
         """The change was written."""
         self._generation[key] = change.generation
         self._rolled[key] = self._clock(), change.lasting

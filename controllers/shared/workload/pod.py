@@ -71,7 +71,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class PodVolume:
     """A volume of a pod, and where its container has it.
 
     Attributes:

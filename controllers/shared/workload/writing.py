@@ -21,7 +21,7 @@ RETRY = timedelta(minutes=1).total_seconds()
 """Seconds after which what was refused is tried again: a quota or a webhook may have changed; no event tells."""
 
 
-class Written(Enum):
+class WriteResult(Enum):
     """What came of writing."""
 
     ALL = "every object is up to date"
@@ -32,7 +32,7 @@ class Written(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WriteOutcome:
     """The outcome of writing the objects of one owner.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome:
         error: what did not work for a passing reason: to be raised once it was reported, so that it is tried again.
     """
 
-    written: Written
+    written: WriteResult
     message: str
     due: float | None = None
     refusal: ApiError | None = None
@@ -79,7 +79,7 @@ class Writer:
         self.applier = Applier(manager, contests=self.contests)
         self._templates: dict[Key, _Template] = {}
 
-    async def attempt(self, write: Awaitable[None], contests: list[Contest]) -> Outcome:
+    async def attempt(self, write: Awaitable[None], contests: list[Contest]) -> WriteOutcome:
         """Await what writes the objects. What the server refuses or cannot do at the moment is an outcome, not raised.
 
         Args:
@@ -92,19 +92,19 @@ class Writer:
         try:
             await write
         except ForeignObjectError as error:
-            return Outcome(Written.FOREIGN, str(error), RETRY)
+            return WriteOutcome(WriteResult.FOREIGN, str(error), RETRY)
         except (ConflictError, NotFoundError):
             raise
         except ApiError as error:
             if is_refusal(error):
-                return Outcome(Written.REFUSED, error.message, RETRY, error)
-            return Outcome(Written.FAILED, sentence_of(error), error=error)
+                return WriteOutcome(WriteResult.REFUSED, error.message, RETRY, error)
+            return WriteOutcome(WriteResult.FAILED, sentence_of(error), error=error)
         except TransportError as error:
-            return Outcome(Written.FAILED, sentence_of(error), error=error)
+            return WriteOutcome(WriteResult.FAILED, sentence_of(error), error=error)
         if contests:
             message = "; ".join(str(contest) for contest in contests)
-            return Outcome(Written.CONTESTED, message, min(contest.due for contest in contests))
-        return Outcome(Written.ALL, "every generated object is up to date")
+            return WriteOutcome(WriteResult.CONTESTED, message, min(contest.due for contest in contests))
+        return WriteOutcome(WriteResult.ALL, "every generated object is up to date")
 
     async def apply(self, kind: Resource, body: Json, owner: Record, contests: list[Contest]) -> Applied:
         """Make an object what it shall be, tell of it, and note a contest about it."""

@@ -14,7 +14,7 @@ from api.conditions import MemberSkipReason
 from api.contract import Dialect, VmcpConfig, validate_config
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfig
 from membership import (
-    Gateway,
+    GatewayTraits,
     Member,
     MemberType,
     Place,
@@ -68,11 +68,11 @@ INJECTION = config(
 )
 
 
-def gateway(dialect: Dialect = Dialect.NATIVE, references: References | None = None) -> Gateway:
+def gateway(dialect: Dialect = Dialect.NATIVE, references: References | None = None) -> GatewayTraits:
     usable = judge_auth_config("a", INJECTION, dialect)
     missing = judge_auth_config("gone", None, dialect)
     resolution = Resolution({"a": usable}, {"gone": missing})  # type: ignore[dict-item]
-    return Gateway(
+    return GatewayTraits(
         dialect=dialect, inline=True, references=references or References(), resolution=resolution, material=Known()
     )
 

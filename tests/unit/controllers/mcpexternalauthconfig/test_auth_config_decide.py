@@ -42,7 +42,7 @@ def server(**config: object) -> dict:
 GOOD = Snapshot(name="a", spec=spec_of({"type": "unauthenticated"}), spec_hash="new", generation=2, now=NOW)
 
 
-def decide(snapshot: Snapshot) -> configkind.Decision:
+def decide(snapshot: Snapshot) -> configkind.ConfigDecision:
     return configkind.decide(snapshot, KIND.judge(snapshot.name, snapshot.spec), KIND.types)
 
 

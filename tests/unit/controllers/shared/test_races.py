@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controllers.shared.races import Composed
+from controllers.shared.races import TolerantReconciler
 from controllers.shared.resources import ENTRY
 from controllers.shared.skew import InstalledSchema
 from runtime import AlreadyExistsError, ConflictError, ForbiddenError, Key, NotFoundError, Result
@@ -47,8 +47,8 @@ class Repairs:
         return self.wait
 
 
-def composed(script: Scripted, *, wait: float | None = None) -> Composed:
-    return Composed(script, script, ENTRY, InstalledSchema(ENTRY), Repairs(wait))  # type: ignore[arg-type]
+def composed(script: Scripted, *, wait: float | None = None) -> TolerantReconciler:
+    return TolerantReconciler(script, script, ENTRY, InstalledSchema(ENTRY), Repairs(wait))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("result", [None, Result(requeue_after=7.0), Result(7.0, hold=True), Result(7.0, 2, hold=True)])

@@ -9,9 +9,9 @@ import pytest
 
 from controllers.shared.resources import VMCP
 from controllers.shared.workload.rollout import PodCounts
-from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.decide import GatewayDecision, decide
 from controllers.virtualmcpserver.report import status_view
-from controllers.virtualmcpserver.reports import OVERDUE, Report, read_report
+from controllers.virtualmcpserver.reports import OVERDUE, GatewayReport, read_report
 from controllers.virtualmcpserver.status import compute_health
 from controllers.virtualmcpserver.tell import AGAIN, BackendEvents
 from runtime import Record
@@ -27,7 +27,7 @@ def status(age: timedelta = timedelta(0), counts: str = "", **backends: str) -> 
     return {"discoveredBackends": listed, "lastReportTime": (NOW - age).isoformat(), **fields}
 
 
-def decided(pods: PodCounts = POD, age: timedelta = timedelta(0), **backends: str) -> Decision:
+def decided(pods: PodCounts = POD, age: timedelta = timedelta(0), **backends: str) -> GatewayDecision:
     return decide(make({}, pods=pods, status=status(age, **backends)))
 
 
@@ -161,5 +161,5 @@ def test_a_backend_that_the_list_has_no_room_for_is_ready() -> None:
 
 
 def test_an_empty_report_is_what_a_status_without_one_gives() -> None:
-    assert read_report({}) == Report()
-    assert read_report({"discoveredBackends": "odd", "readyBackends": 7}) == Report()
+    assert read_report({}) == GatewayReport()
+    assert read_report({"discoveredBackends": "odd", "readyBackends": 7}) == GatewayReport()

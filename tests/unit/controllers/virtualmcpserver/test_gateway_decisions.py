@@ -20,7 +20,7 @@ from controllers.shared.content import Facts
 from controllers.shared.groups import GroupState
 from controllers.shared.parts.learned import Learned
 from controllers.shared.resources import VMCP
-from controllers.virtualmcpserver.decide import Decision, Observed, decide
+from controllers.virtualmcpserver.decide import GatewayDecision, Observed, decide
 from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader
 from controllers.virtualmcpserver.render import role_rules
 from controllers.virtualmcpserver.resolve import resolve
@@ -82,16 +82,16 @@ def auth_config(name: str, spec: dict[str, Any], valid: str = "True", reason: st
     )
 
 
-def said(decision: Decision) -> dict[str, str]:
+def said(decision: GatewayDecision) -> dict[str, str]:
     return {condition.type: f"{condition.status}/{condition.reason}" for condition in decision.conditions}
 
 
-def config_of(decision: Decision):
+def config_of(decision: GatewayDecision):
     assert decision.intents.config_map is not None, said(decision)
     return load_config(decision.intents.config_map["data"]["config.yaml"])
 
 
-def env_of(decision: Decision) -> dict[str, Any]:
+def env_of(decision: GatewayDecision) -> dict[str, Any]:
     assert decision.intents.deployment is not None, said(decision)
     container = decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]
     return {variable["name"]: variable for variable in container["env"]}
@@ -326,7 +326,7 @@ def test_sessions_are_kept_where_the_spec_says_else_in_the_operators_default_red
 
 
 def test_a_stock_gateway_that_reports_owns_phase_and_ready_until_its_report_is_old():
-    def reported(age: timedelta) -> Decision:
+    def reported(age: timedelta) -> GatewayDecision:
         when = (NOW - age).isoformat()
         status = {"discoveredBackends": [{"name": "e", "status": "unavailable", "lastHealthCheck": when}]}
         return decide(make({}, entry(), dialect=Dialect.TOOLHIVE, pods=PodCounts(ready=1), status=status))

@@ -25,7 +25,7 @@ from api.contract import Dialect, load_config
 from api.contract.identifiers import SESSION_HMAC_ENV
 from controllers.shared.content import facts_of
 from controllers.shared.resources import CONFIG_MAP, ENDPOINT, ENTRY, PROXY, SECRET, SERVER
-from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.decide import GatewayDecision, decide
 from controllers.virtualmcpserver.members import read_member
 from runtime.wire.decode import record_from_body
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import auth_config, make, said
@@ -167,7 +167,7 @@ def group(random: Random) -> list[Any]:
     return list(found.values())
 
 
-def environment(decision: Decision) -> dict[str, str]:
+def environment(decision: GatewayDecision) -> dict[str, str]:
     assert decision.intents.deployment is not None
     found = {}
     for variable in decision.intents.deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
@@ -182,7 +182,7 @@ def environment(decision: Decision) -> dict[str, str]:
     return found
 
 
-def document(decision: Decision) -> bytes:
+def document(decision: GatewayDecision) -> bytes:
     assert decision.intents.config_map is not None
     plain = decision.intents.config_map.get("data", {}).get("config.yaml")
     if plain is not None:
@@ -191,7 +191,7 @@ def document(decision: Decision) -> bytes:
     return gzip.decompress(base64.b64decode(packed))
 
 
-def mount(decision: Decision, root: Path) -> None:
+def mount(decision: GatewayDecision, root: Path) -> None:
     assert decision.intents.deployment is not None
     pod = decision.intents.deployment["spec"]["template"]["spec"]
     mounts = {entry["name"]: entry["mountPath"] for entry in pod["containers"][0]["volumeMounts"]}

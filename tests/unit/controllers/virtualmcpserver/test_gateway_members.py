@@ -10,7 +10,7 @@ from api.contract import Dialect
 from api.contract.config import VmcpConfig
 from controllers.shared.content import Facts
 from controllers.shared.resources import ENDPOINT, ENTRY, PROXY, SERVER
-from controllers.virtualmcpserver.decide import Decision, decide
+from controllers.virtualmcpserver.decide import GatewayDecision, decide
 from controllers.virtualmcpserver.members import Member, MemberType, SecretHeader, is_settled, read_member
 from runtime import Resource
 from runtime.wire.decode import record_from_body
@@ -171,7 +171,7 @@ def test_of_members_of_one_size_the_youngest_are_left_out():
     assert {backend.name for backend in load(again).backends} == served
 
 
-def load(decision: Decision) -> VmcpConfig:
+def load(decision: GatewayDecision) -> VmcpConfig:
     return config_of(decision)
 
 
@@ -202,7 +202,7 @@ MOVES: dict[str, dict[str, Any]] = {
 }
 
 
-def _gateway_of(*, secret: str = "s", key: str = "k", value: str = "1", bundle: str = "old") -> Decision:
+def _gateway_of(*, secret: str = "s", key: str = "k", value: str = "1", bundle: str = "old") -> GatewayDecision:
     """Return what comes of a member with a secret header, a strategy with a secret, and a CA bundle."""
     reference = {"name": secret, "key": key}
     member = entry(
@@ -216,7 +216,7 @@ def _gateway_of(*, secret: str = "s", key: str = "k", value: str = "1", bundle: 
     return decide(make({}, member, auth_configs={"a": auth_config("a", spec)}, **material))
 
 
-def _needed(decision: Decision) -> dict[str, str]:
+def _needed(decision: GatewayDecision) -> dict[str, str]:
     """Return what of its pod the configuration of `e` names: secret variables, and the path of its bundle."""
     config = config_of(decision)
     backend = config.backends[0]
