@@ -17,7 +17,7 @@ from vmcp.audit.interface import AuditLog
 from vmcp.audit.log import AuditSettings, NoAudit, ThreadedAuditLog
 from vmcp.auth.fetch import Overrides
 from vmcp.auth.incoming import IncomingSettings, build_authenticator
-from vmcp.auth.interface import Authenticator, OutgoingAuth
+from vmcp.auth.interface import Authenticator, BackendAuth
 from vmcp.auth.outgoing.strategy import OutgoingSettings, TokenEndpoints
 from vmcp.authz.cedar import AllowAll, CedarAuthorizer, CedarSettings
 from vmcp.authz.interface import Authorizer
@@ -31,7 +31,7 @@ from vmcp.wire.lineage import gateway_mark
 
 log = structlog.get_logger(__name__)
 
-BackendFactory = Callable[[BackendSettings, OutgoingAuth, Resolve], Backend]
+BackendFactory = Callable[[BackendSettings, BackendAuth, Resolve], Backend]
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -59,7 +59,7 @@ class RunningBackend:
 
     settings: BackendSettings
     outgoing: OutgoingSettings
-    auth: OutgoingAuth
+    auth: BackendAuth
     backend: Backend
 
     async def close(self) -> None:
@@ -69,7 +69,7 @@ class RunningBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class RunningParts:
     """What a configuration consists of, made.
 
     Attributes:
@@ -109,7 +109,7 @@ class Parts:
             trust_forwarded=settings.proxy is not None and settings.proxy.trust_forwarded,
         )
 
-    def missing_in(self, other: Parts) -> list[RunningBackend]:
+    def missing_in(self, other: RunningParts) -> list[RunningBackend]:
         """Return the backends that do not run in `other`, not even with other numbers."""
         there = {id(running.backend) for running in other.backends.values()}
         return [running for running in self.backends.values() if id(running.backend) not in there]
@@ -120,7 +120,7 @@ class Parts:
         await self.authenticator.part.close()
         self.audit.part.close()
 
-    async def close_what_ended(self, new: Parts) -> None:
+    async def close_what_ended(self, new: RunningParts) -> None:
         """End what `new` does not go on with."""
         await asyncio.gather(*(running.close() for running in self.missing_in(new)), return_exceptions=True)
         if self.authenticator is not new.authenticator:
@@ -147,7 +147,7 @@ class Assembly:
     token_endpoints: TokenEndpoints
     audit_dropped: Callable[[], None]
 
-    def build(self, settings: Settings, old: Parts | None = None) -> Parts:
+    def build(self, settings: Settings, old: RunningParts | None = None) -> RunningParts:
         """Return the parts of `settings`; starts nothing, and leaves `old` as it is.
 
         Raises:
@@ -157,7 +157,7 @@ class Assembly:
         standing = [one.name for one in settings.left_out if one.missing and one.name in running]
         if old is not None and standing:
             settings = _with_rules_of(settings, old.settings, standing)
-        parts = Parts(
+        parts = RunningParts(
             settings,
             gateway_mark(settings.name, settings.group, ((backend.name, backend.url) for backend in settings.backends)),
             kept(old.authenticator if old else None, settings.incoming, self._authenticator),

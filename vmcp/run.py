@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from api.contract.errors import ConfigError, ConfigErrors
-from vmcp.auth.interface import OutgoingAuth
+from vmcp.auth.interface import BackendAuth
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.backend import McpBackend
 from vmcp.backend.interface import Backend
@@ -22,7 +22,7 @@ from vmcp.backend.settings import BackendSettings, Resolve
 from vmcp.collecting import Collector
 from vmcp.config.load import Loaded, is_discovered, load, load_proxy
 from vmcp.config.options import ServeOptions, is_loopback
-from vmcp.config.reload import ConfigStatus, FileSource, Reloader, Source, report_left_out
+from vmcp.config.reload import ConfigSource, ConfigStatus, FileSource, Reloader, report_left_out
 from vmcp.config.settings import Settings
 from vmcp.front.settings import FrontSettings
 from vmcp.http.client import Reach
@@ -120,7 +120,7 @@ async def _reloading(
     status = ConfigStatus(loaded.digest, time.time(), left_out=loaded.settings.left_out)
     async with AsyncExitStack() as stack:
         cluster = await _cluster(stack, options, environ, needed=found)
-        source: Source
+        source: ConfigSource
         if cluster is not None:
             source = cluster
         else:
@@ -195,7 +195,7 @@ class _Backends:
     def __init__(self, options: ServeOptions) -> None:
         self._reach = Reach(options.allowed_networks)
 
-    def __call__(self, settings: BackendSettings, auth: OutgoingAuth, resolve: Resolve) -> McpBackend:
+    def __call__(self, settings: BackendSettings, auth: BackendAuth, resolve: Resolve) -> McpBackend:
         return McpBackend(settings, auth, resolve=resolve, reach=self._reach)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from vmcp.assembly import Assembly, BackendFactory, Parts, kept
+from vmcp.assembly import Assembly, BackendFactory, RunningParts, kept
 from vmcp.auth.outgoing.strategy import TokenEndpoints
 from vmcp.backend.interface import Circuit, Reply
 from vmcp.backend.settings import Resolve
@@ -241,7 +241,7 @@ class Server:
         return body, kind
 
 
-async def _retire(old: Parts, new: Parts) -> None:
+async def _retire(old: RunningParts, new: RunningParts) -> None:
     """End what a reload replaced, after the calls that still use it."""
     try:
         await asyncio.sleep(LINGER)

@@ -28,7 +28,7 @@ from vmcp.backend.answers import SessionLost, check_session, message_of
 from vmcp.backend.errors import BackendError
 from vmcp.config.load import load
 from vmcp.core.templates import MAX_URI, compile_template
-from vmcp.http.client import HttpError, Limits, Response, parse_origin
+from vmcp.http.client import ClientLimits, HttpError, Response, parse_origin
 from vmcp.http.client.connection import ClientConnection
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.observe.redact import Redactor
@@ -259,7 +259,7 @@ def answers() -> Target:
         free: list[ClientConnection] = []
         wire = _Wire()
         connection = ClientConnection(
-            loop, Limits(max_head=2048, max_body=4096), free.append, lambda _: None, lambda _: None
+            loop, ClientLimits(max_head=2048, max_body=4096), free.append, lambda _: None, lambda _: None
         )
         connection.connection_made(wire)
         asked = asyncio.ensure_future(connection.request(b"GET / HTTP/1.1\r\n\r\n", loop.time() + 60))

@@ -43,7 +43,7 @@ class FetchUnreachableError(FetchError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FetchedAnswer:
     """A complete HTTP answer. Header names are lower case."""
 
     status: int
@@ -62,7 +62,7 @@ class Fetcher(Protocol):
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 10.0,
-    ) -> Answer:
+    ) -> FetchedAnswer:
         """Ask.
 
         Args:
@@ -126,7 +126,7 @@ class AiohttpFetcher:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 10.0,
-    ) -> Answer:
+    ) -> FetchedAnswer:
         """See `Fetcher.fetch`."""
         host = self._rules.checked_host(url)
         try:
@@ -140,7 +140,9 @@ class AiohttpFetcher:
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
                 content = await _read_bounded(response)
-                return Answer(response.status, {key.lower(): value for key, value in response.headers.items()}, content)
+                return FetchedAnswer(
+                    response.status, {key.lower(): value for key, value in response.headers.items()}, content
+                )
         except TimeoutError:
             raise FetchError(f"no answer from {host} within {timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:

@@ -1,7 +1,7 @@
 """Who asks, and on whose behalf we ask: the types that core, front and backends share with authentication.
 
 Two directions meet here and never mix. *Incoming*: an `Authenticator` turns request headers into a `Principal` or
-refuses. *Outgoing*: an `OutgoingAuth` per backend turns a `Principal` into headers for that backend, or refuses; there
+refuses. *Outgoing*: an `BackendAuth` per backend turns a `Principal` into headers for that backend, or refuses; there
 is no "pass the client's token on" (the MCP authorization rules forbid it), and a refusal never falls back to no auth.
 """
 
@@ -145,7 +145,7 @@ class Authenticator(Protocol):
         ...
 
 
-class OutgoingAuth(Protocol):
+class BackendAuth(Protocol):
     """Auth towards one backend."""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from vmcp.auth.interface import OutgoingAuth, Principal
+from vmcp.auth.interface import BackendAuth, Principal
 from vmcp.backend.interface import BackendSession, Catalogue, SessionSpec
 from vmcp.backend.monitor import Monitor
 from vmcp.backend.personal import PersonalCatalogues
@@ -21,7 +21,7 @@ class McpBackend(Remote):
     def __init__(
         self,
         settings: BackendSettings,
-        auth: OutgoingAuth,
+        auth: BackendAuth,
         *,
         resolve: Mapping[tuple[str, int], str] | None = None,
         reach: Reach | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 
-class Backoff:
+class RetryBackoff:
     """1 s, 2 s, 4 s ... up to the limit, each with jitter."""
 
     def __init__(self, *, first: float = 1.0, limit: float = 30.0, seed: int | None = None) -> None:

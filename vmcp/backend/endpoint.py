@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmcp.auth.interface import UNAUTHENTICATED, AuthUnavailable, OutgoingAuth, Principal
+from vmcp.auth.interface import UNAUTHENTICATED, AuthUnavailable, BackendAuth, Principal
 from vmcp.backend.allowance import Allowance
 from vmcp.backend.errors import (
     BackendAuthFailed,
@@ -63,7 +63,7 @@ class McpEndpoint:
         allowance: What the backend's streams may still cost.
     """
 
-    def __init__(self, settings: BackendSettings, client: HttpClient, auth: OutgoingAuth, target: str) -> None:
+    def __init__(self, settings: BackendSettings, client: HttpClient, auth: BackendAuth, target: str) -> None:
         self.name = settings.name
         self.url = settings.url
         self.target = target

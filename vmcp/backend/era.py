@@ -20,7 +20,7 @@ import structlog
 from vmcp.auth.interface import Principal
 from vmcp.backend.errors import BackendAuthFailed, BackendError
 from vmcp.backend.model import BackendState, Era, Handshake
-from vmcp.backend.modern.discover import Verdict
+from vmcp.backend.modern.discover import ProbeVerdict
 from vmcp.backend.settings import HeaderList
 from vmcp.tasks import SingleFlight, loop_time
 
@@ -35,7 +35,7 @@ DISCOVER_TIMEOUT = 5.0
 TRY_AGAIN = 300.0
 """Seconds after which an era that a backend did not seem to have is tried again."""
 
-Ask = Callable[[float, Principal | None, HeaderList], Awaitable[Verdict]]
+Ask = Callable[[float, Principal | None, HeaderList], Awaitable[ProbeVerdict]]
 """(deadline, principal, passthrough headers) -> what `server/discover` says."""
 
 
@@ -70,7 +70,7 @@ class Eras:
         self.legacy: bool | None = None
         self.handshake: Handshake | None = None
         if ask is None:
-            self.judged(Verdict(Era.LEGACY, legacy=True))
+            self.judged(ProbeVerdict(Era.LEGACY, legacy=True))
 
     @property
     def spoken(self) -> frozenset[Era]:
@@ -155,12 +155,12 @@ class Eras:
             if not err.sent:
                 raise
             log.info("no answer to server/discover", backend=self._backend, reason=err.reason)
-            verdict = Verdict(None)
+            verdict = ProbeVerdict(None)
         self._asked_at = loop_time()
         if verdict.era is not None:
             self.judged(verdict)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: ProbeVerdict) -> None:
         """Take a verdict of `server/discover`."""
         assert verdict.era is not None
         self._inferred = False

@@ -32,7 +32,7 @@ _items = msgspec.json.Decoder(list[Raw])
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class FetchedList:
     """One list.
 
     Attributes:
@@ -99,16 +99,16 @@ class _Gathering:
         if len(self.sentences) < MAX_SENTENCES:
             self.sentences.append(sentence)
 
-    def listed(self, ttl: float | None) -> Listed:
+    def listed(self, ttl: float | None) -> FetchedList:
         """Return what came of it."""
         more = self.lost - len(self.sentences)
         told = (*self.sentences, f"{self.kind.value}: {more} more") if more else tuple(self.sentences)
-        return Listed(tuple(self.items.values()), ttl, told, "" if self.lineage is None else self.lineage.id)
+        return FetchedList(tuple(self.items.values()), ttl, told, "" if self.lineage is None else self.lineage.id)
 
 
 async def fetch(
     backend: str, kind: Kind, handshake: Handshake, ask: Ask, *, known: Iterable[Item] = (), own: str = ""
-) -> Listed:
+) -> FetchedList:
     """Return one list, empty when the backend does not announce it.
 
     Args:
@@ -124,7 +124,7 @@ async def fetch(
     """
     spec = LIST_KINDS[kind]
     if not handshake.offers(spec.capability):
-        return Listed((), None)
+        return FetchedList((), None)
     gathering = _Gathering(kind, {item.raw: item for item in known}, own)
     cursors: set[str] = set()
     ttl: float | None = None

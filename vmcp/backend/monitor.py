@@ -13,13 +13,13 @@ import random
 
 import structlog
 
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendUnavailable
 from vmcp.backend.interface import Kind, Reply, SessionSpec
-from vmcp.backend.lists import Listed
+from vmcp.backend.lists import FetchedList
 from vmcp.backend.model import LIST_KINDS, Era, Handshake, Push
 from vmcp.backend.modern.discover import classify
-from vmcp.backend.modern.subscription import Subscription
+from vmcp.backend.modern.subscription import BackendSubscription
 from vmcp.backend.remote import Remote
 from vmcp.backend.session import Session, ask_once
 from vmcp.backend.shelf import KINDS, Fetched, assemble, fetch_lists, fresh_for, kinds_of
@@ -43,11 +43,11 @@ class _Retries:
     """When lists that failed are worth asking for again."""
 
     def __init__(self) -> None:
-        self._known: dict[Kind, tuple[Backoff, float]] = {}
+        self._known: dict[Kind, tuple[RetryBackoff, float]] = {}
 
     def failed(self, kind: Kind, *, lost_session: bool) -> None:
         """Take a failure. A list whose request costs the session each time is asked for much less often."""
-        made = Backoff(first=15.0, limit=600.0) if lost_session else Backoff(first=2.0, limit=120.0)
+        made = RetryBackoff(first=15.0, limit=600.0) if lost_session else RetryBackoff(first=2.0, limit=120.0)
         backoff = self._known[kind][0] if kind in self._known else made
         self._known[kind] = (backoff, loop_time() + backoff.next())
 
@@ -68,9 +68,9 @@ class Monitor:
 
     def __init__(self, backend: Remote) -> None:
         self._backend = backend
-        self._backoff = Backoff()
+        self._backoff = RetryBackoff()
         self._session: Session | None = None
-        self._listener: Subscription | None = None
+        self._listener: BackendSubscription | None = None
         self._background = Background(backend.name)
         self._refreshing = SingleFlight[None, None](f"{backend.name}: lists")
         self._first = asyncio.Event()
@@ -279,7 +279,7 @@ class Monitor:
         wanted = {spec.filter: True for spec in LIST_KINDS.values() if handshake.announces(spec.capability)}
         if not wanted:
             return
-        self._listener = Subscription(
+        self._listener = BackendSubscription(
             backend.endpoint,
             backend.modern,
             wanted,
@@ -365,7 +365,7 @@ class Monitor:
             meanwhile=take,
         )
         if set(kinds) == set(KINDS):
-            ttls = [found.ttl for found in fetched.values() if isinstance(found, Listed) and found.ttl is not None]
+            ttls = [found.ttl for found in fetched.values() if isinstance(found, FetchedList) and found.ttl is not None]
             pushed = backend.state.era is Era.MODERN or backend.transport == "sse" or self._push is Push.OPEN
             self._stale_at = loop_time() + fresh_for(handshake, min(ttls, default=None), pushed=pushed)
         take(fetched)
@@ -373,7 +373,7 @@ class Monitor:
         now = loop_time()
         self._rest_until = now + max(REST, 4 * (now - began))
 
-    def _note(self, kind: Kind, found: Listed | BackendError, *, lost_session: bool) -> None:
+    def _note(self, kind: Kind, found: FetchedList | BackendError, *, lost_session: bool) -> None:
         """Say what could not be taken of a list: in the state, and in the log when it is news."""
         backend = self._backend
         state = backend.state

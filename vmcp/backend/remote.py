@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from vmcp.auth.interface import OutgoingAuth, Principal
+from vmcp.auth.interface import BackendAuth, Principal
 from vmcp.backend.breaker import Breaker
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.era import Eras
@@ -17,11 +17,11 @@ from vmcp.backend.health import HealthKeeper
 from vmcp.backend.interface import BackendState, CallObserver, Catalogue, CatalogueChange, Kind
 from vmcp.backend.model import Era
 from vmcp.backend.modern.calls import ModernCaller
-from vmcp.backend.modern.discover import Verdict, classify
+from vmcp.backend.modern.discover import ProbeVerdict, classify
 from vmcp.backend.modern.mirrored import mirror_of
 from vmcp.backend.settings import BackendSettings, HeaderList
 from vmcp.backend.shelf import differences
-from vmcp.http.client import Client, Limits, Reach, Trust, parse_origin
+from vmcp.http.client import ClientLimits, PooledHttpClient, Reach, Trust, parse_origin
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Remote:
     def __init__(
         self,
         settings: BackendSettings,
-        auth: OutgoingAuth,
+        auth: BackendAuth,
         *,
         resolve: Mapping[tuple[str, int], str] | None = None,
         reach: Reach | None = None,
@@ -63,12 +63,14 @@ class Remote:
             ValueError: The URL or the CA bundle's path is unusable.
         """
         origin, target = parse_origin(settings.url)
-        limits = Limits(
+        limits = ClientLimits(
             max_body=settings.max_response,
             connect_timeout=settings.connect_timeout,
             max_connections=settings.max_connections,
         )
-        self._client = Client(origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach)
+        self._client = PooledHttpClient(
+            origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach
+        )
         self.settings = settings
         self.on_call: CallObserver | None = None
         self.state = BackendState()
@@ -186,7 +188,7 @@ class Remote:
         except TimeoutError:
             log.info("the tools were not fetched in time", backend=self.name)
 
-    async def _discover(self, deadline: float, principal: Principal | None, headers: HeaderList) -> Verdict:
+    async def _discover(self, deadline: float, principal: Principal | None, headers: HeaderList) -> ProbeVerdict:
         return await classify(self.modern, deadline=deadline, principal=principal, passthrough=headers)
 
     async def disconnect(self) -> None:

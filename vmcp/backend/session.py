@@ -14,7 +14,7 @@ from vmcp.backend.handshake import WrongEra
 from vmcp.backend.interface import Call, Reply, SessionSpec
 from vmcp.backend.legacy.session import LegacyOptions, LegacySession
 from vmcp.backend.model import Era, Handshake, Push
-from vmcp.backend.modern.subscription import Subscription
+from vmcp.backend.modern.subscription import BackendSubscription
 from vmcp.backend.remote import Remote
 from vmcp.backend.settings import HeaderList
 from vmcp.tasks import loop_time
@@ -82,7 +82,7 @@ class Session:
         self._legacy: LegacySession | None = None
         self._level: str | None = None
         self._uris: set[str] = set()
-        self._listener: Subscription | None = None
+        self._listener: BackendSubscription | None = None
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -267,7 +267,7 @@ class Session:
                 await old.close()
             return _DONE
 
-    async def _acknowledged(self, uris: list[str], call: Call, deadline: float) -> Subscription | None:
+    async def _acknowledged(self, uris: list[str], call: Call, deadline: float) -> BackendSubscription | None:
         """Open a listen stream; None = the backend does not honour it. Whoever gives up meanwhile leaves none behind.
 
         Raises:
@@ -283,9 +283,9 @@ class Session:
             raise BackendUnavailable(self._backend.name, "the session is closed")
         return listener if honoured else None
 
-    def _listen(self, uris: list[str], call: Call) -> Subscription:
+    def _listen(self, uris: list[str], call: Call) -> BackendSubscription:
         backend = self._backend
-        listener = Subscription(
+        listener = BackendSubscription(
             backend.endpoint,
             backend.modern,
             {"resourceSubscriptions": uris},

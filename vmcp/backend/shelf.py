@@ -11,7 +11,7 @@ import structlog
 
 from vmcp.backend.errors import BackendError
 from vmcp.backend.interface import Catalogue, Kind
-from vmcp.backend.lists import Ask, Listed, fetch
+from vmcp.backend.lists import Ask, FetchedList, fetch
 from vmcp.backend.model import LIST_KINDS, Era, Handshake
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ FRESH_SILENT = 60.0
 """The same for one that does not."""
 
 
-Fetched = Mapping[Kind, Listed | BackendError]
+Fetched = Mapping[Kind, FetchedList | BackendError]
 """What came of each list that was asked for."""
 
 
@@ -71,7 +71,7 @@ async def fetch_lists(
     return {kind: _result(task) for kind, task in tasks.items()}
 
 
-def _result(task: asyncio.Task[Listed]) -> Listed | BackendError:
+def _result(task: asyncio.Task[FetchedList]) -> FetchedList | BackendError:
     error = task.exception()
     if error is None:
         return task.result()
@@ -101,11 +101,11 @@ def assemble(known: Catalogue, fetched: Fetched, era: Era, handshake: Handshake,
     """
     lists = {kind: known.items(kind) for kind in KINDS}
     for kind, found in fetched.items():
-        if isinstance(found, Listed):
+        if isinstance(found, FetchedList):
             lists[kind] = found.items
         elif not keep:
             lists[kind] = ()
-    heard = any(isinstance(found, Listed) for found in fetched.values())
+    heard = any(isinstance(found, FetchedList) for found in fetched.values())
     catalogue = Catalogue(
         tools=lists[Kind.TOOLS],
         resources=lists[Kind.RESOURCES],
@@ -118,7 +118,7 @@ def assemble(known: Catalogue, fetched: Fetched, era: Era, handshake: Handshake,
         version=handshake.version,
         fetched_at=time.monotonic() if heard else known.fetched_at,
         generation=known.generation,
-        gateway=next((found.gateway for found in fetched.values() if isinstance(found, Listed)), known.gateway),
+        gateway=next((found.gateway for found in fetched.values() if isinstance(found, FetchedList)), known.gateway),
     )
     changed = bool(differences(known, catalogue)) or not known.known
     return catalogue if not changed else _next(catalogue)

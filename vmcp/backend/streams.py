@@ -13,7 +13,7 @@ from vmcp.backend.errors import BackendProtocolError, BackendTimeout
 from vmcp.http.client import BodyStream, HttpError, HttpTimeout
 from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
-from vmcp.wire.sse import Event, SseError, SseParser
+from vmcp.wire.sse import SseError, SseEvent, SseParser
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class MessageStream:
         self._endpoint = endpoint
         self._stream = stream
         self._parser = SseParser(max_event=max_event)
-        self._events: deque[Event] = deque()
+        self._events: deque[SseEvent] = deque()
         self.last_id: str | None = None
         self.retry: float | None = None
         self.messages = 0
@@ -55,7 +55,7 @@ class MessageStream:
     def deadline(self, value: float | None) -> None:
         self._stream.deadline = value
 
-    async def event(self, *, idle: float | None = None) -> Event | None:
+    async def event(self, *, idle: float | None = None) -> SseEvent | None:
         """Return the next event, None at the end of the stream.
 
         Raises:

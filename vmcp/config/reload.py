@@ -1,9 +1,9 @@
 """A changed configuration is validated, then swapped in; a bad one is refused, said so, and the old one stays.
 
-Where it comes from is a `Source`: a file, or what the API server says (`vmcp.kube`). A file is looked at once a second
-by `stat`, not by inotify: a mounted ConfigMap changes by a symlink swap of a directory above it, network file systems
-send no events, and one `stat` a second costs nothing. What decides is the content's digest, so a touched file is no
-reload.
+Where it comes from is a `ConfigSource`: a file, or what the API server says (`vmcp.kube`). A file is looked at once a
+second by `stat`, not by inotify: a mounted ConfigMap changes by a symlink swap of a directory above it, network file
+systems send no events, and one `stat` a second costs nothing. What decides is the content's digest, so a touched file
+is no reload.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class PendingError(Exception):
     """A source cannot say anything yet; the text is one word for `/readyz`, such as `api_server_pending`."""
 
 
-class Source(Protocol):
+class ConfigSource(Protocol):
     """Where configurations come from."""
 
     def stamp(self) -> Hashable | None:
@@ -149,7 +149,7 @@ class Reloader:
         pending: Why the source has not said anything yet; "" once it has.
     """
 
-    source: Source
+    source: ConfigSource
     apply: Apply
     metrics: Metrics
     status: ConfigStatus

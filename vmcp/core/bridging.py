@@ -30,7 +30,7 @@ from vmcp.core.parking import ParkedCall, ParkedCalls
 from vmcp.core.seal import Sealer
 from vmcp.core.snapshot import Route
 from vmcp.core.state import TTL, RequestState, request_digest, seal_state
-from vmcp.core.types import Caller, Outcome, failed
+from vmcp.core.types import Caller, RequestOutcome, failed
 from vmcp.core.url_elicitation import modern_params, pages_as_requests
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import (
@@ -63,7 +63,7 @@ class Bridging:
         call: Call,
         arguments: bytes | Raw | None,
         era: Era | None,
-    ) -> Outcome:
+    ) -> RequestOutcome:
         """Send a call; `era` is what is known of the backend.
 
         Raises:
@@ -92,7 +92,7 @@ class Bridging:
         state: RequestState,
         responses: bytes | None,
         arguments: bytes | Raw | None,
-    ) -> Outcome:
+    ) -> RequestOutcome:
         """Go on with a parked call.
 
         Raises:
@@ -111,7 +111,7 @@ class Bridging:
         arguments: bytes | Raw | None,
         reply: Reply | ParkedCall,
         missing: list[str],
-    ) -> Outcome:
+    ) -> RequestOutcome:
         if isinstance(reply, ParkedCall):
             state = self._state(caller, route, method, arguments, parked=reply.id)
             return _asked(_input_required(reply.requests(), state), route, None)
@@ -128,7 +128,7 @@ class Bridging:
             return _asked(_input_required(pages, self._state(caller, route, method, arguments)), route, reply.status)
         if missing and outcome.verdict is not AuditResult.SUCCESS:
             # The backend could not go on without asking: that is what the client must hear.
-            return Outcome(
+            return RequestOutcome(
                 error=_missing_capability(missing),
                 verdict=AuditResult.FAILURE,
                 name=route.name,
@@ -200,8 +200,8 @@ def _starter(
     return start
 
 
-def _asked(result: bytes, route: Route, status: int | None) -> Outcome:
-    return Outcome(result=result, era=Era.MODERN, name=route.name, route=route, backend_status=status)
+def _asked(result: bytes, route: Route, status: int | None) -> RequestOutcome:
+    return RequestOutcome(result=result, era=Era.MODERN, name=route.name, route=route, backend_status=status)
 
 
 def _input_required(requests: bytes, state: str) -> bytes:

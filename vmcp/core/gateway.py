@@ -37,9 +37,9 @@ from vmcp.core.requests import (
 )
 from vmcp.core.seal import Sealer
 from vmcp.core.sessions import BackendSessions, SharedSessions
-from vmcp.core.snapshot import Route, Snapshot
+from vmcp.core.snapshot import Route, RoutingSnapshot
 from vmcp.core.state import Continuations, RequestState, StateError, open_state, request_digest
-from vmcp.core.types import DENIED_CODE, Caller, Introduction, Outcome, failed
+from vmcp.core.types import DENIED_CODE, Caller, Introduction, RequestOutcome, failed
 from vmcp.core.views import CursorError, Page, Pager
 from vmcp.limits.interface import RATE_LIMITED_CODE, RateLimiter
 from vmcp.turns import LARGE, turn
@@ -116,7 +116,7 @@ class Gateway:
 
     # --- lists ---
 
-    async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> Outcome:
+    async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> RequestOutcome:
         """Answer a list request from what is known now."""
         try:
             cursor = _list_params.decode(params or b"{}").cursor
@@ -133,7 +133,7 @@ class Gateway:
         if cursor is None:
             ready = view.rendered.get(caller.era)
             if ready is not None:
-                return Outcome(result=ready, era=caller.era)
+                return RequestOutcome(result=ready, era=caller.era)
         try:
             page = self._pager.page(view, kind, caller.principal, cursor)
         except CursorError:
@@ -141,9 +141,9 @@ class Gateway:
         result = render(kind, page)
         if cursor is None and page.cursor is None:
             view.rendered[caller.era] = result
-        return Outcome(result=result, era=caller.era)
+        return RequestOutcome(result=result, era=caller.era)
 
-    def _partial(self, kind: Kind) -> Outcome | None:
+    def _partial(self, kind: Kind) -> RequestOutcome | None:
         """With `partialFailureMode: fail` a list that cannot be whole is an error and says whose fault it is."""
         if not self.plan.fail_partial:
             return None
@@ -157,7 +157,7 @@ class Gateway:
 
     # --- use of one item ---
 
-    async def use(self, caller: Caller, method: str, params: bytes, target: Target | None = None) -> Outcome:
+    async def use(self, caller: Caller, method: str, params: bytes, target: Target | None = None) -> RequestOutcome:
         """Call a tool, read a resource or get a prompt; `target` saves reading the params again."""
         try:
             name, target = read_target(params, "uri" if method == RESOURCES_READ else "name", target)
@@ -207,13 +207,13 @@ class Gateway:
             route = self._route(caller, views.snapshot, method, name)
         return route
 
-    def _route(self, caller: Caller, snapshot: Snapshot, method: str, name: str) -> Route | None:
+    def _route(self, caller: Caller, snapshot: RoutingSnapshot, method: str, name: str) -> Route | None:
         """Return where a use of an item goes."""
         if method == TOOLS_CALL:
             return snapshot.tool(name)
         return snapshot.prompts.get(name) if method == PROMPTS_GET else self._resource(caller, snapshot, name)
 
-    def _resource(self, caller: Caller, snapshot: Snapshot, uri: str) -> Route | None:
+    def _resource(self, caller: Caller, snapshot: RoutingSnapshot, uri: str) -> Route | None:
         """Return who serves a URI: whose lists say so, who handed it out to this client, the only one with resources.
 
         What an answer hands out does not weigh more than a list that says whose URIs of that kind are: a link must not
@@ -230,7 +230,7 @@ class Gateway:
 
     def _refuse(
         self, caller: Caller, method: str, name: str, arguments: bytes | Raw | None, route: Route | None
-    ) -> Outcome | None:
+    ) -> RequestOutcome | None:
         """Ask policy, then the table. Policy first: a denial must not tell what exists."""
         action = _ACTIONS[method]
         annotations = None if route is None else route.annotations
@@ -246,7 +246,7 @@ class Gateway:
         if route.mirror and caller.verify is not None:
             wrong = caller.verify(route)
             if wrong is not None:
-                return Outcome(error=wrong, verdict=AuditResult.FAILURE, name=name, route=route)
+                return RequestOutcome(error=wrong, verdict=AuditResult.FAILURE, name=name, route=route)
         return None
 
     def _state(
@@ -297,7 +297,7 @@ class Gateway:
 
     async def _send(
         self, caller: Caller, backend: Provider, route: Route, call: Call, arguments: bytes | Raw | None
-    ) -> Outcome:
+    ) -> RequestOutcome:
         """Send one call; a modern caller's goes by way of `Bridging`."""
         session = caller.sessions.get(backend)
         try:
@@ -316,7 +316,7 @@ class Gateway:
         params: bytes,
         target: Target,
         state: RequestState | None,
-    ) -> Outcome:
+    ) -> RequestOutcome:
         """Continue a request that ended with `input_required`."""
         responses = None if target.inputResponses is UNSET else bytes(target.inputResponses)
         arguments = _arguments(target, self.plan)
@@ -336,11 +336,11 @@ class Gateway:
         """Return what clients are told of the server; None = what the front says of the gateway."""
         return None
 
-    async def other(self, caller: Caller, method: str, params: bytes) -> Outcome:  # noqa: ARG002
+    async def other(self, caller: Caller, method: str, params: bytes) -> RequestOutcome:  # noqa: ARG002
         """Answer a request whose method the fronts have no place for."""
         return failed(METHOD_NOT_FOUND, f"Method not found: {method[:128]}")
 
-    async def set_level(self, caller: Caller, params: bytes) -> Outcome | None:  # noqa: ARG002
+    async def set_level(self, caller: Caller, params: bytes) -> RequestOutcome | None:  # noqa: ARG002
         """Take a legacy client's log level; None = backends are told with the calls."""
         return None
 
@@ -358,13 +358,13 @@ class Gateway:
 
     # --- completion, subscriptions, notifications ---
 
-    def _prompt(self, snapshot: Snapshot, name: str) -> Route | None:
+    def _prompt(self, snapshot: RoutingSnapshot, name: str) -> Route | None:
         return snapshot.prompts.get(name)
 
-    def _template(self, snapshot: Snapshot, uri: str) -> Route | None:
+    def _template(self, snapshot: RoutingSnapshot, uri: str) -> Route | None:
         return snapshot.for_uri(uri)
 
-    async def complete(self, caller: Caller, params: bytes) -> Outcome:
+    async def complete(self, caller: Caller, params: bytes) -> RequestOutcome:
         """Complete an argument; a reference that leads nowhere has no completions."""
         try:
             ref = read_reference(params)
@@ -376,12 +376,12 @@ class Gateway:
         elif ref.type == "ref/resource" and ref.uri is not UNSET:
             name, action, route = ref.uri, Action.READ_RESOURCE, self._template(views.snapshot, ref.uri)
         else:
-            return Outcome(result=_NO_COMPLETION)
+            return RequestOutcome(result=_NO_COMPLETION)
         if not self.plan.authorizer.allows(caller.principal, action, name):
             return failed(DENIED_CODE, DENIED_MESSAGE[action], verdict=AuditResult.DENIED, name=name)
         backend = None if route is None else self.plan.providers.get(route.backend)
         if route is None or backend is None:
-            return Outcome(result=_NO_COMPLETION, name=name)
+            return RequestOutcome(result=_NO_COMPLETION, name=name)
         if route.original != route.name:
             params = with_reference(params, route.original)
         call = await self._call(caller, route, COMPLETE, params)
@@ -390,7 +390,7 @@ class Gateway:
         except BackendError as err:
             return broken(err, route)
 
-    async def subscribe(self, caller: Caller, uri: str, *, method: str = RESOURCES_SUBSCRIBE) -> Outcome:
+    async def subscribe(self, caller: Caller, uri: str, *, method: str = RESOURCES_SUBSCRIBE) -> RequestOutcome:
         """Subscribe to a resource at its backend, or end that; updates come through the sessions' events."""
         if not self.plan.authorizer.allows(caller.principal, Action.READ_RESOURCE, uri):
             message = DENIED_MESSAGE[Action.READ_RESOURCE]
@@ -427,7 +427,7 @@ def _arguments(target: Target, plan: Plan) -> bytes | Raw | None:
     return bytes(found) if len(found) <= LARGE or plan.authorizer.uses_arguments else found
 
 
-def _name_what_was_read(outcome: Outcome, route: Route) -> None:
+def _name_what_was_read(outcome: RequestOutcome, route: Route) -> None:
     """Put the caller's URI, and the core's words for a missing resource, into what came of a read."""
     if outcome.error is not None:
         outcome.error = unread(outcome.error)
@@ -435,7 +435,7 @@ def _name_what_was_read(outcome: Outcome, route: Route) -> None:
         outcome.result = renamed_contents(outcome.result, route.original, route.name)
 
 
-async def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> Outcome | None:
+async def _limited(limiter: RateLimiter, caller: Caller, route: Route) -> RequestOutcome | None:
     """Take a token for a call; return the refusal when there is none."""
     wait = await limiter.take(caller.principal, route.name)
     if wait is None:

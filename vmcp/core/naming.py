@@ -16,7 +16,7 @@ from vmcp.core.rules import AggregationRules, ConflictPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class NameClaim:
     """A backend wants to offer something under a name.
 
     Attributes:
@@ -36,7 +36,7 @@ class Claim:
 class Naming:
     """The outcome: which claim has which advertised name, and what was lost on the way, in sentences."""
 
-    names: dict[str, Claim]
+    names: dict[str, NameClaim]
     problems: tuple[str, ...]
 
 
@@ -67,7 +67,7 @@ class Namespaces:
                 return owner
         return None
 
-    def foreign(self, name: str, claim: Claim) -> bool:
+    def foreign(self, name: str, claim: NameClaim) -> bool:
         """Say whether a name is another backend's. What an administrator wrote into an override is nobody else's."""
         return not claim.overridden and self.owner(name) not in (None, claim.backend)
 
@@ -87,7 +87,7 @@ def shortened(naming: Naming, limit: int) -> Naming:
     """
     if not limit:
         return naming
-    names: dict[str, Claim] = {}
+    names: dict[str, NameClaim] = {}
     problems = list(naming.problems)
     for name, claim in sorted(naming.names.items(), key=lambda pair: (len(pair[0]) > limit, pair[0])):
         short = name if len(name) <= limit else _short(name, limit)
@@ -103,7 +103,7 @@ def _short(name: str, limit: int) -> str:
     return f"{name[: limit - _DIGEST - 1]}_{digest}"
 
 
-def name_tools(claims: Iterable[Claim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
+def name_tools(claims: Iterable[NameClaim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
     """Give every tool its advertised name.
 
     Args:
@@ -125,7 +125,7 @@ def name_tools(claims: Iterable[Claim], rules: AggregationRules, backends: Itera
             return _prefix_conflicts(by_wanted, rules, spaces)
 
 
-def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
+def name_prompts(claims: Iterable[NameClaim], rules: AggregationRules, backends: Iterable[str] = ()) -> Naming:
     """Give every prompt its advertised name.
 
     As in ToolHive prompts are prefixed under every strategy, except those of backends in the priority order; a name
@@ -138,7 +138,7 @@ def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Ite
     if rules.strategy is ConflictPolicy.PREFIX_ON_CONFLICT:
         return _prefix_conflicts(by_wanted, rules, spaces)
     ranked = rules.priority if rules.strategy is ConflictPolicy.PRIORITY else ()
-    bearers: dict[str, list[Claim]] = defaultdict(list)
+    bearers: dict[str, list[NameClaim]] = defaultdict(list)
     problems: list[str] = []
     for group in by_wanted:
         for claim in group:
@@ -148,7 +148,7 @@ def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Ite
                 problems.append(_not_its_own(name, claim, spaces))
             else:
                 bearers[name].append(claim)
-    names: dict[str, Claim] = {}
+    names: dict[str, NameClaim] = {}
     for name, group in bearers.items():
         if len(group) > 1 and any(claim.backend not in ranked for claim in group):
             problems.append(f"prompt {name!r} is offered by {_backends(group)}: none is advertised")
@@ -159,20 +159,20 @@ def name_prompts(claims: Iterable[Claim], rules: AggregationRules, backends: Ite
     return Naming(names, tuple(problems))
 
 
-def _grouped(claims: Iterable[Claim]) -> list[list[Claim]]:
+def _grouped(claims: Iterable[NameClaim]) -> list[list[NameClaim]]:
     """Group by wanted name; groups by name, members by backend; one claim per backend and name."""
-    groups: dict[str, dict[str, Claim]] = defaultdict(dict)
+    groups: dict[str, dict[str, NameClaim]] = defaultdict(dict)
     for claim in sorted(claims, key=lambda c: (c.wanted, c.backend, not c.overridden, c.original)):
         groups[claim.wanted].setdefault(claim.backend, claim)
     return [list(group.values()) for _, group in sorted(groups.items())]
 
 
-def _first_wins(pairs: Iterable[tuple[str, Claim]], spaces: Namespaces) -> Naming:
+def _first_wins(pairs: Iterable[tuple[str, NameClaim]], spaces: Namespaces) -> Naming:
     """Hand out prefixed names; of equal ones the owner of the prefix gets it, then the backend that sorts first."""
-    names: dict[str, Claim] = {}
+    names: dict[str, NameClaim] = {}
     problems: list[str] = []
 
-    def order(pair: tuple[str, Claim]) -> tuple[str, bool, str, str]:
+    def order(pair: tuple[str, NameClaim]) -> tuple[str, bool, str, str]:
         name, claim = pair
         return name, spaces.owner(name) != claim.backend, claim.backend, claim.original
 
@@ -186,14 +186,14 @@ def _first_wins(pairs: Iterable[tuple[str, Claim]], spaces: Namespaces) -> Namin
     return Naming(names, tuple(problems))
 
 
-def _not_its_own(name: str, claim: Claim, spaces: Namespaces) -> str:
+def _not_its_own(name: str, claim: NameClaim, spaces: Namespaces) -> str:
     return f"{name!r} of {claim.backend} is left out: names with that prefix are {spaces.owner(name)}'s"
 
 
-def _by_priority(groups: list[list[Claim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
-    names: dict[str, Claim] = {}
+def _by_priority(groups: list[list[NameClaim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
+    names: dict[str, NameClaim] = {}
     problems: list[str] = []
-    unlisted: list[Claim] = []
+    unlisted: list[NameClaim] = []
     for group in groups:
         ranked = [claim for claim in group if rules.rank(claim.backend) is not None]
         if len(group) == 1 and (ranked or not spaces.foreign(group[0].wanted, group[0])):
@@ -207,10 +207,10 @@ def _by_priority(groups: list[list[Claim]], rules: AggregationRules, spaces: Nam
     return _add_prefixed(names, unlisted, rules, problems, spaces)
 
 
-def _prefix_conflicts(groups: list[list[Claim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
+def _prefix_conflicts(groups: list[list[NameClaim]], rules: AggregationRules, spaces: Namespaces) -> Naming:
     """Keep unique names; prefix the others, and those that look like another backend's prefixed ones."""
-    names: dict[str, Claim] = {}
-    conflicting: list[Claim] = []
+    names: dict[str, NameClaim] = {}
+    conflicting: list[NameClaim] = []
     for group in groups:
         if len(group) == 1 and not spaces.foreign(group[0].wanted, group[0]):
             names[group[0].wanted] = group[0]
@@ -220,7 +220,11 @@ def _prefix_conflicts(groups: list[list[Claim]], rules: AggregationRules, spaces
 
 
 def _add_prefixed(
-    names: dict[str, Claim], claims: list[Claim], rules: AggregationRules, problems: list[str], spaces: Namespaces
+    names: dict[str, NameClaim],
+    claims: list[NameClaim],
+    rules: AggregationRules,
+    problems: list[str],
+    spaces: Namespaces,
 ) -> Naming:
     """Prefix the claims; a name that is already given stays with its owner."""
     added = _first_wins(((rules.prefixed(claim.backend, claim.wanted), claim) for claim in claims), spaces)
@@ -232,7 +236,7 @@ def _add_prefixed(
     return Naming(names, (*problems, *added.problems))
 
 
-def _manual(groups: list[list[Claim]]) -> Naming:
+def _manual(groups: list[list[NameClaim]]) -> Naming:
     """Keep what is unique; a name with several bearers is offered by none, for nobody said whose it is.
 
     ToolHive fails the whole view instead; one bad pair must not take everything away.
@@ -246,5 +250,5 @@ def _manual(groups: list[list[Claim]]) -> Naming:
     return Naming(names, tuple(problems))
 
 
-def _backends(group: list[Claim], without: Claim | None = None) -> str:
+def _backends(group: list[NameClaim], without: NameClaim | None = None) -> str:
     return ", ".join(claim.backend for claim in group if claim is not without)

@@ -16,8 +16,8 @@ import structlog
 from vmcp.auth.interface import Principal
 from vmcp.backend.interface import BackendError, Catalogue, CatalogueChange, HeaderList, Kind, Provider
 from vmcp.core.plan import Plan
-from vmcp.core.snapshot import EMPTY, Offer, Snapshot, aggregate
-from vmcp.core.views import Views
+from vmcp.core.snapshot import EMPTY, Offer, RoutingSnapshot, aggregate
+from vmcp.core.views import ListViews
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +50,10 @@ class Offers:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._views = Views(EMPTY)
+        self._views = ListViews(EMPTY)
         self._unsubscribe: dict[Provider, Callable[[], None]] = {}
         self._personal: list[Provider] = []
-        self._own: OrderedDict[tuple[object, ...], Views] = OrderedDict()
+        self._own: OrderedDict[tuple[object, ...], ListViews] = OrderedDict()
         self._watchers: set[Watcher] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._problems: frozenset[str] = frozenset()
@@ -61,7 +61,7 @@ class Offers:
         self.replace(plan)
 
     @property
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> RoutingSnapshot:
         """What is offered to everybody."""
         return self._views.snapshot
 
@@ -95,7 +95,7 @@ class Offers:
             (backend for backend in self._plan.providers.values() if backend.personal), key=lambda backend: backend.name
         )
         catalogues = {name: backend.catalogue for name, backend in self._plan.providers.items()}
-        self._views = Views(self._aggregate(catalogues), self._plan.mark)
+        self._views = ListViews(self._aggregate(catalogues), self._plan.mark)
         self._own.clear()
         self._report(self.snapshot.problems)
         for watcher in list(self._watchers):
@@ -106,11 +106,11 @@ class Offers:
         now = time.monotonic()
         self._rest_until = now + 4 * (now - began)
 
-    def views_now(self) -> Views | None:
+    def views_now(self) -> ListViews | None:
         """Return the views for everybody; None when some backend shows each caller its own list."""
         return None if self._personal else self._views
 
-    async def views_for(self, principal: Principal, headers: HeaderList) -> Views:
+    async def views_for(self, principal: Principal, headers: HeaderList) -> ListViews:
         """Return the views for one caller. Waits a bounded time, and only for backends with personal lists."""
         if not self._personal:
             return self._views
@@ -120,7 +120,7 @@ class Offers:
         views = self._own.get(key)
         if views is None:
             shared = {name: backend.catalogue for name, backend in self._plan.providers.items()}
-            views = self._own[key] = Views(self._aggregate({**shared, **own}), self._plan.mark)
+            views = self._own[key] = ListViews(self._aggregate({**shared, **own}), self._plan.mark)
             # The catalogues are part of the key by identity: keep them alive as long as the key.
             views.pinned = (self._views, *found)
             if len(self._own) > MAX_PERSONAL:
@@ -135,11 +135,11 @@ class Offers:
         found = await asyncio.gather(*(self._fetch(backend, principal, headers) for backend in personal))
         return {backend.name: catalogue for backend, catalogue in zip(personal, found, strict=True)}
 
-    def views_with(self, own: Mapping[str, Catalogue]) -> Views:
+    def views_with(self, own: Mapping[str, Catalogue]) -> ListViews:
         """Return views in which some backends' catalogues are a client's own: personal ones, and of its sessions."""
         shared = {name: backend.catalogue for name, backend in self._plan.providers.items()}
         present = {name: catalogue for name, catalogue in own.items() if name in shared}
-        return Views(self._aggregate({**shared, **present}), self._plan.mark)
+        return ListViews(self._aggregate({**shared, **present}), self._plan.mark)
 
     def watch(self, watcher: Watcher) -> None:
         """Start telling `watcher` about changes after now."""
@@ -168,7 +168,7 @@ class Offers:
             delay = max(SETTLE, self._rest_until - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self.rebuild)
 
-    def _aggregate(self, catalogues: Mapping[str, Catalogue]) -> Snapshot:
+    def _aggregate(self, catalogues: Mapping[str, Catalogue]) -> RoutingSnapshot:
         offers = [
             Offer(name, found.tools, found.resources, found.templates, found.prompts)
             for name, found in catalogues.items()

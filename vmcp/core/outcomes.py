@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import BackendError, Reply
 from vmcp.core.snapshot import Route
-from vmcp.core.types import Outcome, failed
+from vmcp.core.types import RequestOutcome, failed
 from vmcp.wire.jsonrpc import RpcError, dumps, fields
 from vmcp.wire.protocol import (
     INTERNAL_ERROR,
@@ -23,9 +23,11 @@ CLIENTS_FAULT: Final = frozenset({INVALID_PARAMS, RESOURCE_NOT_FOUND_LEGACY})
 """Errors of a backend that say something about the request and nothing about the backend."""
 
 
-def conclude(reply: Reply, route: Route) -> Outcome:
+def conclude(reply: Reply, route: Route) -> RequestOutcome:
     """Turn a reply that is not `input_required` into an outcome."""
-    outcome = Outcome(result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status)
+    outcome = RequestOutcome(
+        result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status
+    )
     if reply.error is not None:
         outcome.error = reply.error
         outcome.verdict = AuditResult.FAILURE if reply.error.code in CLIENTS_FAULT else AuditResult.ERROR
@@ -48,7 +50,7 @@ def unread(error: RpcError) -> RpcError:
     return error
 
 
-def broken(err: BackendError, route: Route | None) -> Outcome:
+def broken(err: BackendError, route: Route | None) -> RequestOutcome:
     """The backend gave no answer: an error of ours, with a sentence that is safe to show.
 
     Args:
@@ -56,7 +58,7 @@ def broken(err: BackendError, route: Route | None) -> Outcome:
         route: What was asked for; None = nothing that has a name.
     """
     data = {"backend": err.backend, "category": err.category}
-    return Outcome(
+    return RequestOutcome(
         error=RpcError(INTERNAL_ERROR, str(err), Raw(dumps(data))),
         verdict=AuditResult.ERROR,
         name=None if route is None else route.name,
@@ -65,10 +67,10 @@ def broken(err: BackendError, route: Route | None) -> Outcome:
     )
 
 
-def unknown(method: str, name: str) -> Outcome:
+def unknown(method: str, name: str) -> RequestOutcome:
     """Say that there is no such item, also where this caller may only not know of it."""
     if method == RESOURCES_READ:
         error = RpcError(RESOURCE_NOT_FOUND_LEGACY, "Resource not found", Raw(dumps({"uri": name})))
-        return Outcome(error=error, verdict=AuditResult.FAILURE, name=name)
+        return RequestOutcome(error=error, verdict=AuditResult.FAILURE, name=name)
     what = "tool" if method == TOOLS_CALL else "prompt"
     return failed(INVALID_PARAMS, f"Unknown {what}: {name[:256]}", name=name)

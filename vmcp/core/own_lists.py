@@ -20,7 +20,7 @@ from vmcp.backend.interface import BackendError, BackendSession, Call, Catalogue
 from vmcp.backend.model import Handshake
 from vmcp.backend.shelf import Fetched, assemble, differences, fetch_lists
 from vmcp.core.offers import Offers
-from vmcp.core.views import Views
+from vmcp.core.views import ListViews
 from vmcp.wire.jsonrpc import fields
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,7 @@ class OwnLists:
         self._failing: dict[str, int] = {}
         self._found: Mapping[str, _Own] = {}  # replaced, never changed: what is made of it is kept beside it
         self._asked: dict[str, float] = {}
-        self._views: tuple[Views, Mapping[str, _Own], Views] | None = None
+        self._views: tuple[ListViews, Mapping[str, _Own], ListViews] | None = None
         self._lock = asyncio.Lock()
 
     def __bool__(self) -> bool:
@@ -105,7 +105,7 @@ class OwnLists:
         """A session of this client says that a list changed."""
         self._changed.add(backend)
 
-    async def views(self, caller: Asker, offers: Offers, mark: str, *, search: bool = False) -> Views:
+    async def views(self, caller: Asker, offers: Offers, mark: str, *, search: bool = False) -> ListViews:
         """Return the views of this client.
 
         Args:

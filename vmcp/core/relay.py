@@ -27,8 +27,8 @@ from vmcp.core.gateway import Gateway, Render
 from vmcp.core.outcomes import broken, conclude
 from vmcp.core.rules import Override
 from vmcp.core.sessions import BackendSessions
-from vmcp.core.snapshot import Route, Snapshot, advertised_tool
-from vmcp.core.types import DENIED_CODE, Caller, Introduction, Outcome, failed
+from vmcp.core.snapshot import Route, RoutingSnapshot, advertised_tool
+from vmcp.core.types import DENIED_CODE, Caller, Introduction, RequestOutcome, failed
 from vmcp.core.views import ACTION
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join, loads_str
 from vmcp.wire.protocol import (
@@ -105,7 +105,7 @@ class Relay(Gateway):
 
     # --- lists ---
 
-    async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> Outcome:  # noqa: ARG002
+    async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> RequestOutcome:  # noqa: ARG002
         """Ask the remote for a page of a list, and leave out what this caller must not see."""
         outcome = await self._ask(caller, LIST_KINDS[kind].method, params)
         if outcome.result is not None and outcome.error is None and self._filters(kind):
@@ -115,7 +115,7 @@ class Relay(Gateway):
     def _filters(self, kind: Kind) -> bool:
         return self.plan.policed or (kind is Kind.TOOLS and self.plan.rules.changes(self.remote.name))
 
-    def _filter(self, caller: Caller, kind: Kind, outcome: Outcome) -> None:
+    def _filter(self, caller: Caller, kind: Kind, outcome: RequestOutcome) -> None:
         """Put the list into a result that this caller may see: every other member of it stays as it came."""
         members, spec = fields(outcome.result), LIST_KINDS[kind]
         try:
@@ -161,7 +161,7 @@ class Relay(Gateway):
         override = rules.override(remote, name)
         return None if override is not None and override.name not in (None, name) else name
 
-    def _route(self, caller: Caller, snapshot: Snapshot, method: str, name: str) -> Route | None:  # noqa: ARG002
+    def _route(self, caller: Caller, snapshot: RoutingSnapshot, method: str, name: str) -> Route | None:  # noqa: ARG002
         """Return where a use of an item goes: to the remote, known or not. The catalogue only adds what it knows."""
         if method != TOOLS_CALL:
             return self._to(name)
@@ -171,13 +171,13 @@ class Relay(Gateway):
         known = snapshot.tools.get(name)
         return known if known is not None and known.original == original else self._to(name, original)
 
-    def _resource(self, caller: Caller, snapshot: Snapshot, uri: str) -> Route | None:  # noqa: ARG002
+    def _resource(self, caller: Caller, snapshot: RoutingSnapshot, uri: str) -> Route | None:  # noqa: ARG002
         return self._to(uri)
 
-    def _prompt(self, snapshot: Snapshot, name: str) -> Route | None:  # noqa: ARG002
+    def _prompt(self, snapshot: RoutingSnapshot, name: str) -> Route | None:  # noqa: ARG002
         return self._to(name)
 
-    def _template(self, snapshot: Snapshot, uri: str) -> Route | None:  # noqa: ARG002
+    def _template(self, snapshot: RoutingSnapshot, uri: str) -> Route | None:  # noqa: ARG002
         return self._to(uri)
 
     async def _look_up(self, caller: Caller, method: str, name: str) -> Route | None:
@@ -196,7 +196,7 @@ class Relay(Gateway):
 
     # --- what is only passed on ---
 
-    async def other(self, caller: Caller, method: str, params: bytes) -> Outcome:
+    async def other(self, caller: Caller, method: str, params: bytes) -> RequestOutcome:
         """Pass a method that nobody here knows, unless policies would have to judge it."""
         if method in _DEFINED:
             return await super().other(caller, method, params)
@@ -205,7 +205,7 @@ class Relay(Gateway):
             return failed(DENIED_CODE, message, verdict=AuditResult.DENIED)
         return await self._ask(caller, method, params)
 
-    async def set_level(self, caller: Caller, params: bytes) -> Outcome | None:
+    async def set_level(self, caller: Caller, params: bytes) -> RequestOutcome | None:
         """Tell the remote which log messages a legacy client wants."""
         return await self._ask(caller, SET_LEVEL, params)
 
@@ -223,7 +223,7 @@ class Relay(Gateway):
         """Clients are told by the remote itself, where it has sessions with them."""
         return not self.remote.state.has_sessions
 
-    async def _ask(self, caller: Caller, method: str, params: bytes) -> Outcome:
+    async def _ask(self, caller: Caller, method: str, params: bytes) -> RequestOutcome:
         """Send a request that names no item."""
         route = self._to("")
         try:

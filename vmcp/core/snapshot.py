@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from vmcp.backend.interface import LIST_KINDS, Item, Kind
 from vmcp.backend.modern.mirrored import InvalidMirrorError, Mirror, mirror_of
 from vmcp.core.items import member, replace_members
-from vmcp.core.naming import COMMON_LIMIT, Claim, Naming, name_prompts, name_tools, shortened
+from vmcp.core.naming import COMMON_LIMIT, NameClaim, Naming, name_prompts, name_tools, shortened
 from vmcp.core.pages import SharedPages
 from vmcp.core.rules import AggregationRules, Override
 from vmcp.core.templates import UriTemplate, compile_template
@@ -72,7 +72,7 @@ class Matcher:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+class RoutingSnapshot:
     """All routes, sorted by name, and what was lost on the way. `matchers` stand in the order of what they say."""
 
     tools: Mapping[str, Route] = field(default_factory=dict)
@@ -133,10 +133,10 @@ def _first_in_order(candidates: list[tuple[int, Route]]) -> Route | None:
     return routes[0] if len({route.backend for route in routes}) == 1 else None
 
 
-EMPTY = Snapshot()
+EMPTY = RoutingSnapshot()
 
 
-def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
+def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> RoutingSnapshot:
     """Merge the lists of all backends. Pure; the order of `offers` does not matter."""
     ordered = sorted(offers, key=lambda offer: offer.backend)
     problems: list[str] = []
@@ -154,7 +154,7 @@ def aggregate(offers: Iterable[Offer], rules: AggregationRules) -> Snapshot:
         else:
             matchers.append(Matcher(template, route, _rank(rules, route.backend)))
     matchers.sort(key=lambda matcher: matcher.template.specificity, reverse=True)
-    return Snapshot(tools, resources, templates, prompts, tuple(matchers), tuple(problems))
+    return RoutingSnapshot(tools, resources, templates, prompts, tuple(matchers), tuple(problems))
 
 
 def _long_names(*tables: Mapping[str, Route]) -> Iterator[str]:
@@ -174,7 +174,7 @@ def _rank(rules: AggregationRules, backend: str) -> int:
 
 def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, problems: list[str]) -> dict[str, Route]:
     items: dict[tuple[str, str], Item] = {}
-    claims: list[Claim] = []
+    claims: list[NameClaim] = []
     for offer in offers:
         taken: set[str] = set()
         for item in offer.tools:
@@ -185,14 +185,14 @@ def _tools(offers: list[Offer], rules: AggregationRules, pages: SharedPages, pro
                 continue
             taken.add(wanted)
             items[offer.backend, item.key] = item
-            claims.append(Claim(offer.backend, item.key, wanted, overridden=bool(override.name)))
+            claims.append(NameClaim(offer.backend, item.key, wanted, overridden=bool(override.name)))
     naming = shortened(name_tools(claims, rules, (offer.backend for offer in offers)), rules.max_name)
     problems.extend(f"tool {problem}" for problem in naming.problems)
     return {name: _tool_route(name, naming.names[name], items, rules, pages) for name in sorted(naming.names)}
 
 
 def _tool_route(
-    name: str, claim: Claim, items: Mapping[tuple[str, str], Item], rules: AggregationRules, pages: SharedPages
+    name: str, claim: NameClaim, items: Mapping[tuple[str, str], Item], rules: AggregationRules, pages: SharedPages
 ) -> Route:
     item = items[claim.backend, claim.original]
     raw = pages.renamed_in(claim.backend, item.raw)
@@ -242,7 +242,7 @@ def _mirror(raw: bytes) -> Mirror:
 
 def _prompts(offers: list[Offer], rules: AggregationRules, problems: list[str]) -> dict[str, Route]:
     items = {(offer.backend, item.key): item for offer in offers for item in offer.prompts}
-    claims = [Claim(backend, key, key) for backend, key in items]
+    claims = [NameClaim(backend, key, key) for backend, key in items]
     naming: Naming = shortened(name_prompts(claims, rules, (offer.backend for offer in offers)), rules.max_name)
     problems.extend(naming.problems)
     routes: dict[str, Route] = {}

@@ -56,7 +56,7 @@ class Caller:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome:
+class RequestOutcome:
     """What came of a request: `result` or `error`.
 
     Attributes:
@@ -95,6 +95,8 @@ class Introduction:
     instructions: str | None
 
 
-def failed(code: int, message: str, *, verdict: AuditResult = AuditResult.FAILURE, name: str | None = None) -> Outcome:
+def failed(
+    code: int, message: str, *, verdict: AuditResult = AuditResult.FAILURE, name: str | None = None
+) -> RequestOutcome:
     """Return an outcome that is an error."""
-    return Outcome(error=RpcError(code, message), verdict=verdict, name=name)
+    return RequestOutcome(error=RpcError(code, message), verdict=verdict, name=name)

@@ -17,7 +17,7 @@ from vmcp.auth.interface import Principal
 from vmcp.authz.interface import Action, Authorizer, PolicyItem
 from vmcp.backend.interface import Kind
 from vmcp.core.seal import Purpose, Sealer, SealError
-from vmcp.core.snapshot import Route, Snapshot
+from vmcp.core.snapshot import Route, RoutingSnapshot
 from vmcp.wire.lineage import Lineage, lineage_member
 
 MAX_VIEWS = 512
@@ -58,7 +58,7 @@ class Page:
 
 
 @dataclass(slots=True, eq=False)
-class View:
+class ListView:
     """One list for one kind of caller.
 
     Attributes:
@@ -76,7 +76,7 @@ class View:
     rendered: dict[str, bytes] = field(default_factory=dict)
 
 
-class Views:
+class ListViews:
     """All views of one snapshot.
 
     Attributes:
@@ -84,14 +84,14 @@ class Views:
         pinned: Objects that must live as long as these views.
     """
 
-    def __init__(self, snapshot: Snapshot, mark: str = "") -> None:
+    def __init__(self, snapshot: RoutingSnapshot, mark: str = "") -> None:
         """Take what is shown, and the mark that its lists bear; "" = none."""
         self.snapshot = snapshot
         self._mark = mark
         self.pinned: tuple[object, ...] = ()
-        self._views: dict[tuple[Kind, Hashable], View] = {}
+        self._views: dict[tuple[Kind, Hashable], ListView] = {}
 
-    def get(self, kind: Kind, principal: Principal, authorizer: Authorizer) -> View:
+    def get(self, kind: Kind, principal: Principal, authorizer: Authorizer) -> ListView:
         """Return the list of one kind as `principal` sees it."""
         key = (kind, authorizer.view(principal))
         found = self._views.get(key)
@@ -101,7 +101,7 @@ class Views:
             found = self._views[key] = self._make(kind, principal, authorizer)
         return found
 
-    def _make(self, kind: Kind, principal: Principal, authorizer: Authorizer) -> View:
+    def _make(self, kind: Kind, principal: Principal, authorizer: Authorizer) -> ListView:
         routes = [route for route in self.snapshot.table(kind).values() if not route.hidden]
         routes = _allowed(routes, kind, principal, authorizer)
         digest = hashlib.sha256()
@@ -112,7 +112,7 @@ class Views:
         if self._mark:
             through = {route.name: route.via for route in routes if route.via}
             meta = lineage_member(Lineage(self._mark, through))
-        return View([route.name for route in routes], [route.raw for route in routes], digest.digest(), meta)
+        return ListView([route.name for route in routes], [route.raw for route in routes], digest.digest(), meta)
 
 
 def _allowed(routes: Sequence[Route], kind: Kind, principal: Principal, authorizer: Authorizer) -> list[Route]:
@@ -133,7 +133,7 @@ class Pager:
         self._sealer = sealer
         self.size = size
 
-    def page(self, view: View, kind: Kind, principal: Principal, cursor: str | None) -> Page:
+    def page(self, view: ListView, kind: Kind, principal: Principal, cursor: str | None) -> Page:
         """Return one page.
 
         Raises:
@@ -147,7 +147,7 @@ class Pager:
         content = msgspec.json.encode(_Cursor(kind.value, principal.key, view.names[end - 1]))
         return Page(items, self._sealer.seal(Purpose.CURSOR, content), view.meta)
 
-    def _start(self, view: View, kind: Kind, principal: Principal, cursor: str) -> int:
+    def _start(self, view: ListView, kind: Kind, principal: Principal, cursor: str) -> int:
         try:
             content = msgspec.json.decode(self._sealer.open(Purpose.CURSOR, cursor), type=_Cursor)
         except (SealError, msgspec.DecodeError) as err:

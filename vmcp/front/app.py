@@ -11,7 +11,7 @@ import structlog
 from vmcp.audit.interface import AuditResult
 from vmcp.auth.interface import ANONYMOUS, Principal, Unauthenticated
 from vmcp.backend.interface import Era
-from vmcp.core.types import Outcome
+from vmcp.core.types import RequestOutcome
 from vmcp.front.base import Front, decode_params
 from vmcp.front.cors import allowed_origin, preflight, readable
 from vmcp.front.envelope import is_modern, names_modern, read_envelope
@@ -178,7 +178,7 @@ class App:
             raise Refusal(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
         else:
             # There is nothing a notification of this era could do; refusing it would help nobody.
-            self._front.record(Told(arrival, Era.MODERN, arrival.method, principal), Outcome(), 202)
+            self._front.record(Told(arrival, Era.MODERN, arrival.method, principal), RequestOutcome(), 202)
             await answer(send, 202, b"", ())
 
     async def _follow_or_end(self, arrival: Arrival, receive: Receive, send: Send) -> None:
@@ -207,7 +207,7 @@ class App:
             refusal.id = arrival.id
         verdict = AuditResult.FAILURE if refusal.status < 500 else AuditResult.ERROR
         what = Told(arrival, arrival.era, arrival.method, arrival.principal, refusal.id)
-        self._front.record(what, Outcome(error=refusal.error, verdict=verdict), refusal.status)
+        self._front.record(what, RequestOutcome(error=refusal.error, verdict=verdict), refusal.status)
         await answer_error(send, refusal, null_id=arrival.era is Era.LEGACY)
 
 

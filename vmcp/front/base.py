@@ -16,7 +16,7 @@ from vmcp.backend.interface import BackendError, BackendTimeout, CircuitOpen, Er
 from vmcp.budget import FairBudget
 from vmcp.core.gateway import Gateway
 from vmcp.core.sessions import BackendSessions
-from vmcp.core.types import Introduction, Outcome
+from vmcp.core.types import Introduction, RequestOutcome
 from vmcp.front.aside import Aside
 from vmcp.front.convert import Rendering
 from vmcp.front.exchange import Watches
@@ -131,7 +131,7 @@ class Front:
         names = ("traceparent", "tracestate", "baggage")
         return parse_trace({name: text(headers, name.encode()) or "" for name in names})
 
-    def record(self, told: Told, outcome: Outcome, status: int) -> None:
+    def record(self, told: Told, outcome: RequestOutcome, status: int) -> None:
         """Count a request that ended, and write its audit line."""
         arrival = told.arrival
         seconds = time.perf_counter() - arrival.started
@@ -179,7 +179,7 @@ class Front:
         except ValueError:
             return peer
 
-    def _count(self, metrics: Metrics, method: str, era: Era, outcome: Outcome, seconds: float) -> None:
+    def _count(self, metrics: Metrics, method: str, era: Era, outcome: RequestOutcome, seconds: float) -> None:
         verdict, route = outcome.verdict.value, outcome.route
         metrics.request(method, era.value, verdict, seconds)
         if outcome.retry_after is not None:
@@ -210,9 +210,9 @@ class Front:
         return "\n\n".join(f"## {name}\n{text}" for name, text in said.items())
 
 
-def rejected(err: Refusal) -> Outcome:
+def rejected(err: Refusal) -> RequestOutcome:
     """Return the outcome of a request that was refused before it was understood."""
-    return Outcome(error=err.error, verdict=AuditResult.FAILURE if err.status < 500 else AuditResult.ERROR)
+    return RequestOutcome(error=err.error, verdict=AuditResult.FAILURE if err.status < 500 else AuditResult.ERROR)
 
 
 def decode_params(params: object) -> bytes:

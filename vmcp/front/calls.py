@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-from vmcp.core.types import Caller, Outcome, failed
+from vmcp.core.types import Caller, RequestOutcome, failed
 from vmcp.front.base import Front
 from vmcp.front.request import McpRequest, Told
 from vmcp.turns import LARGE, turn
@@ -45,7 +45,7 @@ class ClientCall(Protocol):
         """Return what is recorded of it."""
         ...
 
-    def answer(self, outcome: Outcome) -> tuple[int, bytes]:
+    def answer(self, outcome: RequestOutcome) -> tuple[int, bytes]:
         """Return HTTP status and body for an outcome."""
         ...
 
@@ -57,7 +57,7 @@ class ClientCall(Protocol):
 class Dispatch(Protocol):
     """Leads a request to what serves its method."""
 
-    def __call__(self, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
+    def __call__(self, caller: Caller, request: McpRequest) -> Awaitable[RequestOutcome]:
         """Serve a request."""
         ...
 
@@ -89,6 +89,6 @@ async def carry_out(front: Front, request: McpRequest, caller: Caller, call: Cli
     await call.finish(status, body)
 
 
-async def at_once(outcome: Outcome) -> Outcome:
+async def at_once(outcome: RequestOutcome) -> RequestOutcome:
     """Return an outcome for which nothing had to be waited."""
     return outcome

@@ -33,7 +33,7 @@ from vmcp.wire.protocol import (
 )
 
 
-class Meta(msgspec.Struct, gc=False):
+class RequestMeta(msgspec.Struct, gc=False):
     """The members of `_meta` that the gateway reads."""
 
     version: str | UnsetType = msgspec.field(default=UNSET, name="io.modelcontextprotocol/protocolVersion")
@@ -50,7 +50,7 @@ class Meta(msgspec.Struct, gc=False):
         return self.version is not UNSET or self.capabilities is not UNSET or self.info is not UNSET
 
 
-_meta = msgspec.json.Decoder(Meta)
+_meta = msgspec.json.Decoder(RequestMeta)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +72,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Peek(msgspec.Struct):
-    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
+    meta: RequestMeta | UnsetType = msgspec.field(default=UNSET, name="_meta")
 
 
 _peek = msgspec.json.Decoder(_Peek)
@@ -172,7 +172,7 @@ def _keep(raw: bytes, envelope: Envelope) -> None:
         _kept[raw] = envelope
 
 
-def _trace_fields(meta: Meta) -> dict[str, str] | None:
+def _trace_fields(meta: RequestMeta) -> dict[str, str] | None:
     if meta.traceparent is UNSET:
         return None
     found = {"traceparent": meta.traceparent, "tracestate": meta.tracestate, "baggage": meta.baggage}

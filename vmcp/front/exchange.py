@@ -45,7 +45,7 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
-class EventWriter:
+class SseWriter:
     """Writes an event stream; frames come from anywhere, one task sends them."""
 
     __slots__ = (
@@ -241,7 +241,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._keep_alive = keep_alive
-        self._writer: EventWriter | None = None
+        self._writer: SseWriter | None = None
         self._watch: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.gone = False
@@ -300,9 +300,9 @@ class Exchange:
         if self._watch is not None:
             self._watch.cancel()
 
-    def _open(self) -> EventWriter:
+    def _open(self) -> SseWriter:
         if self._writer is None:
-            self._writer = EventWriter(self._send, keep_alive=self._keep_alive)
+            self._writer = SseWriter(self._send, keep_alive=self._keep_alive)
             first = None if self.on_open is None else self.on_open()
             if first is not None:
                 self._writer.write(first)

@@ -21,10 +21,10 @@ from vmcp.auth.interface import Principal
 from vmcp.backend.interface import BackendError, Era, HeaderList
 from vmcp.core.carried import carried_capabilities
 from vmcp.core.items import LIST_METHOD
-from vmcp.core.types import Caller, Outcome, failed
+from vmcp.core.types import Caller, RequestOutcome, failed
 from vmcp.front.base import Front, decode_params, no_remote
 from vmcp.front.calls import at_once, carry_out
-from vmcp.front.exchange import EventWriter, Exchange
+from vmcp.front.exchange import Exchange, SseWriter
 from vmcp.front.legacy_call import PRIMED, LegacyCall
 from vmcp.front.request import Arrival, McpRequest, Told, told
 from vmcp.front.session import ClientSession
@@ -123,7 +123,7 @@ class LegacyFront:
         await self._take(session, message)
         if message.is_notification:
             what = Told(arrival, Era.LEGACY, str(message.method), principal, session_id=session.id)
-            self._front.record(what, Outcome(), 202)
+            self._front.record(what, RequestOutcome(), 202)
         await answer(send, 202, b"", ())
 
     def _check_version(self, arrival: Arrival) -> None:
@@ -207,7 +207,7 @@ class LegacyFront:
             (b"mcp-session-id", session.id.encode()),
         )
         what = told(request, session_id=session.id, params=False)
-        self._front.record(what, Outcome(result=body), 200)
+        self._front.record(what, RequestOutcome(result=body), 200)
         await answer(send, 200, body, headers)
 
     async def _open(self, request: McpRequest) -> ClientSession:
@@ -260,7 +260,7 @@ class LegacyFront:
             bridge=None if call is None else call.bridge,
         )
 
-    def dispatch(self, session: ClientSession, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
+    def dispatch(self, session: ClientSession, caller: Caller, request: McpRequest) -> Awaitable[RequestOutcome]:
         """Serve one request of a session."""
         gateway, method, params = self._front.gateway, request.method, request.params
         if method in _USES:
@@ -270,7 +270,7 @@ class LegacyFront:
             return gateway.list(caller, kind, params, self._front.rendering.legacy)
         match method:
             case "ping":
-                return at_once(Outcome(result=_EMPTY))
+                return at_once(RequestOutcome(result=_EMPTY))
             case "completion/complete":
                 return gateway.complete(caller, params)
             case "logging/setLevel":
@@ -279,7 +279,7 @@ class LegacyFront:
                 return self._subscribe(session, caller, method, params)
         return gateway.other(caller, method, params)
 
-    async def _subscribe(self, session: ClientSession, caller: Caller, method: str, params: bytes) -> Outcome:
+    async def _subscribe(self, session: ClientSession, caller: Caller, method: str, params: bytes) -> RequestOutcome:
         uri = loads_str(fields(params).get("uri"))
         if uri is None:
             return failed(INVALID_PARAMS, "invalid params: member 'uri' is missing")
@@ -292,13 +292,13 @@ class LegacyFront:
             session.change(lambda record: record.without_subscription(uri))
         elif outcome.error is None:
             session.change(lambda record: record.with_subscription(uri))
-        return outcome if outcome.error is not None else Outcome(result=_EMPTY, route=outcome.route, name=uri)
+        return outcome if outcome.error is not None else RequestOutcome(result=_EMPTY, route=outcome.route, name=uri)
 
-    async def _set_level(self, session: ClientSession, caller: Caller, params: bytes) -> Outcome:
+    async def _set_level(self, session: ClientSession, caller: Caller, params: bytes) -> RequestOutcome:
         level = loads_str(fields(params).get("level"))
         if level not in LOG_LEVELS:
             return failed(INVALID_PARAMS, f"invalid params: level must be one of {', '.join(LOG_LEVELS)}")
-        outcome = await self._front.gateway.set_level(caller, params) or Outcome(result=_EMPTY)
+        outcome = await self._front.gateway.set_level(caller, params) or RequestOutcome(result=_EMPTY)
         if outcome.error is None:
             session.change(lambda record: record.with_level(level))
         return outcome
@@ -392,7 +392,7 @@ class LegacyFront:
                 raise Refusal(400, INVALID_REQUEST, "the stream named by Last-Event-ID cannot be resumed here")
         kind = EventType.SSE_CONNECTION
         self._front.record(
-            Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), Outcome(), 200
+            Told(arrival, Era.LEGACY, "GET", principal, session_id=session.id, kind=kind), RequestOutcome(), 200
         )
         seconds = min(principal.seconds_left(), session.seconds_left())
         await self._follow(session, stream, after, seconds, receive, send)
@@ -407,7 +407,7 @@ class LegacyFront:
         send: Send,
     ) -> None:
         """Pass a stream on until it ends, its reader goes, or `seconds` later: nothing outlives what allowed it."""
-        writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
+        writer = SseWriter(send, keep_alive=self._front.settings.keep_alive)
         if session.record.version >= PRIMED:
             writer.write(stream.prime())
         over = stream.attach(writer, after)
@@ -432,7 +432,7 @@ class LegacyFront:
         except StoreUnavailable as err:
             raise store_unavailable(err, None) from err
         what = Told(arrival, Era.LEGACY, "DELETE", principal, session_id=session.id, kind=EventType.HTTP_REQUEST)
-        self._front.record(what, Outcome(), 200)
+        self._front.record(what, RequestOutcome(), 200)
         await answer(send, 200, b"", ())
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from vmcp.audit.interface import AuditResult
 from vmcp.backend.interface import Era
-from vmcp.core.types import DENIED_CODE, Outcome
+from vmcp.core.types import DENIED_CODE, RequestOutcome
 from vmcp.front.convert import to_legacy
 from vmcp.front.exchange import Exchange
 from vmcp.front.request import McpRequest, Told, told
@@ -68,7 +68,7 @@ class LegacyCall:
         """See `ClientCall`."""
         return told(self._request, session_id=self._session.record.id, trace=self._trace)
 
-    def answer(self, outcome: Outcome) -> tuple[int, bytes]:
+    def answer(self, outcome: RequestOutcome) -> tuple[int, bytes]:
         """See `ClientCall`."""
         return legacy_answer(self._request.id, outcome)
 
@@ -121,7 +121,7 @@ class LegacyCall:
             self._exchange.discard()
 
 
-def legacy_answer(request_id: Any, outcome: Outcome) -> tuple[int, bytes]:
+def legacy_answer(request_id: Any, outcome: RequestOutcome) -> tuple[int, bytes]:
     """Return HTTP status and body for an outcome."""
     error = outcome.error
     if error is None:

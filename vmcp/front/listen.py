@@ -21,7 +21,7 @@ from vmcp.core.gateway import Gateway
 from vmcp.core.offers import Watcher
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.types import Caller
-from vmcp.front.exchange import EventWriter
+from vmcp.front.exchange import SseWriter
 from vmcp.wire.jsonrpc import RequestId, RpcError, dumps, fields, join, loads_str, notification, response
 from vmcp.wire.protocol import ACKNOWLEDGED, META_SUBSCRIPTION, METHOD_NOT_FOUND, RESOURCE_UPDATED
 from vmcp.wire.sse import encode
@@ -61,7 +61,7 @@ def read_filter(params: bytes) -> Filter | None:
     return None if found is UNSET else found
 
 
-class Listener:
+class ListenStream:
     """One open stream.
 
     Attributes:
@@ -74,7 +74,7 @@ class Listener:
         self._meta = b'"_meta":{%b:%b}' % (dumps(META_SUBSCRIPTION), dumps(request_id))
         self._wanted = wanted
         self._uris: frozenset[str] = frozenset()
-        self._writer: EventWriter | None = None
+        self._writer: SseWriter | None = None
         self._pending: list[bytes] = []
         self._room = MAX_PENDING
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -98,7 +98,7 @@ class Listener:
         )
         self._watcher = Watcher(caller.principal, wanted.kinds(), self._changed)
 
-    async def start(self, writer: EventWriter) -> None:
+    async def start(self, writer: SseWriter) -> None:
         """Subscribe, acknowledge, and go on with what happened meanwhile."""
         self._gateway.offers.watch(self._watcher)
         honoured = await self._subscribe()

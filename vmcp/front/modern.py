@@ -18,13 +18,13 @@ from vmcp.backend.interface import BackendError, Era, Provider, SessionSpec
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.outcomes import broken
 from vmcp.core.sessions import sharing_key
-from vmcp.core.types import Caller, Outcome
+from vmcp.core.types import Caller, RequestOutcome
 from vmcp.front.base import Front
 from vmcp.front.calls import carry_out
 from vmcp.front.convert import UNCACHED, Rendering
 from vmcp.front.envelope import Envelope
-from vmcp.front.exchange import EventWriter, Exchange
-from vmcp.front.listen import Listener, read_filter
+from vmcp.front.exchange import Exchange, SseWriter
+from vmcp.front.listen import ListenStream, read_filter
 from vmcp.front.modern_call import ModernCall
 from vmcp.front.request import McpRequest, told
 from vmcp.http.server.asgi import Receive, Refusal, Send
@@ -47,7 +47,7 @@ class ModernFront:
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._listeners: set[Listener] = set()
+        self._listeners: set[ListenStream] = set()
         self._listening: Counter[str] = Counter()
 
     @property
@@ -117,7 +117,7 @@ class ModernFront:
             log_level=envelope.log_level,
         )
 
-    def dispatch(self, caller: Caller, request: McpRequest) -> Awaitable[Outcome]:
+    def dispatch(self, caller: Caller, request: McpRequest) -> Awaitable[RequestOutcome]:
         """Serve one request."""
         gateway, method = self._front.gateway, request.method
         if method in _USES:
@@ -132,7 +132,7 @@ class ModernFront:
                 return self._discover(caller)
         return gateway.other(caller, method, request.params)
 
-    async def _discover(self, caller: Caller) -> Outcome:
+    async def _discover(self, caller: Caller) -> RequestOutcome:
         """Answer `server/discover`."""
         try:
             said = await self._front.introduction(caller.sessions)
@@ -147,7 +147,7 @@ class ModernFront:
             members["instructions"] = said.instructions
         head = dumps(members)[:-1]
         rendering = self._front.rendering if said.server_info is None else Rendering(said.server_info)
-        return Outcome(result=b"%b,%b,%b}" % (head, UNCACHED, rendering.meta), era=Era.MODERN)
+        return RequestOutcome(result=b"%b,%b,%b}" % (head, UNCACHED, rendering.meta), era=Era.MODERN)
 
     async def _listen(self, request: McpRequest, envelope: Envelope, receive: Receive, send: Send) -> None:
         wanted = read_filter(request.params)
@@ -157,11 +157,11 @@ class ModernFront:
         each = settings.max_listens if principal is ANONYMOUS else settings.max_listens_each
         if len(self._listeners) >= settings.max_listens or self._listening[principal.key] >= each:
             raise Refusal(503, INTERNAL_ERROR, "too many listen streams", id=request.id)
-        listener = Listener(self._front.gateway, self._caller(request, envelope), request.id, wanted)
+        listener = ListenStream(self._front.gateway, self._caller(request, envelope), request.id, wanted)
         self._listeners.add(listener)
         self._listening[principal.key] += 1
-        self._front.record(told(request, params=False), Outcome(), 200)
-        writer = EventWriter(send, keep_alive=self._front.settings.keep_alive)
+        self._front.record(told(request, params=False), RequestOutcome(), 200)
+        writer = SseWriter(send, keep_alive=self._front.settings.keep_alive)
         started = asyncio.create_task(listener.start(writer))
         try:
             await writer.stay_open(listener.over, receive, principal.seconds_left())

@@ -13,7 +13,7 @@ from vmcp.backend.interface import Era
 from vmcp.core.items import LIST_METHOD
 from vmcp.core.sessions import BackendSessions
 from vmcp.core.snapshot import Route
-from vmcp.core.types import DENIED_CODE, Outcome
+from vmcp.core.types import DENIED_CODE, RequestOutcome
 from vmcp.front.convert import error_to_modern, to_modern
 from vmcp.front.envelope import check_mirrored
 from vmcp.front.exchange import Exchange
@@ -103,7 +103,7 @@ class ModernCall:
         """See `ClientCall`."""
         return told(self._request, trace=self._trace)
 
-    def answer(self, outcome: Outcome) -> tuple[int, bytes]:
+    def answer(self, outcome: RequestOutcome) -> tuple[int, bytes]:
         """See `ClientCall`."""
         request = self._request
         return modern_answer(request.id, outcome, hints=wants_hints(request.method))
@@ -113,7 +113,7 @@ class ModernCall:
         await self._exchange.finish(status, body)
 
 
-def modern_answer(request_id: RequestId | None, outcome: Outcome, *, hints: bool = False) -> tuple[int, bytes]:
+def modern_answer(request_id: RequestId | None, outcome: RequestOutcome, *, hints: bool = False) -> tuple[int, bytes]:
     """Return HTTP status and body for an outcome; `hints` = results of this method carry cache hints."""
     error = outcome.error
     if error is None:

@@ -74,7 +74,7 @@ class _Owned:
 
 
 class Sessions:
-    """The sessions whose life is in this process. Implements `vmcp.sessions.store.Listener`.
+    """The sessions whose life is in this process. Implements `vmcp.sessions.store.StoreListener`.
 
     When there are too many, one of the caller that has most of them goes: first those that were never used, then the
     one that was idle longest, but none that was in use just now. So nobody ends the sessions of others.

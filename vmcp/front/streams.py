@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from vmcp.budget import MemoryBudget
-from vmcp.front.exchange import EventWriter
+from vmcp.front.exchange import SseWriter
 from vmcp.wire.sse import encode
 
 KEPT_EVENTS: Final = 128
@@ -42,7 +42,7 @@ class EventStream:
         self._bytes = 0
         self._next = 1
         self._sent = 0
-        self._writer: EventWriter | None = None
+        self._writer: SseWriter | None = None
         self._over: asyncio.Future[None] | None = None
 
     def prime(self) -> bytes:
@@ -91,7 +91,7 @@ class EventStream:
             self._sent = self._next - 1
             self._writer.write(event, droppable=droppable)
 
-    def attach(self, writer: EventWriter, after: int | None) -> asyncio.Future[None]:
+    def attach(self, writer: SseWriter, after: int | None) -> asyncio.Future[None]:
         """Continue on `writer` with what came after event number `after`; None = after what was ever sent.
 
         Returns:
@@ -110,7 +110,7 @@ class EventStream:
             self._release()
         return over
 
-    def detach(self, writer: EventWriter) -> None:
+    def detach(self, writer: SseWriter) -> None:
         """The connection of `writer` ended."""
         if self._writer is writer:
             self._writer = None

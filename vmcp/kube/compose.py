@@ -30,7 +30,7 @@ from membership import (
     strategy_for,
     with_tools_of_members,
 )
-from vmcp.kube.view import Unreadable, View
+from vmcp.kube.view import GroupView, UnreadableObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Composed:
     auth_configs: Mapping[str, str] = field(default_factory=dict)
 
 
-def compose(base: VmcpConfig, view: View, namespace: str) -> Composed:
+def compose(base: VmcpConfig, view: GroupView, namespace: str) -> Composed:
     """Complete the gateway's configuration by the members of its group.
 
     Args:
@@ -101,13 +101,13 @@ def _anonymous(backend: Backend) -> Backend:
     return backend.model_copy(update={"metadata": {}})
 
 
-def _resolve(view: View) -> Resolution:
+def _resolve(view: GroupView) -> Resolution:
     specs: dict[str, MCPExternalAuthConfigSpec] = {}
     failures: dict[str, Failure] = {}
     references = view.references or References()
     for name in sorted(({member.auth_config for member in view.members} - {""}) | references.names):
         config = view.auth_configs.get(name)
-        if isinstance(config, Unreadable):
+        if isinstance(config, UnreadableObject):
             failures[name] = Failure("ConversionFailed", f"MCPExternalAuthConfig {name}: {config.message}")
             continue
         outcome = judge_auth_config(name, config, Dialect.NATIVE)
@@ -120,7 +120,7 @@ def _resolve(view: View) -> Resolution:
 
 def _strategies(
     base: VmcpConfig,
-    view: View,
+    view: GroupView,
     backends: tuple[Member, ...],
     resolution: Resolution,
     names: Mapping[EnvInput, str],
@@ -145,7 +145,9 @@ def _strategies(
     return found
 
 
-def _told(skipped: tuple[Skipped, ...], view: View, resolution: Resolution, references: References) -> list[Skipped]:
+def _told(
+    skipped: tuple[Skipped, ...], view: GroupView, resolution: Resolution, references: References
+) -> list[Skipped]:
     """Say of a member whose Secret or CA bundle could not be read why, instead of that it does not exist."""
     by_name: dict[str, list[Member]] = {}
     for member in view.members:

@@ -35,12 +35,12 @@ from vmcp.config.reload import PendingError
 from vmcp.kube.connection import GROUP_REF, ClusterConnection
 from vmcp.kube.kinds import AUTH_CONFIG, GROUP, MEMBER_KINDS, TOOL_CONFIG, VMCP
 from vmcp.kube.named import CONFIG_MAP, SECRET, Name, NamedObjects, explain
-from vmcp.kube.view import Data, Unreadable, View, data_of
+from vmcp.kube.view import Data, GroupView, UnreadableObject, data_of
 
-AuthConfig = MCPExternalAuthConfig | Unreadable
+AuthConfig = MCPExternalAuthConfig | UnreadableObject
 
 
-class Observer:
+class GroupObserver:
     """Takes looks at the group of one gateway."""
 
     def __init__(self, connection: ClusterConnection) -> None:
@@ -51,7 +51,7 @@ class Observer:
         self._data: dict[Name, tuple[Record, Data]] = {}
         self._references: References | None = None
 
-    def look(self, group: str, also: frozenset[Name]) -> View:
+    def look(self, group: str, also: frozenset[Name]) -> GroupView:
         """Take a look.
 
         Args:
@@ -75,7 +75,7 @@ class Observer:
                 look.state(needed)
         self._auth_configs = look.auth_configs
         self._connection.named.keep(look.wanted | also)
-        return View(
+        return GroupView(
             group_exists=self._connection.reader.get(GROUP, Key(self._namespace, group)) is not None,
             members=members,
             auth_configs=look.auth_configs,
@@ -226,7 +226,7 @@ def _read_auth_config(record: Record) -> AuthConfig:
     try:
         return record.as_model(MCPExternalAuthConfig)
     except ValidationError:
-        return Unreadable("the object does not fit its kind")
+        return UnreadableObject("the object does not fit its kind")
 
 
 def _secrets_of(name: str, config: AuthConfig | None) -> list[Name]:

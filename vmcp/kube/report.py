@@ -46,7 +46,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ObservedBackend:
     """A backend, as it is reported.
 
     Attributes:
@@ -98,7 +98,7 @@ class Seen:
         return {key: value for key, value in found.items() if value != ""}
 
 
-def see(backend: Backend, auth_config: str, redact: Redact) -> Seen:
+def see(backend: Backend, auth_config: str, redact: Redact) -> ObservedBackend:
     """Look at a backend."""
     state = backend.state
     status = _WORDS[state.health]
@@ -106,7 +106,7 @@ def see(backend: Backend, auth_config: str, redact: Redact) -> Seen:
     if state.health is Health.UNKNOWN and state.failures == 0 and backend.personal:
         # Nothing speaks against it, and nobody but a caller can find out more.
         status, message = reports.READY, NOT_PROBED
-    return Seen(
+    return ObservedBackend(
         name=backend.name,
         status=status,
         url=plain_url(backend.url),
@@ -121,10 +121,10 @@ def see(backend: Backend, auth_config: str, redact: Redact) -> Seen:
     )
 
 
-def see_left_out(left_out: LeftOut, redact: Redact) -> Seen:
+def see_left_out(left_out: LeftOut, redact: Redact) -> ObservedBackend:
     """Look at a backend of the configuration that cannot be served."""
     reasons = "; ".join(str(error) for error in left_out.errors)
-    return Seen(
+    return ObservedBackend(
         name=left_out.name,
         status=reports.UNAVAILABLE,
         message=redact(f"left out: {reasons}", MAX_MESSAGE),
@@ -157,7 +157,7 @@ def sign(
 
 def look(
     backends: Iterable[Backend], left_out: Iterable[LeftOut], auth_configs: Mapping[str, str], redact: Redact
-) -> tuple[Seen, ...]:
+) -> tuple[ObservedBackend, ...]:
     """Look at all backends, in the order of their names.
 
     Members of the group that do not become backends are the operator's to tell (`BackendsIncluded`).
@@ -169,7 +169,7 @@ def look(
     return tuple(found[name] for name in sorted(found))
 
 
-def compose(seen: Sequence[Seen], previous: Conditions, now: datetime) -> dict[str, Any]:
+def compose(seen: Sequence[ObservedBackend], previous: Conditions, now: datetime) -> dict[str, Any]:
     """Return the gateway's part of the status.
 
     Args:
@@ -204,7 +204,7 @@ def _discovered(total: int, cut: str) -> Condition:
     return Condition(str(T.BACKENDS_DISCOVERED), "True", str(reason), message + (f"; {cut}" if cut else ""))
 
 
-def _fitting(seen: Sequence[Seen]) -> tuple[list[dict[str, Any]], str]:
+def _fitting(seen: Sequence[ObservedBackend]) -> tuple[list[dict[str, Any]], str]:
     """Return the entries that fit into `MAX_LIST`, and what was left out."""
     full = [one.as_json() for one in seen]
     if _size(full) <= MAX_LIST:

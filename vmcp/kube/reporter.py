@@ -25,7 +25,7 @@ from vmcp.backend.interface import Backend
 from vmcp.config.settings import LeftOut
 from vmcp.kube.identity import Identity
 from vmcp.kube.leadership import Leadership
-from vmcp.kube.report import Seen, compose, look, sign
+from vmcp.kube.report import ObservedBackend, compose, look, sign
 from vmcp.observe.logs import current_redactor
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ _ADDED = ("readyBackends", "lastReportTime")
 _UNDECLARED = "field not declared in schema"
 
 
-class Pace:
+class ReportPace:
     """When a report is due. Times are steady seconds."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Pace:
         self._regular = float("-inf")
 
 
-class Reporter:
+class StatusReporter:
     """See the module.
 
     Args:
@@ -111,7 +111,7 @@ class Reporter:
         self._left_out = left_out
         self._auth_configs = auth_configs
         self._pending = pending
-        self._pace = Pace()
+        self._pace = ReportPace()
         self._conditions: Conditions | None = None
         self._said: object = None
         self._began: float | None = None
@@ -165,7 +165,7 @@ class Reporter:
             return False
         return any(backend.state.last_check is None and not backend.personal for backend in self._backends())
 
-    async def _write(self, seen: tuple[Seen, ...]) -> None:
+    async def _write(self, seen: tuple[ObservedBackend, ...]) -> None:
         if self._conditions is None:
             # Another replica may have reported until now: times of transitions go on.
             record = await self._client.get_live(VMCP, self._key)

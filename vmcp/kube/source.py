@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from membership import Skipped
     from vmcp.backend.interface import Backend
     from vmcp.kube.compose import Composed
-    from vmcp.kube.look import Observer
-    from vmcp.kube.reporter import Reporter
-    from vmcp.kube.view import View
+    from vmcp.kube.look import GroupObserver
+    from vmcp.kube.reporter import StatusReporter
+    from vmcp.kube.view import GroupView
 
 log = structlog.get_logger(__name__)
 
@@ -125,10 +125,10 @@ class ClusterSource:
         self._environ = environ
         self._debug = debug
         self._root = root
-        self._observer: Observer | None = None
+        self._observer: GroupObserver | None = None
         self._bundles = Bundles()
         self.auth_configs: Mapping[str, str] = {}
-        self._known: tuple[bytes, View | None, Loaded] | None = None
+        self._known: tuple[bytes, GroupView | None, Loaded] | None = None
         self._parsed: tuple[bytes, VmcpConfig] | None = None
         self._began: float | None = None
         self._refused: tuple[str, ...] = ()
@@ -142,11 +142,13 @@ class ClusterSource:
         backends: Callable[[], Iterable[Backend]],
         left_out: Callable[[], Iterable[LeftOut]],
         pending: Callable[[], str],
-    ) -> Reporter:
-        """Return what reports on the backends; the parameters are as `Reporter` takes them."""
-        from vmcp.kube.reporter import Reporter  # a report needs a client that a look-up of the ConfigMap does not
+    ) -> StatusReporter:
+        """Return what reports on the backends; the parameters are as `StatusReporter` takes them."""
+        from vmcp.kube.reporter import (
+            StatusReporter,  # a report needs a client that a look-up of the ConfigMap does not
+        )
 
-        return Reporter(
+        return StatusReporter(
             self._connection.transport,
             self._connection.identity,
             backends=backends,
@@ -167,9 +169,9 @@ class ClusterSource:
         if not is_discovered(base):
             return await self._inline(data)
         if self._observer is None:
-            from vmcp.kube.look import Observer  # membership and the models of the API: only for who needs them
+            from vmcp.kube.look import GroupObserver  # membership and the models of the API: only for who needs them
 
-            self._observer = Observer(connection=self._connection)
+            self._observer = GroupObserver(connection=self._connection)
         view = self._observer.look(base.group_ref, frozenset({self._document.name}))
         self._say_refused()
         if self._must_wait(view):
@@ -195,7 +197,7 @@ class ClusterSource:
         self.auth_configs = {}
         return loaded
 
-    def _must_wait(self, view: View) -> bool:
+    def _must_wait(self, view: GroupView) -> bool:
         """Whether this is the start, and something is being read that will be there in a moment."""
         now = asyncio.get_running_loop().time()
         if self._began is None:
@@ -203,7 +205,7 @@ class ClusterSource:
         reading = any(not why for why in view.unread.values())
         return self._known is None and reading and now - self._began < FIRST_WAIT
 
-    def _settle(self, base: VmcpConfig, data: bytes, view: View) -> Loaded:
+    def _settle(self, base: VmcpConfig, data: bytes, view: GroupView) -> Loaded:
         from vmcp.kube.compose import compose
 
         composed = compose(base, view, self._connection.identity.namespace)

@@ -16,7 +16,7 @@ from vmcp.config.load import pem_problem
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableObject:
     """An object that does not fit its kind."""
 
     message: str
@@ -27,7 +27,7 @@ Data = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class GroupView:
     """What is known of a group. Secrets and ConfigMaps that do not exist are absent, as are those in `unread`.
 
     Attributes:
@@ -44,7 +44,7 @@ class View:
 
     group_exists: bool
     members: tuple[Member, ...] = ()
-    auth_configs: Mapping[str, MCPExternalAuthConfig | Unreadable] = field(default_factory=dict)
+    auth_configs: Mapping[str, MCPExternalAuthConfig | UnreadableObject] = field(default_factory=dict)
     tool_configs: Mapping[str, MCPToolConfigSpec] = field(default_factory=dict)
     references: References | None = None
     secrets: Mapping[str, Data] = field(default_factory=dict, repr=False)

@@ -45,7 +45,7 @@ class RateLimits:
     tools: Mapping[str, ToolRates] = field(default_factory=dict)
 
 
-class Bucket:
+class TokenBucket:
     """One token bucket; times are monotonic seconds."""
 
     __slots__ = ("_filled_at", "_rate", "_tokens")
@@ -72,7 +72,7 @@ class Bucket:
         self._filled_at = now
 
 
-class Buckets:
+class TokenBuckets:
     """All buckets of a gateway. Pure but for the clock."""
 
     def __init__(
@@ -88,13 +88,13 @@ class Buckets:
         self._limits = limits
         self._max_buckets = max_buckets
         self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
 
     def take(self, principal: Principal, tool: str) -> float | None:
         """Take a token from every bucket that matches, or none from any; see `RateLimiter.take`."""
         limits, now = self._limits, self._clock()
         tool_rates = limits.tools.get(tool)
-        matching: list[Bucket] = []
+        matching: list[TokenBucket] = []
         if limits.shared is not None:
             matching.append(self._bucket("", "", limits.shared, now))
         if limits.per_user is not None:
@@ -111,11 +111,11 @@ class Buckets:
             bucket.take()
         return None
 
-    def _bucket(self, tool: str, who: str, rate: Rate, now: float) -> Bucket:
+    def _bucket(self, tool: str, who: str, rate: Rate, now: float) -> TokenBucket:
         key = (tool, who)
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(rate, now)
+            bucket = self._buckets[key] = TokenBucket(rate, now)
             if len(self._buckets) > self._max_buckets:
                 self._buckets.popitem(last=False)
         else:
@@ -128,7 +128,7 @@ class MemoryRateLimiter:
 
     def __init__(self, limits: RateLimits) -> None:
         """Start with full buckets."""
-        self._buckets = Buckets(limits)
+        self._buckets = TokenBuckets(limits)
 
     async def take(self, principal: Principal, tool: str) -> float | None:
         """See `RateLimiter.take`. Waits for nobody."""

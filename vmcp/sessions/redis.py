@@ -31,11 +31,11 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, Res
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.sessions.record import Change, RecordError, SessionRecord, decode_record, encode_record
 from vmcp.sessions.settings import RedisSettings
-from vmcp.sessions.store import CONNECTING, Listener, Note, NoteKind, StoreUnavailable
+from vmcp.sessions.store import CONNECTING, Note, NoteKind, StoreListener, StoreUnavailable
 from vmcp.tasks import Background
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ class RedisStore:
         self._retire = self._redis.register_script(_RETIRE)
         self._background = Background("store of sessions")
         self._broken = asyncio.Event()
-        self.listener: Listener | None = None
+        self.listener: StoreListener | None = None
         self.trouble = CONNECTING
 
     def start(self) -> None:
@@ -299,7 +299,7 @@ class RedisStore:
         return StoreUnavailable(trouble)
 
     async def _keep_listening(self) -> None:
-        backoff = Backoff(first=FIRST_WAIT, limit=LONGEST_WAIT)
+        backoff = RetryBackoff(first=FIRST_WAIT, limit=LONGEST_WAIT)
         while True:
             try:
                 await self._listen(backoff)
@@ -310,7 +310,7 @@ class RedisStore:
                 self._fell_away(err)
             await asyncio.sleep(backoff.next())
 
-    async def _listen(self, backoff: Backoff) -> None:
+    async def _listen(self, backoff: RetryBackoff) -> None:
         """Hear what other replicas say, until the connection breaks or a command says that the server is away."""
         self._broken.clear()
         async with self._redis.pubsub() as ear:

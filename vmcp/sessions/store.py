@@ -61,7 +61,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: int = 0
 
 
-class Listener(Protocol):
+class StoreListener(Protocol):
     """Hears of the sessions that other replicas serve, too. Must not block."""
 
     def heard(self, note: Note) -> None:
@@ -86,7 +86,7 @@ class SessionStore(Protocol):
     @property
     def shared(self) -> bool: ...  # noqa: D102  see the class
 
-    listener: Listener | None
+    listener: StoreListener | None
 
     @property
     def trouble(self) -> str:
@@ -152,7 +152,7 @@ class ProcessStore:
     shared = False
 
     def __init__(self) -> None:
-        self.listener: Listener | None = None
+        self.listener: StoreListener | None = None
 
     @property
     def trouble(self) -> str:

@@ -21,7 +21,7 @@ class SseError(ValueError):
 
 
 @dataclass(slots=True, frozen=True)
-class Event:
+class SseEvent:
     """One dispatched event.
 
     Attributes:
@@ -57,13 +57,13 @@ class SseParser:
         self.retry: float | None = None
         self.last_id: str | None = None
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[SseEvent]:
         """Return the events that `chunk` completes.
 
         Raises:
             SseError: An event is longer than the limit.
         """
-        events: list[Event] = []
+        events: list[SseEvent] = []
         if not chunk:
             return events
         if self._cr and chunk[:1] == b"\n":
@@ -87,7 +87,7 @@ class SseParser:
             raise SseError(f"an event of the stream is longer than {self._limit} bytes")
         self._line += piece
 
-    def _on_line(self, line: bytes) -> Event | None:
+    def _on_line(self, line: bytes) -> SseEvent | None:
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)
@@ -108,12 +108,12 @@ class SseParser:
             self.retry = int(value) / 1000
         return None
 
-    def _dispatch(self) -> Event | None:
+    def _dispatch(self) -> SseEvent | None:
         data, event, event_id = self._data, self._event, self._id
         self._data, self._event, self._id, self._size = [], "", None, 0
         if not data and event_id is None:
             return None
-        return Event(b"\n".join(data), event or "message", event_id)
+        return SseEvent(b"\n".join(data), event or "message", event_id)
 
 
 def encode(data: bytes, *, event: str | None = None, id: str | None = None, retry: float | None = None) -> bytes:  # noqa: A002

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vmcp.assembly import Assembly, Parts, kept
+from vmcp.assembly import Assembly, RunningParts, kept
 from vmcp.audit.line import LineSettings
 from vmcp.audit.log import AuditSettings
 from vmcp.auth.incoming import IncomingSettings
@@ -68,7 +68,7 @@ async def assembly() -> AsyncIterator[Assembly]:
         await backend.close()
 
 
-def new_in(old: Parts, new: Parts) -> set[str]:
+def new_in(old: RunningParts, new: RunningParts) -> set[str]:
     parts = {
         name
         for name in ("authenticator", "authorizer", "limiter", "audit")

@@ -37,7 +37,7 @@ from vmcp.audit.line import LineMaker, LineSettings, bare_url
 from vmcp.auth.tokens import BadCredential, bearer_token
 from vmcp.backend.modern.mirrored import mirror_of, mirrored_headers
 from vmcp.core.items import member, replace_members
-from vmcp.core.naming import Claim, name_prompts, name_tools
+from vmcp.core.naming import NameClaim, name_prompts, name_tools
 from vmcp.core.requests import read_target, with_name
 from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.core.seal import Purpose, Sealer
@@ -205,11 +205,11 @@ def test_a_text_of_four_times_the_size_takes_about_four_times_as_long(name):
         assert_linear(TEXT_FUNCTIONS[name], make)
 
 
-def equal_names(n: int) -> list[Claim]:
-    return [Claim(f"b{place}", "t", "t") for place in range(n)]
+def equal_names(n: int) -> list[NameClaim]:
+    return [NameClaim(f"b{place}", "t", "t") for place in range(n)]
 
 
-def named_with(strategy: ConflictPolicy) -> Callable[[list[Claim]], Any]:
+def named_with(strategy: ConflictPolicy) -> Callable[[list[NameClaim]], Any]:
     return lambda claims: (
         name_tools(claims, AggregationRules(strategy=strategy)),
         name_prompts(claims, AggregationRules(strategy=strategy)),
@@ -260,7 +260,7 @@ STRUCTURES: dict[str, tuple[Callable[[Any], Any], Callable[[int], Any]]] = {
     "equal names, manual": (named_with(ConflictPolicy.MANUAL), equal_names),
     "names of one backend": (
         named_with(ConflictPolicy.PREFIX),
-        lambda n: [Claim("b", f"t{place}", f"t{place}") for place in range(n)],
+        lambda n: [NameClaim("b", f"t{place}", f"t{place}") for place in range(n)],
     ),
     "values to redact": (Redactor(["s3cr3t-value"]).value, lambda n: [{"token": "a", "b": "eyJaaaaaa"}] * n),
     "text to redact, many secrets known": (lambda pair: pair[0].text(pair[1]), with_many_secrets),

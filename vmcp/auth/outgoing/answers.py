@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from vmcp.auth.fetch import Answer
+from vmcp.auth.fetch import FetchedAnswer
 from vmcp.auth.interface import AuthUnavailable
 
 METHOD = "token_exchange"
@@ -43,7 +43,7 @@ _OAUTH_ERRORS = frozenset(
 )
 
 
-def refusal_of(answer: Answer, endpoint: str) -> str:
+def refusal_of(answer: FetchedAnswer, endpoint: str) -> str:
     """Say that `endpoint` refused; the OAuth error code is told only if it is a registered one."""
     code = ""
     try:
@@ -75,7 +75,7 @@ def issued_token(body: bytes) -> tuple[str, Any]:
     return token, parsed.get("expires_in")
 
 
-def introspected_claims(answer: Answer) -> dict[str, Any]:
+def introspected_claims(answer: FetchedAnswer) -> dict[str, Any]:
     """Return what an introspection endpoint says about an active token (RFC 7662 section 2.2): `aud`, `exp`, ...
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from api.contract.auth import Strategy
-from vmcp.auth.interface import HeaderList, OutgoingAuth, Principal
+from vmcp.auth.interface import BackendAuth, HeaderList, Principal
 from vmcp.auth.outgoing.strategy import OutgoingSettings, ReadSecret, TokenEndpoints
 
 
@@ -32,13 +32,13 @@ class HeaderInjectionSettings(OutgoingSettings):
             return None
         return cls(name=given.header_name, value=secret(given.header_value_env, given.header_value))
 
-    def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:  # noqa: ARG002  the interface's signature
+    def build(self, endpoints: TokenEndpoints) -> BackendAuth:  # noqa: ARG002  the interface's signature
         """See `OutgoingSettings.build`."""
-        return HeaderInjection(self.name, self.value)
+        return HeaderInjectionAuth(self.name, self.value)
 
 
-class HeaderInjection:
-    """`OutgoingAuth` that sends one fixed header."""
+class HeaderInjectionAuth:
+    """`BackendAuth` that sends one fixed header."""
 
     method = HeaderInjectionSettings.method
 
@@ -47,19 +47,19 @@ class HeaderInjection:
         self._headers: HeaderList = ((name, value),)
 
     async def headers(self, principal: Principal, *, deadline: float) -> HeaderList:  # noqa: ARG002  the interface
-        """See `OutgoingAuth.headers`."""
+        """See `BackendAuth.headers`."""
         return self._headers
 
     async def probe_headers(self, *, deadline: float) -> HeaderList:  # noqa: ARG002  the interface's signature
-        """See `OutgoingAuth.probe_headers`."""
+        """See `BackendAuth.probe_headers`."""
         return self._headers
 
     def rejected(self, principal: Principal | None) -> bool:  # noqa: ARG002  the interface's signature
-        """See `OutgoingAuth.rejected`."""
+        """See `BackendAuth.rejected`."""
         return False
 
     async def close(self) -> None:
         """Nothing to close."""
 
     def __repr__(self) -> str:
-        return f"HeaderInjection({self._headers[0][0]!r})"
+        return f"HeaderInjectionAuth({self._headers[0][0]!r})"

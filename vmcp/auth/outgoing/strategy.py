@@ -1,6 +1,6 @@
 """What every outgoing strategy is made of: settings that read themselves from the configuration and build the rest.
 
-A new strategy is one module with a subclass of `OutgoingSettings` and an implementation of `OutgoingAuth`, and one line
+A new strategy is one module with a subclass of `OutgoingSettings` and an implementation of `BackendAuth`, and one line
 in `vmcp.auth.outgoing.registry`. Which strategies a configuration may ask for is in the contract
 (`api.contract.support.STRATEGIES`), because the operator refuses the others before a gateway sees them; a test compares
 the two lists.
@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 from api.contract.auth import Strategy
 from api.contract.urls import HttpUrl, read_http_url
 from vmcp.auth.fetch import AiohttpFetcher, Overrides
-from vmcp.auth.interface import OutgoingAuth
+from vmcp.auth.interface import BackendAuth
 from vmcp.http.client import Reach
 
 ReadSecret = Callable[[str, str], str]
@@ -31,7 +31,7 @@ class TokenEndpoints:
         resolve: Addresses to use instead of looking their names up.
         reach: Private addresses that they may have.
         allow_http: They may be without TLS.
-        opaque: How opaque tokens are checked (`TokenExchange`), by the URL of the endpoint that issues them.
+        opaque: How opaque tokens are checked (`TokenExchangeAuth`), by the URL of the endpoint that issues them.
     """
 
     resolve: Overrides | None = None
@@ -74,5 +74,5 @@ class OutgoingSettings(ABC):
         """Return the settings of a strategy of this type; None when its own section is missing."""
 
     @abstractmethod
-    def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:
+    def build(self, endpoints: TokenEndpoints) -> BackendAuth:
         """Return the running strategy. Does no IO."""

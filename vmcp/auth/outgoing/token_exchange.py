@@ -28,8 +28,8 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from api.contract.auth import Strategy
-from vmcp.auth.fetch import Answer, Fetcher, FetchError, FetchUnreachableError
-from vmcp.auth.interface import AuthUnavailable, HeaderList, OutgoingAuth, Principal
+from vmcp.auth.fetch import FetchedAnswer, Fetcher, FetchError, FetchUnreachableError
+from vmcp.auth.interface import AuthUnavailable, BackendAuth, HeaderList, Principal
 from vmcp.auth.outgoing.answers import (
     ACCESS_TOKEN,
     JWT,
@@ -107,9 +107,9 @@ class TokenExchangeSettings(OutgoingSettings):
             subject_token_type=SUBJECT_TOKEN_TYPES.get(kind, kind) or ACCESS_TOKEN,
         )
 
-    def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:
+    def build(self, endpoints: TokenEndpoints) -> BackendAuth:
         """See `OutgoingSettings.build`."""
-        return TokenExchange(self, endpoints.fetcher(), opaque=endpoints.opaque_of(self.token_url))
+        return TokenExchangeAuth(self, endpoints.fetcher(), opaque=endpoints.opaque_of(self.token_url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ class _Passing(Exception):  # noqa: N818  decides about a retry, never leaves th
         self.everybody = everybody
 
 
-class TokenExchange:
-    """`OutgoingAuth` by token exchange."""
+class TokenExchangeAuth:
+    """`BackendAuth` by token exchange."""
 
     method = METHOD
 
@@ -166,7 +166,7 @@ class TokenExchange:
         self._in_a_row: set[str] = set()
 
     async def headers(self, principal: Principal, *, deadline: float) -> HeaderList:
-        """See `OutgoingAuth.headers`."""
+        """See `BackendAuth.headers`."""
         token = principal.token
         if token is None:
             raise AuthUnavailable(METHOD, "the caller has no token to exchange", denied=True)
@@ -188,12 +188,12 @@ class TokenExchange:
         return await self._cached(_PROBE, _PROBE, {"grant_type": "client_credentials"}, None, deadline)
 
     def rejected(self, principal: Principal | None) -> bool:
-        """See `OutgoingAuth.rejected`."""
+        """See `BackendAuth.rejected`."""
         self._cache.pop(_PROBE if principal is None else _key(principal), None)
         return True
 
     async def close(self) -> None:
-        """See `OutgoingAuth.close`."""
+        """See `BackendAuth.close`."""
         await self._running.close()
         await self._fetcher.close()
 
@@ -247,7 +247,7 @@ class TokenExchange:
             self._paused_until = now + OUTAGE_PAUSE
             self._in_a_row.clear()
 
-    async def _entry(self, answer: Answer, subject_ends: float | None, ends: float) -> _Entry:
+    async def _entry(self, answer: FetchedAnswer, subject_ends: float | None, ends: float) -> _Entry:
         try:
             if answer.status != 200:
                 raise AuthUnavailable(METHOD, refusal_of(answer, _TOKEN_ENDPOINT))
@@ -289,7 +289,7 @@ class TokenExchange:
         wanted = {"audience": settings.audience, "scope": " ".join(settings.scopes)}
         return form | {name: value for name, value in wanted.items() if value}
 
-    async def _ask(self, endpoint: str, url: str, form: dict[str, str], ends: float) -> Answer:
+    async def _ask(self, endpoint: str, url: str, form: dict[str, str], ends: float) -> FetchedAnswer:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.2, max=1.0),
@@ -305,7 +305,7 @@ class TokenExchange:
             raise _Passing(f"the {endpoint} did not answer in time") from None
         raise AssertionError("unreachable: the last attempt raises")
 
-    async def _post(self, endpoint: str, url: str, form: dict[str, str]) -> Answer:
+    async def _post(self, endpoint: str, url: str, form: dict[str, str]) -> FetchedAnswer:
         """Ask an endpoint as the client that the gateway is there (RFC 6749 section 2.3.1).
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from api.contract.auth import Strategy
-from vmcp.auth.interface import UNAUTHENTICATED, HeaderList, OutgoingAuth, Principal
+from vmcp.auth.interface import UNAUTHENTICATED, BackendAuth, HeaderList, Principal
 from vmcp.auth.outgoing.strategy import OutgoingSettings, ReadSecret, TokenEndpoints
 
 
@@ -21,26 +21,26 @@ class UnauthenticatedSettings(OutgoingSettings):
         """See `OutgoingSettings.read`."""
         return cls()
 
-    def build(self, endpoints: TokenEndpoints) -> OutgoingAuth:  # noqa: ARG002  the interface's signature
+    def build(self, endpoints: TokenEndpoints) -> BackendAuth:  # noqa: ARG002  the interface's signature
         """See `OutgoingSettings.build`."""
-        return NoCredentials()
+        return NoBackendAuth()
 
 
-class NoCredentials:
-    """`OutgoingAuth` for backends that ask for nothing."""
+class NoBackendAuth:
+    """`BackendAuth` for backends that ask for nothing."""
 
     method = UnauthenticatedSettings.method
 
     async def headers(self, principal: Principal, *, deadline: float) -> HeaderList:  # noqa: ARG002  the interface
-        """See `OutgoingAuth.headers`."""
+        """See `BackendAuth.headers`."""
         return ()
 
     async def probe_headers(self, *, deadline: float) -> HeaderList:  # noqa: ARG002  the interface's signature
-        """See `OutgoingAuth.probe_headers`."""
+        """See `BackendAuth.probe_headers`."""
         return ()
 
     def rejected(self, principal: Principal | None) -> bool:  # noqa: ARG002  the interface's signature
-        """See `OutgoingAuth.rejected`."""
+        """See `BackendAuth.rejected`."""
         return False
 
     async def close(self) -> None:

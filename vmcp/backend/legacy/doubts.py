@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from vmcp.backend.answers import SessionLost, is_doubtful
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.errors import BackendError, BackendTimeout
 from vmcp.backend.interface import Call, Reply
 from vmcp.backend.legacy.link import Link
@@ -56,7 +56,7 @@ class Doubts:
         self._replace = replace
         self._verifying = SingleFlight[None, bool | None](f"{backend}: sign of life", expected=(BackendError,))
         self._trusted_until = 0.0
-        self._trust = Backoff(limit=RARELY)
+        self._trust = RetryBackoff(limit=RARELY)
         self._closed = False
 
     def failed(self, link: Link, err: BackendError) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError
 from vmcp.backend.legacy.inbox import Inbox
@@ -62,7 +62,7 @@ class GetStream:
         self._is_alive = is_alive
         self._shared = shared
         self._on_push = on_push
-        self._backoff = Backoff()
+        self._backoff = RetryBackoff()
         self._last_id: str | None = None
         self._was_open = False
         self._tried = False

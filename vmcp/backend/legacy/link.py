@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from vmcp.backend.answers import SessionLost
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import VersionRefused, initialize_params, read_initialize
 from vmcp.backend.interface import Call, SessionSpec
@@ -72,7 +72,7 @@ class Lives:
     The first loss is answered with a new handshake at once. From the second in a row on there is a wait that grows.
     """
 
-    def __init__(self, backoff: Backoff) -> None:
+    def __init__(self, backoff: RetryBackoff) -> None:
         self._backoff = backoff
         self._short = 0
         self._useless = 0

@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.answers import SessionLost, reply_of
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
 from vmcp.backend.handshake import WrongEra
@@ -89,7 +89,7 @@ class LegacySession:
         self._doubts = Doubts(
             endpoint.name, own=options.probe, ping=self._ping, forget=self._forget, replace=self._replace
         )
-        self._lives = Lives(Backoff())
+        self._lives = Lives(RetryBackoff())
         self._subscribed: dict[str, Call] = {}
         self._lost_id: str | None = None
         self._next_id = 0
@@ -412,7 +412,7 @@ class LegacySession:
             link.stream.cancel()
 
     async def _revive(self) -> None:
-        backoff = Backoff()
+        backoff = RetryBackoff()
         if (wait := self._lives.wait(loop_time())) > 0:
             await asyncio.sleep(wait)
         while not self._closed:

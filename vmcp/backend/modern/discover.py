@@ -38,7 +38,7 @@ _HEADERS = (*POST_HEADERS, (H_VERSION, MODERN), (H_METHOD, DISCOVER))
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbeVerdict:
     """What a probe found.
 
     Attributes:
@@ -58,7 +58,7 @@ class Verdict:
 
 async def classify(
     caller: ModernCaller, *, deadline: float, principal: Principal | None, passthrough: HeaderList = ()
-) -> Verdict:
+) -> ProbeVerdict:
     """Probe a streamable HTTP endpoint.
 
     Raises:
@@ -75,33 +75,33 @@ async def classify(
         try:
             message = message_of(caller.backend, response)
         except BackendUnavailable:
-            return Verdict(None, status=response.status)
+            return ProbeVerdict(None, status=response.status)
         except BackendProtocolError:
-            return Verdict(Era.LEGACY, status=response.status)
+            return ProbeVerdict(Era.LEGACY, status=response.status)
     return _judge(message, response.status)
 
 
-def _judge(message: Message, status: int) -> Verdict:
+def _judge(message: Message, status: int) -> ProbeVerdict:
     if isinstance(message.error, RpcError):
         if message.error.code == UNSUPPORTED_VERSION:
             named = supported_versions(message.error)
             era = Era.MODERN if MODERN in named else Era.LEGACY
-            return Verdict(era, status=status, legacy=_names_legacy(named))
+            return ProbeVerdict(era, status=status, legacy=_names_legacy(named))
         if message.error.code in MODERN_CODES:
-            return Verdict(Era.MODERN, status=status)
-        return Verdict(None if status >= 500 else Era.LEGACY, status=status)
+            return ProbeVerdict(Era.MODERN, status=status)
+        return ProbeVerdict(None if status >= 500 else Era.LEGACY, status=status)
     if message.result is UNSET:
-        return Verdict(Era.LEGACY, status=status)
+        return ProbeVerdict(Era.LEGACY, status=status)
     result = fields(bytes(message.result))
     if "supportedVersions" not in result:
-        return Verdict(Era.MODERN if "resultType" in result else Era.LEGACY, _handshake(result), status)
+        return ProbeVerdict(Era.MODERN if "resultType" in result else Era.LEGACY, _handshake(result), status)
     try:
         versions = msgspec.json.decode(result["supportedVersions"])
     except msgspec.DecodeError:
         versions = []
     if not isinstance(versions, list) or MODERN not in versions:
-        return Verdict(Era.LEGACY, status=status)
-    return Verdict(Era.MODERN, _handshake(result), status, _names_legacy(versions))
+        return ProbeVerdict(Era.LEGACY, status=status)
+    return ProbeVerdict(Era.MODERN, _handshake(result), status, _names_legacy(versions))
 
 
 def _names_legacy(versions: Iterable[object]) -> bool:

@@ -13,7 +13,7 @@ import structlog
 from msgspec import UNSET, Raw
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.endpoint import POST_HEADERS, McpEndpoint
 from vmcp.backend.errors import BackendError
 from vmcp.backend.interface import Call
@@ -35,7 +35,7 @@ STEADY = 30.0
 """Seconds after which a subscription that ends begins again without a growing wait: every gap costs a look at lists."""
 
 
-class Subscription:
+class BackendSubscription:
     """One subscription, kept alive until it is closed.
 
     Attributes:
@@ -62,7 +62,7 @@ class Subscription:
         self._principal = principal
         self._passthrough = passthrough
         self._max_event = max_event
-        self._backoff = Backoff()
+        self._backoff = RetryBackoff()
         self._answered = asyncio.Event()
         self._since: float | None = None
         self._tasks = Background(endpoint.name)

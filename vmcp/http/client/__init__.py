@@ -3,7 +3,7 @@
 From the bottom: `errors`, `coding`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
 """
 
-from vmcp.http.client.client import Client, HttpClient
+from vmcp.http.client.client import HttpClient, PooledHttpClient
 from vmcp.http.client.errors import (
     BadRequest,
     BadResponse,
@@ -17,7 +17,7 @@ from vmcp.http.client.origin import Origin, parse_origin
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.tls import BundlePathError, Trust
-from vmcp.http.client.types import LATER, Headers, Limits, Response
+from vmcp.http.client.types import LATER, ClientLimits, Headers, Response
 
 __all__ = [
     "LATER",
@@ -25,15 +25,15 @@ __all__ = [
     "BadResponse",
     "BodyStream",
     "BundlePathError",
-    "Client",
+    "ClientLimits",
     "ConnectError",
     "ConnectionLost",
     "Headers",
     "HttpClient",
     "HttpError",
     "HttpTimeout",
-    "Limits",
     "Origin",
+    "PooledHttpClient",
     "Reach",
     "Response",
     "ResponseTooLarge",

@@ -17,7 +17,7 @@ from vmcp.http.client.origin import Origin, parse_origin
 from vmcp.http.client.pool import Pool
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
-from vmcp.http.client.types import Headers, Limits, Response
+from vmcp.http.client.types import ClientLimits, Headers, Response
 from vmcp.turns import LARGE, turn
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -46,7 +46,7 @@ class HttpClient(Protocol):
         ...
 
 
-class Client:
+class PooledHttpClient:
     """HTTP/1.1 towards one backend, with pools of its own: another backend's troubles never use up its connections.
 
     Sends no cookies, uses no proxy, asks for no compression and undoes it where a server compresses all the same. Never
@@ -58,7 +58,7 @@ class Client:
         origin: Origin,
         *,
         trust: Trust | None = None,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         resolve: Mapping[tuple[str, int], str] | None = None,
         reach: Reach | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Client:
         """
         self._origin = origin
         self._trust = trust or Trust()
-        self._limits = limits or Limits()
+        self._limits = limits or ClientLimits()
         self._resolve = resolve or {}
         self._reach = reach or Reach()
         self._pools: dict[Origin, Pool] = {}

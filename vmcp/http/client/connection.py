@@ -16,7 +16,7 @@ import httptools
 from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import BodyStream
-from vmcp.http.client.types import Limits, Response
+from vmcp.http.client.types import ClientLimits, Response
 from vmcp.turns import PIECE, turn
 
 _NO_BODY = frozenset({204, 304})
@@ -82,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        limits: Limits,
+        limits: ClientLimits,
         on_free: Callable[[ClientConnection], None],
         on_close: Callable[[ClientConnection], None],
         on_stay: Callable[[ClientConnection], None],

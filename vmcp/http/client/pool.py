@@ -14,7 +14,7 @@ from vmcp.http.client.errors import ConnectError, HttpTimeout
 from vmcp.http.client.origin import Origin
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
-from vmcp.http.client.types import Limits
+from vmcp.http.client.types import ClientLimits
 
 _LOOK_AFTER = 0.001
 """Seconds of idleness after which a connection is looked at before use: a poll(2) costs about a microsecond."""
@@ -39,7 +39,7 @@ class Pool:
         self,
         origin: Origin,
         trust: Trust,
-        limits: Limits,
+        limits: ClientLimits,
         resolve: Mapping[tuple[str, int], str],
         reach: Reach,
     ) -> None:

@@ -10,7 +10,7 @@ from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import HttpError, HttpTimeout
 
 
-class Source(Protocol):
+class StreamFeed(Protocol):
     """What a stream needs of the connection that feeds it."""
 
     def pause_reading(self) -> None:
@@ -51,7 +51,7 @@ class BodyStream:
 
     def __init__(
         self,
-        connection: Source,
+        connection: StreamFeed,
         loop: asyncio.AbstractEventLoop,
         high_water: int,
         decoder: Decoder | None = None,
@@ -64,7 +64,7 @@ class BodyStream:
             high_water: Bytes, as they arrived, that may wait for the reader.
             decoder: Undoes the content coding as the reader takes; None = there is none.
         """
-        self._connection: Source | None = connection
+        self._connection: StreamFeed | None = connection
         self._loop = loop
         self._high = high_water
         self._chunks: deque[bytes] = deque()

@@ -39,7 +39,7 @@ LATER: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ClientLimits:
     """Bounds of one client.
 
     Attributes:

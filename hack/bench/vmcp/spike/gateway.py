@@ -34,11 +34,11 @@ class Request(msgspec.Struct):
 
 def own(url: str) -> Send:
     """Our own pool on httptools."""
-    from vmcp.http.client import Client, parse_origin
+    from vmcp.http.client import PooledHttpClient, parse_origin
     from vmcp.tasks import loop_time
 
     origin, target = parse_origin(url)
-    client = Client(origin)
+    client = PooledHttpClient(origin)
 
     async def send(headers: list[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
         response = await client.send("POST", target, headers, body, deadline=loop_time() + 30)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.vmcp.issuer import Issuer
 from tests.unit.vmcp.auth.test_token_exchange import SECRET, Bench
-from vmcp.auth.fetch import Answer
+from vmcp.auth.fetch import FetchedAnswer
 from vmcp.auth.interface import AuthUnavailable
 from vmcp.auth.outgoing.answers import check_audience, introspected_claims, lifetime_of
 from vmcp.auth.outgoing.strategy import TokenEndpoints
@@ -254,7 +254,7 @@ _json = st.recursive(
 def test_only_an_active_token_for_the_audience_before_its_end_gets_through(answer):
     now = 1_800_000_000.0
     try:
-        claims = introspected_claims(Answer(200, {}, orjson.dumps(answer)))
+        claims = introspected_claims(FetchedAnswer(200, {}, orjson.dumps(answer)))
         check_audience(claims, AUDIENCE)
         lifetime = lifetime_of(None, claims, now)
     except AuthUnavailable:

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.vmcp.issuer import Issuer
 from vmcp.auth.fetch import AiohttpFetcher
 from vmcp.auth.interface import ANONYMOUS, AuthUnavailable, Principal
-from vmcp.auth.outgoing.token_exchange import OUTAGE_SUBJECTS, TokenExchange, TokenExchangeSettings
+from vmcp.auth.outgoing.token_exchange import OUTAGE_SUBJECTS, TokenExchangeAuth, TokenExchangeSettings
 
 SECRET = "s3cr:t/+ value"
 
@@ -30,7 +30,9 @@ class Bench:
             "scopes": ("read", "write"),
             **settings,
         }
-        self.auth = TokenExchange(TokenExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now)
+        self.auth = TokenExchangeAuth(
+            TokenExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now
+        )
 
     def caller(self, subject: str = "alice", **claims: object) -> Principal:
         token = self.issuer.token(subject, **claims)

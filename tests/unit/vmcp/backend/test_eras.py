@@ -7,7 +7,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.hurried_time import HOUR
 from vmcp.backend.interface import BackendError, Call, Era, Health, SessionSpec
-from vmcp.backend.modern.discover import Verdict
+from vmcp.backend.modern.discover import ProbeVerdict
 
 LEGACY = SessionSpec(era=Era.LEGACY)
 MODERN = SessionSpec(era=Era.MODERN)
@@ -202,7 +202,7 @@ async def test_a_backend_that_loses_an_era_is_served_in_the_other(server, backen
 
 async def test_no_verdict_is_lost_to_an_answer_that_is_none(server, backend_of) -> None:
     eras = backend_of(server.url).eras
-    eras.judged(Verdict(Era.MODERN))
+    eras.judged(ProbeVerdict(Era.MODERN))
     eras.refused()
     eras.confirm()
     assert eras.spoken == {Era.LEGACY, Era.MODERN}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.eventually import eventually
 from tests.support.hurried_time import HOUR
 from vmcp.backend.answers import SessionLost, check_session
-from vmcp.backend.backoff import Backoff
+from vmcp.backend.backoff import RetryBackoff
 from vmcp.backend.interface import BackendError, BackendTimeout, Call, Health, SessionSpec
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.link import SOUND_LIFE, Link, Lives
@@ -341,7 +341,7 @@ def link(loop_time: float, *, answered: bool) -> Link:
 
 
 def test_sessions_that_end_the_same_way_are_spaced_out_more_and_more() -> None:
-    lives = Lives(Backoff(seed=1))
+    lives = Lives(RetryBackoff(seed=1))
     now = 100.0
     waits = []
     for _ in range(8):

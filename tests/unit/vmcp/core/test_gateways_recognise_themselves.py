@@ -10,12 +10,12 @@ import pytest
 from vmcp.auth.interface import ANONYMOUS
 from vmcp.authz.cedar import AllowAll
 from vmcp.backend.interface import Era, Item, Kind, Reply
-from vmcp.backend.lists import Listed, fetch
+from vmcp.backend.lists import FetchedList, fetch
 from vmcp.backend.model import Handshake
 from vmcp.core.rules import AggregationRules
 from vmcp.core.seal import Sealer
 from vmcp.core.snapshot import Offer, aggregate
-from vmcp.core.views import Pager, Views
+from vmcp.core.views import ListViews, Pager
 from vmcp.front.convert import Rendering
 from vmcp.wire.lineage import MAX_HOPS, gateway_mark
 
@@ -33,7 +33,7 @@ class Gateway:
         self.mark = gateway_mark(name, "group", [(name, "http://x")])
         self.servers = servers
         self.members: dict[str, Gateway] = {}
-        self.fetched: dict[str, Listed] = {}
+        self.fetched: dict[str, FetchedList] = {}
         self.pager = Pager(Sealer(), size=2)
 
     async def fetch(self) -> None:
@@ -49,7 +49,7 @@ class Gateway:
     def view(self):
         offers = [Offer(server, (tool(f"{server}1"), tool(f"{server}2"))) for server in self.servers]
         offers += [Offer(name, listed.items) for name, listed in self.fetched.items()]
-        return Views(aggregate(offers, AggregationRules()), self.mark).get(Kind.TOOLS, ANONYMOUS, AllowAll())
+        return ListViews(aggregate(offers, AggregationRules()), self.mark).get(Kind.TOOLS, ANONYMOUS, AllowAll())
 
     @property
     def names(self) -> list[str]:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcp.core.naming import Claim, name_prompts, name_tools, shortened
+from vmcp.core.naming import NameClaim, name_prompts, name_tools, shortened
 from vmcp.core.rules import AggregationRules, ConflictPolicy
 
-A, B, C = Claim("a", "search", "search"), Claim("b", "search", "search"), Claim("c", "search", "search")
-ALONE = Claim("a", "alone", "alone")
+A, B, C = NameClaim("a", "search", "search"), NameClaim("b", "search", "search"), NameClaim("c", "search", "search")
+ALONE = NameClaim("a", "alone", "alone")
 
 
 def names(naming):
@@ -47,7 +47,7 @@ def test_priority_prefixes_equal_names_of_which_none_is_in_the_order():
 
 
 def test_a_name_with_anothers_prefix_is_prefixed_itself_and_takes_nothing():
-    taker = Claim("z", "a_search", "a_search")
+    taker = NameClaim("z", "a_search", "a_search")
     rules = AggregationRules(strategy=ConflictPolicy.PREFIX_ON_CONFLICT)
     assert names(name_tools([A, B, taker], rules)) == {"a_search": "a", "b_search": "b", "z_a_search": "z"}
     assert names(name_tools([taker], rules, ["a", "b"])) == {"z_a_search": "z"}, "also while a is silent"
@@ -58,17 +58,17 @@ DASHES = AggregationRules(strategy=ConflictPolicy.PREFIX, prefix_format="{worklo
 
 @pytest.mark.parametrize("name", [name_tools, name_prompts])
 def test_of_two_prefixes_of_which_one_begins_with_the_other_the_longer_one_owns_the_name(name):
-    short, long = Claim("a", "b-pay", "b-pay"), Claim("a-b", "pay", "pay")
+    short, long = NameClaim("a", "b-pay", "b-pay"), NameClaim("a-b", "pay", "pay")
     assert names(name([short, long], DASHES)) == {"a-b-pay": "a-b"}
-    naming = name([short, Claim("a", "see", "see")], DASHES, ["a-b"])
+    naming = name([short, NameClaim("a", "see", "see")], DASHES, ["a-b"])
     assert names(naming) == {"a-see": "a"}
     assert naming.problems == ("'a-b-pay' of a is left out: names with that prefix are a-b's",)
 
 
 def test_what_an_administrator_wrote_into_an_override_may_look_like_anything():
-    said = Claim("a", "x", "b-pay", overridden=True)
+    said = NameClaim("a", "x", "b-pay", overridden=True)
     assert names(name_tools([said], DASHES, ["a-b"])) == {"a-b-pay": "a"}
-    assert names(name_tools([said, Claim("a-b", "pay", "pay")], DASHES)) == {"a-b-pay": "a-b"}
+    assert names(name_tools([said, NameClaim("a-b", "pay", "pay")], DASHES)) == {"a-b-pay": "a-b"}
 
 
 @given(
@@ -78,7 +78,7 @@ def test_what_an_administrator_wrote_into_an_override_may_look_like_anything():
 )
 def test_no_backend_ever_has_a_name_under_anothers_prefix(strategy, prefix_format, offered):
     rules = AggregationRules(strategy=strategy, prefix_format=prefix_format)
-    claims = [Claim(backend, name, name) for backend, name in offered]
+    claims = [NameClaim(backend, name, name) for backend, name in offered]
     given_names = names(name_tools(claims, rules, ["a", "a-b", "a-b-c", "b"]))
     for name, owner in given_names.items():
         rightful = max(
@@ -109,7 +109,7 @@ def test_prompts_of_ranked_backends_keep_their_names_and_the_best_rank_wins():
 
 
 def test_a_prompt_name_that_an_unranked_backend_shares_is_offered_by_nobody():
-    ranked = Claim("b", "a_search", "a_search")
+    ranked = NameClaim("b", "a_search", "a_search")
     rules = AggregationRules(strategy=ConflictPolicy.PRIORITY, priority=("b",))
     naming = name_prompts([ranked, A], rules)
     assert names(naming) == {}
@@ -118,7 +118,7 @@ def test_a_prompt_name_that_an_unranked_backend_shares_is_offered_by_nobody():
 
 claims = st.lists(
     st.builds(
-        lambda backend, name: Claim(backend, name, name),
+        lambda backend, name: NameClaim(backend, name, name),
         st.sampled_from(["a", "b", "a_b", "c"]),
         st.sampled_from(["x", "b_x", "y", "a_b_x", "_x"]),
     ),
@@ -148,7 +148,7 @@ def test_names_do_not_depend_on_the_order_of_answers_and_belong_to_one_item_each
         assert len(given_to) == len(found) or once.problems
 
 
-LONG = Claim("a", "x" * 100, "x" * 100)
+LONG = NameClaim("a", "x" * 100, "x" * 100)
 
 
 def test_names_for_clients_that_take_64_characters_keep_their_beginning_and_stay_the_same():
@@ -158,14 +158,18 @@ def test_names_for_clients_that_take_64_characters_keep_their_beginning_and_stay
     first, second = sorted(short.names)
     assert (first, len(second)) == ("a_alone", 64)
     assert second.startswith("a_" + "x" * 50)
-    more = name_tools([LONG, ALONE, Claim("b", "x" * 100, "x" * 100)], AggregationRules(strategy=ConflictPolicy.PREFIX))
+    more = name_tools(
+        [LONG, ALONE, NameClaim("b", "x" * 100, "x" * 100)], AggregationRules(strategy=ConflictPolicy.PREFIX)
+    )
     assert short.names[second] is LONG
     assert shortened(more, 64).names[second] is LONG, "whatever else is offered"
 
 
 @given(st.sets(st.text("ab", min_size=30, max_size=90), max_size=20), st.integers(32, 64))
 def test_shortened_names_fit_and_none_is_lost(wanted, limit):
-    naming = name_tools([Claim("a", name, name) for name in wanted], AggregationRules(strategy=ConflictPolicy.PREFIX))
+    naming = name_tools(
+        [NameClaim("a", name, name) for name in wanted], AggregationRules(strategy=ConflictPolicy.PREFIX)
+    )
     short = shortened(naming, limit)
     assert all(len(name) <= limit for name in short.names)
     assert {claim.original for claim in short.names.values()} == wanted
@@ -175,7 +179,7 @@ def test_shortened_names_fit_and_none_is_lost(wanted, limit):
 def test_a_long_name_never_takes_a_short_one_that_somebody_has():
     naming = name_tools([LONG], AggregationRules(strategy=ConflictPolicy.PRIORITY))
     (taken,) = shortened(naming, 64).names
-    both = name_tools([LONG, Claim("b", taken, taken)], AggregationRules(strategy=ConflictPolicy.PRIORITY))
+    both = name_tools([LONG, NameClaim("b", taken, taken)], AggregationRules(strategy=ConflictPolicy.PRIORITY))
     kept = shortened(both, 64)
     assert {name: claim.backend for name, claim in kept.names.items()} == {taken: "b"}
     assert "is left out" in kept.problems[0]

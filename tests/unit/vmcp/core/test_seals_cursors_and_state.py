@@ -15,7 +15,7 @@ from vmcp.core.rules import AggregationRules, ConflictPolicy
 from vmcp.core.seal import Purpose, Sealer, SealError
 from vmcp.core.snapshot import Offer, aggregate
 from vmcp.core.state import RequestState, StateError, open_state, request_digest, seal_state
-from vmcp.core.views import CursorError, Pager, Views
+from vmcp.core.views import CursorError, ListViews, Pager
 
 ANN, BOB = Principal("ann", "i"), Principal("bob", "i")
 SEALER = Sealer()
@@ -118,9 +118,9 @@ def test_a_request_is_the_same_however_its_arguments_are_spelled():
 # --- pages ---
 
 
-def views(*names: str) -> Views:
+def views(*names: str) -> ListViews:
     items = tuple(Item(name, b'{"name":"%b"}' % name.encode()) for name in names)
-    return Views(aggregate([Offer("a", items)], AggregationRules(strategy=ConflictPolicy.PRIORITY)))
+    return ListViews(aggregate([Offer("a", items)], AggregationRules(strategy=ConflictPolicy.PRIORITY)))
 
 
 def walk(pager: Pager, view, principal=ANN) -> list[bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vmcp.front import exchange, streams
-from vmcp.front.exchange import EventWriter
+from vmcp.front.exchange import SseWriter
 from vmcp.front.streams import Streams
 
 
@@ -40,8 +40,8 @@ async def settle() -> None:
 async def test_readers_that_are_behind_share_one_budget_and_one_that_keeps_up_is_not_touched():
     slow, quick = [Reader() for _ in range(4)], Reader()
     quick.reads.set()
-    writers = [EventWriter(reader.send, keep_alive=60) for reader in slow]
-    other = EventWriter(quick.send, keep_alive=60)
+    writers = [SseWriter(reader.send, keep_alive=60) for reader in slow]
+    other = SseWriter(quick.send, keep_alive=60)
     for _ in range(100):
         for writer in writers:
             writer.write(b"x" * 100, droppable=True)
@@ -63,7 +63,7 @@ async def test_readers_that_are_behind_share_one_budget_and_one_that_keeps_up_is
 
 async def test_a_reader_that_goes_away_gives_back_what_waited_for_it():
     reader = Reader()
-    writer = EventWriter(reader.send, keep_alive=60)
+    writer = SseWriter(reader.send, keep_alive=60)
     writer.write(b"x" * 500)
     await settle()
     writer.write(b"x" * 500)

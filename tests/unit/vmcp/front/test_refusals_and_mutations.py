@@ -246,7 +246,7 @@ async def test_a_reader_that_takes_nothing_does_not_hold_a_stream_for_ever():
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()
 
-    writer = exchange.EventWriter(send, keep_alive=5, patience=0.01)
+    writer = exchange.SseWriter(send, keep_alive=5, patience=0.01)
     writer.write(b"data: x\n\n")
     async with asyncio.timeout(5):
         await writer.finish()

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 
-from vmcp.http.client import Client, Limits, Origin
+from vmcp.http.client import ClientLimits, Origin, PooledHttpClient
 
 Handler = Callable[["Peer"], Awaitable[None]]
 
@@ -101,12 +101,12 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest_asyncio.fixture
-async def client_of() -> AsyncIterator[Callable[..., Client]]:
+async def client_of() -> AsyncIterator[Callable[..., PooledHttpClient]]:
     """Makes clients of a port of this machine: `client_of(port, **limits)`."""
-    made: list[Client] = []
+    made: list[PooledHttpClient] = []
 
-    def make(port: int, **options: object) -> Client:
-        client = Client(Origin(False, "127.0.0.1", port), limits=Limits(**options))  # type: ignore[arg-type]  # of tests
+    def make(port: int, **options: object) -> PooledHttpClient:
+        client = PooledHttpClient(Origin(False, "127.0.0.1", port), limits=ClientLimits(**options))  # type: ignore[arg-type]  # of tests
         made.append(client)
         return client
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcp.budget import MemoryBudget
-from vmcp.http.client import BadResponse, Client, ConnectError, HttpError, Origin, Reach, ResponseTooLarge
+from vmcp.http.client import BadResponse, ConnectError, HttpError, Origin, PooledHttpClient, Reach, ResponseTooLarge
 from vmcp.http.client.coding import PIECE, Decoder
 from vmcp.http.client.heads import LONGEST, Heads
 from vmcp.tasks import loop_time
@@ -217,7 +217,7 @@ async def test_a_spelling_of_loopback_that_only_resolvers_know_is_not_connected_
         await peer.ok()
 
     port = await scripted.start(handler)
-    client = Client(Origin(False, host, port))
+    client = PooledHttpClient(Origin(False, host, port))
     with pytest.raises(ConnectError, match=r"leads to .*blocked") as caught:
         await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
@@ -233,10 +233,10 @@ async def test_an_administrator_can_let_names_lead_to_loopback(scripted) -> None
 
     port = await scripted.start(handler)
     ways = [
-        Client(Origin(False, "127.1", port), reach=Reach(["127.0.0.0/8"])),
-        Client(Origin(False, "backend.example", port), resolve={("backend.example", port): "127.0.0.1"}),
-        Client(Origin(False, "localhost", port)),
-        Client(Origin(False, "127.0.0.1", port)),
+        PooledHttpClient(Origin(False, "127.1", port), reach=Reach(["127.0.0.0/8"])),
+        PooledHttpClient(Origin(False, "backend.example", port), resolve={("backend.example", port): "127.0.0.1"}),
+        PooledHttpClient(Origin(False, "localhost", port)),
+        PooledHttpClient(Origin(False, "127.0.0.1", port)),
     ]
     for client in ways:
         assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).status == 200

@@ -12,12 +12,12 @@ from tests.support.eventually import at_rest, eventually
 from vmcp.http.client import (
     BadRequest,
     BadResponse,
-    Client,
     ConnectError,
     ConnectionLost,
     HttpError,
     HttpTimeout,
     Origin,
+    PooledHttpClient,
     ResponseTooLarge,
     parse_origin,
 )
@@ -277,7 +277,7 @@ async def test_a_refused_connection_and_an_unknown_host_were_not_sent(client_of)
     with pytest.raises(ConnectError) as caught:
         await client_of(port).send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not caught.value.sent
-    client = Client(Origin(False, "host.invalid", 80))
+    client = PooledHttpClient(Origin(False, "host.invalid", 80))
     with pytest.raises(HttpError) as unknown:
         await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
     assert not unknown.value.sent
@@ -516,7 +516,7 @@ async def test_a_host_is_reached_at_the_address_that_resolve_names(scripted) -> 
 
     port = await scripted.start(handler)
     origin, target = parse_origin(f"http://Remote.Example:{port}/mcp?x=1")
-    client = Client(origin, resolve={("remote.example", port): "127.0.0.1"})
+    client = PooledHttpClient(origin, resolve={("remote.example", port): "127.0.0.1"})
     assert (await client.send("POST", target, [], b"x", deadline=loop_time() + 5)).status == 200
     assert heads[0].startswith(f"POST /mcp?x=1 HTTP/1.1\r\nhost: remote.example:{port}\r\n".encode())
     client.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from vmcp.http.client import BundlePathError, Client, ConnectError, Origin, Trust
+from vmcp.http.client import BundlePathError, ConnectError, Origin, PooledHttpClient, Trust
 from vmcp.http.client.tls import check_bundle_path, system_context
 from vmcp.tasks import loop_time
 
@@ -29,9 +29,9 @@ async def serve(scripted, context: ssl.SSLContext) -> int:
     return await scripted.start(handler, tls=context)
 
 
-def client_for(port: int, bundle: Path | None, host: str = "remote.example") -> Client:
+def client_for(port: int, bundle: Path | None, host: str = "remote.example") -> PooledHttpClient:
     trust = Trust(None if bundle is None else str(bundle))
-    return Client(Origin(True, host, port), trust=trust, resolve={(host, port): "127.0.0.1"})
+    return PooledHttpClient(Origin(True, host, port), trust=trust, resolve={(host, port): "127.0.0.1"})
 
 
 async def test_a_private_authority_is_trusted_only_with_its_bundle(scripted, tmp_path) -> None:

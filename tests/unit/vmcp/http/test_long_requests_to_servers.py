@@ -8,7 +8,7 @@ import pytest
 
 from vmcp.http.client.connection import ClientConnection
 from vmcp.http.client.errors import ConnectionLost
-from vmcp.http.client.types import Limits, Response
+from vmcp.http.client.types import ClientLimits, Response
 from vmcp.turns import PIECE
 
 HEAD = b"POST /mcp HTTP/1.1\r\n\r\n"
@@ -50,7 +50,7 @@ def connected() -> tuple[ClientConnection, Wire, list[ClientConnection]]:
     free: list[ClientConnection] = []
     wire = Wire()
     loop = asyncio.get_running_loop()
-    connection = ClientConnection(loop, Limits(), free.append, lambda _: None, lambda _: None)
+    connection = ClientConnection(loop, ClientLimits(), free.append, lambda _: None, lambda _: None)
     connection.connection_made(wire)
     return connection, wire, free
 

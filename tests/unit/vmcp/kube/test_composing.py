@@ -16,7 +16,7 @@ from vmcp.config.load import settle
 from vmcp.config.resolve import Surroundings
 from vmcp.config.secrets import EnvironmentSecrets, NamedSecrets
 from vmcp.kube.compose import Composed, compose
-from vmcp.kube.view import View
+from vmcp.kube.view import GroupView
 
 
 def entry(name: str, **fields: Any) -> Member:
@@ -32,7 +32,7 @@ def auth(name: str, key: str = "k") -> MCPExternalAuthConfig:
 
 def composed(*members: Member, outgoing: dict[str, Any] | None = None, **known: Any) -> Composed:
     base = parse_config(text(backends=None, outgoingAuth={"source": "discovered", **(outgoing or {})}))
-    return compose(base, View(group_exists=known.pop("group_exists", True), members=members, **known), "n")
+    return compose(base, GroupView(group_exists=known.pop("group_exists", True), members=members, **known), "n")
 
 
 def skipped(found: Composed) -> dict[str, str]:

@@ -18,8 +18,8 @@ from runtime.util.conditions import parse_conditions
 from vmcp.backend.interface import BackendState, Circuit, Health
 from vmcp.config.settings import LeftOut
 from vmcp.kube import kinds, reporter
-from vmcp.kube.report import MAX_LIST, MAX_MESSAGE, NOT_PROBED, Seen, compose, look, plain_url, see, sign
-from vmcp.kube.reporter import BURST, REFILL, Pace
+from vmcp.kube.report import MAX_LIST, MAX_MESSAGE, NOT_PROBED, ObservedBackend, compose, look, plain_url, see, sign
+from vmcp.kube.reporter import BURST, REFILL, ReportPace
 from vmcp.observe.redact import Redactor
 
 NOW = datetime(2026, 7, 28, 12, tzinfo=UTC)
@@ -37,8 +37,8 @@ class Known:
     state: BackendState = field(default_factory=BackendState)
 
 
-def seen(name: str = "b", status: str = "ready", **fields: Any) -> Seen:
-    return Seen(name=name, status=status, **fields)
+def seen(name: str = "b", status: str = "ready", **fields: Any) -> ObservedBackend:
+    return ObservedBackend(name=name, status=status, **fields)
 
 
 def of(**state: Any) -> Any:
@@ -176,14 +176,14 @@ def test_a_url_is_shown_without_what_may_hold_keys(url: str, shown: str) -> None
 
 
 def test_changes_are_reported_at_once_and_a_backend_that_flaps_is_reported_less_often() -> None:
-    pace = Pace()
+    pace = ReportPace()
     written = [second for second in range(600) if pace.due(second, changed=True) and not pace.reported(second)]
     assert written[:BURST] == list(range(BURST))
     assert len(written) <= BURST + 600 / REFILL + 1
 
 
 def test_without_changes_a_report_is_due_every_five_minutes_and_after_a_failure_later_and_later() -> None:
-    pace = Pace()
+    pace = ReportPace()
     assert pace.due(0.0, changed=False)
     pace.reported(0.0)
     assert not pace.due(299.0, changed=False)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmcp.auth.interface import ANONYMOUS, Principal
-from vmcp.limits.bucket import Buckets, Rate, RateLimits, ToolRates
+from vmcp.limits.bucket import Rate, RateLimits, TokenBuckets, ToolRates
 
 ALICE, BOB = Principal("alice", "i"), Principal("bob", "i")
 
@@ -19,9 +19,9 @@ class Time:
         return self.now
 
 
-def limiter(**limits: object) -> tuple[Buckets, Time]:
+def limiter(**limits: object) -> tuple[TokenBuckets, Time]:
     clock = Time()
-    return Buckets(RateLimits(**limits), clock=clock), clock
+    return TokenBuckets(RateLimits(**limits), clock=clock), clock
 
 
 def test_without_limits_everything_passes():
@@ -69,7 +69,7 @@ def test_a_refused_call_takes_from_no_bucket():
 
 
 def test_the_table_of_users_is_bounded_and_forgets_who_was_not_there_for_longest():
-    limit = Buckets(RateLimits(per_user=Rate(1, 60.0)), clock=Time(), max_buckets=10)
+    limit = TokenBuckets(RateLimits(per_user=Rate(1, 60.0)), clock=Time(), max_buckets=10)
     users = [Principal(str(number), "i") for number in range(50)]
     assert [limit.take(user, "t") for user in users] == [None] * 50
     assert all(limit.take(user, "t") for user in users[40:]), "those of the ten that are kept have nothing left"

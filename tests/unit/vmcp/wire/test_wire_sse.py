@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcp.wire.sse import Event, SseError, SseParser, comment, encode
+from vmcp.wire.sse import SseError, SseEvent, SseParser, comment, encode
 
 STREAM = (
     b"\xef\xbb\xbf: hello\r\n\r\nid: 1\r\ndata: a\r\ndata:b\r\n\r\nevent: endpoint\rdata: /x\r\r"
     b"retry: 1500\nid: 2\ndata:\n\nunknown: x\ndata:  two spaces\n\nid:\n\ndata\n\nretry: 1x\n\ndata: cut off\n"
 )
 EVENTS = [
-    Event(b"a\nb", "message", "1"),
-    Event(b"/x", "endpoint", None),
-    Event(b"", "message", "2"),
-    Event(b" two spaces", "message", None),
-    Event(b"", "message", ""),
-    Event(b"", "message", None),
+    SseEvent(b"a\nb", "message", "1"),
+    SseEvent(b"/x", "endpoint", None),
+    SseEvent(b"", "message", "2"),
+    SseEvent(b" two spaces", "message", None),
+    SseEvent(b"", "message", ""),
+    SseEvent(b"", "message", None),
 ]
 
 
@@ -40,12 +40,12 @@ def test_byte_by_byte_is_no_different() -> None:
 
 @given(st.binary().filter(lambda data: b"\r" not in data), st.none() | st.just("id-1"))
 def test_what_is_encoded_comes_back(data: bytes, id: str | None) -> None:  # noqa: A002
-    assert SseParser().feed(comment(b"x\ny") + encode(data, id=id)) == [Event(data, "message", id)]
+    assert SseParser().feed(comment(b"x\ny") + encode(data, id=id)) == [SseEvent(data, "message", id)]
 
 
 def test_retry_and_type_are_encoded() -> None:
     parser = SseParser()
-    assert parser.feed(encode(b"{}", event="endpoint", retry=0.25)) == [Event(b"{}", "endpoint", None)]
+    assert parser.feed(encode(b"{}", event="endpoint", retry=0.25)) == [SseEvent(b"{}", "endpoint", None)]
     assert parser.retry == 0.25
 
 
