@@ -22,7 +22,7 @@ import structlog
 from vmcp.auth.interface import ANONYMOUS, Principal
 from vmcp.backend.interface import HeaderList
 from vmcp.core.gateway import Gateway
-from vmcp.core.seal import Purpose
+from vmcp.core.seal import Purpose, SealError
 from vmcp.front.session import ClientSession
 from vmcp.front.settings import FrontSettings
 from vmcp.sessions.record import SessionRecord
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 TOUCH_EVERY: Final = 30.0
 """Seconds after which the store is told again that a session is in use, at the latest."""
 MAX_ENDED: Final = 4096
-"""Sessions that are remembered as ended: a record of one may be on its way here."""
+"""Sessions that are remembered as ended: a record of one may be on its way here, or be put into another store."""
 MAX_WORK: Final = 1024
 """Tasks for records and notes at the same time, beyond which notes are lost."""
 MAX_UNTOLD: Final = 16 * 1024 * 1024
@@ -49,6 +49,9 @@ Refresh = Callable[[ClientSession], Awaitable[None]]
 class _Id(msgspec.Struct, array_like=True):
     owner: str
     nonce: str
+
+
+_id_decoder = msgspec.json.Decoder(_Id)
 
 
 class TooManySessions(Exception):  # noqa: N818  it is an answer, not a bug
@@ -95,7 +98,8 @@ class Sessions:
         self._touch_every = min(TOUCH_EVERY, settings.session_ttl / 4)
         self._sessions: dict[str, ClientSession] = {}
         self._owners: dict[str, _Owned] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._to_end: dict[str, float] = {}
         self._untold = 0
         self._closing = Background("sessions of clients")
         self._work = Background("records of sessions")
@@ -128,6 +132,8 @@ class Sessions:
         store.listener = self
         for session in self.all():
             session.share(*self._sharing())
+        if store.shared:
+            self._to_end = dict(self._ended)
         store.start()
         await old.close()
 
@@ -229,7 +235,9 @@ class Sessions:
         Raises:
             StoreUnavailable: It may go on.
         """
-        await self.store.end(session.record)
+        record = session.record
+        await self.store.end(record.id, record.owner, record.expires_at)
+        self._note_end(record.id, record.expires_at)
         self._drop(session)
 
     def pass_on(self, session: ClientSession, kind: NoteKind, body: bytes) -> None:
@@ -277,9 +285,7 @@ class Sessions:
     def heard(self, note: Note) -> None:
         """See `Listener`."""
         if note.kind is NoteKind.ENDED:
-            self._ended[note.session] = None
-            if len(self._ended) > MAX_ENDED:
-                self._ended.popitem(last=False)
+            self._note_end(note.session, time.time() + self._settings.session_life)
         session = self._sessions.get(note.session)
         if session is None:
             return
@@ -302,7 +308,28 @@ class Sessions:
 
     def missed(self) -> None:
         """See `Listener`."""
+        if self._to_end:
+            self._work.spawn(self._end_again(), "ended sessions")
         self._touch(self.all())
+
+    def _note_end(self, session_id: str, until: float) -> None:
+        self._ended[session_id] = until
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
+
+    async def _end_again(self) -> None:
+        """End in a new store what ended while there was another one: a replica may have put it there before."""
+        while self._to_end:
+            session_id, until = self._to_end.popitem()
+            try:
+                owner = _id_decoder.decode(self._gateway.sealer.open(Purpose.SESSION, session_id)).owner
+                if until > time.time():
+                    await self.store.end(session_id, owner, until)
+            except (SealError, msgspec.DecodeError):
+                continue  # of a process with another secret: nobody else can go on with it
+            except StoreUnavailable:
+                self._to_end[session_id] = until
+                return  # once it answers again, this is done again
 
     async def _tell(self, note: Note) -> None:
         try:

@@ -33,6 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from vmcp.backend.backoff import RetryBackoff
 from vmcp.core.seal import Purpose, Sealer, SealError
+from vmcp.observe.seldom import SeldomLog
 from vmcp.sessions.record import Change, RecordError, SessionRecord, decode_record, encode_record
 from vmcp.sessions.settings import RedisSettings
 from vmcp.sessions.store import CONNECTING, Note, NoteKind, StoreListener, StoreUnavailable
@@ -75,6 +76,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1
 """
+_END = """
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'revision', 'ended')
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+"""
+"""What ended leaves its key behind: nobody who still has an older copy can open it again. `DEL` comes first because a
+server that is full takes a script's later writes only once it has begun to write."""
 _RETIRE = """
 local left = redis.call('PTTL', KEYS[1])
 if left > tonumber(ARGV[1]) then return 0 end
@@ -122,7 +131,9 @@ class RedisStore:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._open = self._redis.register_script(_OPEN)
         self._save = self._redis.register_script(_SAVE)
+        self._end = self._redis.register_script(_END)
         self._retire = self._redis.register_script(_RETIRE)
+        self._seldom = SeldomLog(log)
         self._background = Background("store of sessions")
         self._broken = asyncio.Event()
         self.listener: StoreListener | None = None
@@ -192,7 +203,7 @@ class RedisStore:
                 async with self._redis.pipeline(transaction=False) as commands:
                     for record in some:
                         key = self._key(record.id, record.owner)
-                        commands.pexpire(key, self._life(record))
+                        commands.pexpire(key, self._life(record), gt=True)  # one that has ended is known for longer
                         commands.hget(key, "revision")
                     return await commands.execute()
 
@@ -210,16 +221,14 @@ class RedisStore:
 
         return bool(await self._ask(write))
 
-    async def end(self, record: SessionRecord) -> None:
+    async def end(self, session_id: str, owner: str, until: float) -> None:
         """See `SessionStore`."""
-        key = self._key(record.id, record.owner)
-        channel, note = self._addressed(Note(kind=NoteKind.ENDED, session=record.id))
+        key = self._key(session_id, owner)
+        kept = max(1, int((until - time.time()) * 1000))
+        arguments: list[Any] = [kept, *self._addressed(Note(kind=NoteKind.ENDED, session=session_id))]
 
         async def write() -> None:
-            async with self._redis.pipeline(transaction=True) as commands:
-                commands.delete(key)
-                commands.publish(channel, note)
-                await commands.execute()
+            await self._end(keys=[key], args=arguments)
 
         await self._ask(write)
 
@@ -245,10 +254,10 @@ class RedisStore:
         try:
             record = decode_record(self._sealer.open(Purpose.RECORD, kept.decode("latin-1")))
         except (SealError, RecordError) as err:
-            log.warning("a stored session cannot be used", reason=str(err))
+            self._seldom.warning("a stored session cannot be used", reason=str(err))
             return None
         if record.id != session_id or record.owner != owner:
-            log.warning("a stored session does not match its key")
+            self._seldom.warning("a stored session does not match its key")
             return None
         return record if record.expires_at > time.time() else None
 
@@ -284,7 +293,7 @@ class RedisStore:
                 if last or isinstance(err, (AuthenticationError, RedisTimeoutError, TimeoutError)):
                     raise self._fell_away(err) from err
             except ResponseError as err:
-                log.warning("the session store refuses a command", reason=_kind(err))
+                self._seldom.warning("the session store refuses a command", reason=_kind(err))
                 raise StoreUnavailable("the server refuses") from err
             except RedisError as err:
                 raise self._fell_away(err) from err

@@ -100,6 +100,8 @@ class SessionStore(Protocol):
     async def open(self, record: SessionRecord) -> None:
         """Keep a record where there is none of its session yet; one that is kept already stays as it is.
 
+        A session that was ended here stays ended.
+
         The client is told of a session only once this returned.
         """
         ...
@@ -133,8 +135,14 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def end(self, record: SessionRecord) -> None:
-        """Forget a session: from now on nobody finds it, and whoever serves it ends its life."""
+    async def end(self, session_id: str, owner: str, until: float) -> None:
+        """Forget a session: from now on nobody finds it, and whoever serves it ends its life.
+
+        Args:
+            session_id: Of the session; a store that never had it takes this as well.
+            owner: As in its record.
+            until: Unix seconds until which `open` does nothing for it: the end of its longest life.
+        """
         ...
 
     async def tell(self, note: Note) -> None:
@@ -181,7 +189,7 @@ class ProcessStore:
         """See `SessionStore`."""
         return True
 
-    async def end(self, record: SessionRecord) -> None:
+    async def end(self, session_id: str, owner: str, until: float) -> None:
         """See `SessionStore`."""
 
     async def tell(self, note: Note) -> None:

@@ -566,3 +566,77 @@ async def test_a_replica_that_changes_the_store_later_takes_nothing_back(gateway
     third.session_id = one.session_id
     assert await ping(third) == 200
     assert third.sessions.all()[0].record.level == "error"
+
+
+async def use_store(w, settings: RedisSettings) -> None:
+    """Let a gateway go on with another store, and wait until it is there."""
+    store = RedisStore(settings, Sealer((SECRET,)), idle=1800.0)
+    await w.sessions.switch(store)
+    await eventually(lambda: not store.trouble)
+
+
+async def end(w) -> int:
+    return (await w.send("DELETE", "/mcp", {**w.session_headers(), **ANN})).status
+
+
+async def test_a_session_that_ended_in_the_new_store_is_not_put_there_by_a_replica_that_changes_later(pair, own):
+    one, other = pair
+    await both_alive(one, other)
+    settings = settings_of(own)
+    await use_store(one, settings)
+    assert await end(one) == 200
+    await use_store(other, settings)
+    await eventually(lambda: len(other.sessions) == 0)
+    assert [await ping(one), await ping(other)] == [404, 404]
+
+
+async def test_a_session_that_ended_in_the_old_store_ends_in_the_new_one_where_another_replica_put_it(
+    serving, lasting, own
+):
+    before, after = settings_of(lasting), settings_of(own)
+    one, other, third = await serving(before), await serving(before), await serving(after)
+    await one.client.initialize()
+    session_id = one.client.session_id
+    assert await other.goes_on_with(session_id)
+    await one.reload(after)
+    await eventually(lambda: third.goes_on_with(session_id))
+    assert (await other.client.send("DELETE", "/mcp", other.client.session_headers())).status == 200
+    await other.reload(after)
+
+    async def has_ended() -> bool:
+        return not any([await replica.goes_on_with(session_id) for replica in (one, other, third)])
+
+    await eventually(has_ended)
+
+
+async def test_what_an_ended_session_leaves_behind_holds_nothing_and_expires_with_its_longest_life(gateways, own):
+    (one,) = await gateways(settings_of(own), count=1)
+    await one.initialize(headers=ANN)
+    record = one.sessions.all()[0].record
+    assert await end(one) == 200
+    await one.sessions.store.touch([record])  # on its way when the session ended
+    client = Redis(port=own.port)
+    (key,) = await client.keys("*")
+    assert await client.hgetall(key) == {b"revision": b"ended"}
+    assert 86_000_000 < await client.pttl(key) <= 86_400_000
+    await client.aclose()
+
+
+async def test_a_full_server_lets_sessions_end(gateways, own):
+    (one,) = await gateways(settings_of(own), count=1)
+    await one.initialize(headers=ANN)
+    client = Redis(port=own.port)
+    await client.config_set("maxmemory", "1")
+    assert await end(one) == 200
+    assert await ping(one) == 404
+    await client.aclose()
+
+
+async def test_commands_that_are_refused_by_the_hundred_are_one_line_of_the_log(gateways, own, capsys):
+    (one,) = await gateways(settings_of(own), count=1)
+    client = Redis(port=own.port)
+    await client.config_set("maxmemory", "1")
+    for _ in range(100):
+        assert (await one.initialize(headers=BOB)).status == 503
+    await client.aclose()
+    assert capsys.readouterr().out.count("refuses a command") == 1

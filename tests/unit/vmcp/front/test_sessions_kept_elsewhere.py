@@ -65,9 +65,9 @@ class Shelf(ProcessStore):
             self._kept[record.owner, record.id] = encode_record(kept)
         return kept
 
-    async def end(self, record: SessionRecord) -> None:
+    async def end(self, session_id: str, owner: str, until: float) -> None:
         self._ask("end")
-        self._kept.pop((record.owner, record.id), None)
+        self._kept.pop((owner, session_id), None)
 
     async def tell(self, note: Note) -> None:
         self.told.append(len(note.body))
