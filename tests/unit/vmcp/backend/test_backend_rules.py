@@ -251,8 +251,10 @@ async def test_rule_5_after_five_failures_the_circuit_opens_for_calls_and_one_pr
     await server.stop()
     with pytest.raises(BackendUnavailable):
         await session.call(call())
-    assert backend.state.failures == 0, "a kept connection that died says nothing yet"
-    for failed in range(1, 6):
+    # A kept connection that died says nothing yet; on a busy machine the pool may know of its end and dial anew.
+    known = backend.state.failures
+    assert known in (0, 1)
+    for failed in range(known + 1, 6):
         with pytest.raises(Exception, match="backend remote") as caught:
             await session.call(call())
         assert not isinstance(caught.value, CircuitOpen)
