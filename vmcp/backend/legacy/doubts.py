@@ -98,6 +98,11 @@ class Doubts:
             return not link.lost
         return await self._verifying.wait(None, lambda: self._verify(link))
 
+    @property
+    def asking(self) -> bool:
+        """Whether the server is being asked."""
+        return self._verifying.get(None) is not None
+
     async def settled(self, patience: float) -> None:
         """Wait while the server is asked, so many seconds at most."""
         verifying = self._verifying.get(None)

@@ -117,9 +117,12 @@ class LegacySession:
         if not self._options.probe:
             self._principal = call.principal
         for _ in range(2):
-            link = await self._ensure(deadline)
+            link = self._link
+            if link is None or link.lost or self._doubts.asking:
+                link = await self._ensure(deadline)
             try:
-                await self._sync_level(link, call, deadline)
+                if call.log_level is not None and call.log_level != link.level:
+                    await self._sync_level(link, call, deadline)
                 return await self._request(link, call, deadline)
             except SessionLost:
                 self._lose(link)
@@ -198,9 +201,7 @@ class LegacySession:
             SessionLost: The server does not know the session.
         """
         level = call.log_level
-        if level is None or level == link.level or link.deaf or call.method == SET_LEVEL:
-            return
-        if not link.handshake.offers("logging"):
+        if link.deaf or call.method == SET_LEVEL or not link.handshake.offers("logging"):
             return
         link.level = level
         params = dumps({"level": level})
