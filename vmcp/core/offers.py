@@ -28,6 +28,8 @@ PERSONAL_WAIT = 5.0
 """Seconds that a list waits for backends that show each caller a list of its own."""
 MAX_PERSONAL = 1024
 """Callers whose own snapshot is kept."""
+COMPLAIN_EVERY = 60.0
+"""Seconds between two log lines, for each backend, that say why a caller is not shown its own lists."""
 
 
 class Watcher:
@@ -57,6 +59,7 @@ class Offers:
         self._watchers: set[Watcher] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._problems: frozenset[str] = frozenset()
+        self._complained: dict[str, float] = {}
         self._rest_until = 0.0
         self.replace(plan)
 
@@ -74,6 +77,7 @@ class Offers:
                 self._unsubscribe.pop(backend)()
         for backend in wanted - self._unsubscribe.keys():
             self._unsubscribe[backend] = backend.subscribe(self._changed)
+        self._complained.clear()
         self.rebuild()
 
     def close(self) -> None:
@@ -178,8 +182,21 @@ class Offers:
     async def _fetch(self, backend: Provider, principal: Principal, headers: HeaderList) -> Catalogue:
         try:
             return await backend.catalogue_for(principal, headers=headers, timeout=PERSONAL_WAIT)
-        except BackendError:
+        except BackendError as error:
+            self._complain(error)
             return backend.catalogue
+
+    def _complain(self, error: BackendError) -> None:
+        """Say why a caller sees no lists: the answer is an empty one, and probes, which need no token, succeed."""
+        now = time.monotonic()
+        if now - self._complained.get(error.backend, -COMPLAIN_EVERY) >= COMPLAIN_EVERY:
+            self._complained[error.backend] = now
+            log.info(
+                "a caller's own lists could not be fetched",
+                backend=error.backend,
+                category=error.category,
+                reason=error.reason,
+            )
 
     def _etags(self, watcher: Watcher) -> dict[Kind, bytes]:
         authorizer = self._plan.authorizer

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+import structlog
 
 from tests.support.eventually import eventually
 from vmcp.audit.interface import AuditEvent
@@ -224,6 +225,34 @@ async def test_backends_that_list_per_caller_are_asked_for_each_caller(world, ba
     assert await seen("bob") == {"for-all"}
     theirs = w.modern("tools/call", {"name": "for-ann"}, headers={"authorization": "Bearer eve"})
     assert (await theirs.answer()).status == 400
+
+
+async def test_why_callers_see_no_lists_of_their_own_is_logged_once_for_each_backend(world, backend):
+    """The answer is an empty list, and probes succeed: nothing else would say why."""
+    silent, other = backend("b"), backend("c")
+
+    async def refuses(principal, *, headers=(), timeout):
+        raise BackendError("b", "has no token")
+
+    async def fails(principal, *, headers=(), timeout):
+        raise BackendError("c", "is away")
+
+    silent.personal = other.personal = True
+    silent.catalogue_for, other.catalogue_for = refuses, fails
+    w = world(silent, other)
+
+    async def told(caller):
+        with structlog.testing.capture_logs() as lines:
+            answer = await w.modern("tools/list", headers={"authorization": f"Bearer {caller}"}).answer()
+        assert answer.json["result"]["tools"] == []
+        return [
+            (line["backend"], line["reason"])
+            for line in lines
+            if line["event"] == "a caller's own lists could not be fetched"
+        ]
+
+    assert await told("ann") == [("b", "has no token"), ("c", "is away")]
+    assert await told("eve") == [], "a crowd of callers does not fill the log"
 
 
 async def test_a_question_outside_of_any_call_takes_the_sessions_stream(world, backend):
