@@ -2,9 +2,10 @@
 
 Usage: python -m hack.gen_rbac [--check]
 
-Each package below `controllers` with a `setup` has `RULES`, a tuple of `runtime.Rule`; the runtime declares its own. A
-rule that only serves to be granted to others (`granted=True`) is in the role as well, because nobody may grant what
-they do not have. With --check nothing is written: the exit code is 1 when a file differs from what would be generated.
+Each package below `controllers` with a `setup` has `RULES`, a tuple of `runtime.PolicyRule`; the runtime declares
+its own. A rule that only serves to be granted to others (`granted=True`) is in the role as well, because nobody may
+grant what they do not have. With --check nothing is written: the exit code is 1 when a file
+differs from what would be generated.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import controllers  # noqa: E402  the root must be importable first
 from runtime.events.recorder import RULES as EVENT_RULES  # noqa: E402
-from runtime.util.rbac import Rule  # noqa: E402
+from runtime.util.rbac import PolicyRule  # noqa: E402
 
 ROLE = ROOT / "config" / "rbac" / "role.yaml"
 PAGE = ROOT / "docs" / "reference" / "rbac.md"
@@ -67,7 +68,7 @@ Permissions = dict[tuple[str, str], dict[str, Permission]]
 """(group, resource) -> verb -> permission."""
 
 
-def declared() -> Iterator[tuple[str, Rule]]:
+def declared() -> Iterator[tuple[str, PolicyRule]]:
     """All rules with the name of who declares them."""
     for rule in EVENT_RULES:
         yield "runtime", rule

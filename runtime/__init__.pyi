@@ -24,7 +24,7 @@ from runtime.util.finalizers import add_finalizer as add_finalizer
 from runtime.util.finalizers import remove_finalizer as remove_finalizer
 from runtime.util.owner import controller_reference as controller_reference
 from runtime.util.owner import set_controller_reference as set_controller_reference
-from runtime.util.rbac import Rule as Rule
+from runtime.util.rbac import PolicyRule as PolicyRule
 from runtime.wire.errors import AlreadyExistsError as AlreadyExistsError
 from runtime.wire.errors import ApiError as ApiError
 from runtime.wire.errors import ConflictError as ConflictError

@@ -34,10 +34,10 @@ from runtime import (
     Event,
     Key,
     Manager,
+    PolicyRule,
     Record,
     Resource,
     Result,
-    Rule,
     parse_conditions,
     remove_finalizer,
 )
@@ -189,8 +189,8 @@ DEPENDS = tuple(
     for kind in MEMBER_KINDS
 )
 RULES = (
-    Rule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
-    Rule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
+    PolicyRule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
+    PolicyRule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
     *rules_of(DEPENDS),
 )
 

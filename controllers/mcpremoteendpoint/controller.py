@@ -31,7 +31,7 @@ from controllers.shared.resources import (
     VMCP,
 )
 from controllers.shared.verdicts import Unreadable, read_model
-from runtime import Builder, Event, Key, Manager, Reader, Record, Result, Rule, parse_conditions
+from runtime import Builder, Event, Key, Manager, PolicyRule, Reader, Record, Result, parse_conditions
 from runtime.control.handlers import enqueue_mapped
 from runtime.control.predicates import always
 from runtime.util.rbac import READ
@@ -192,8 +192,8 @@ DEPENDS = (
     *PROXY_DEPENDS,
 )
 RULES = (
-    Rule.of(ENDPOINT, *READ, why="the kind itself"),
-    Rule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
+    PolicyRule.of(ENDPOINT, *READ, why="the kind itself"),
+    PolicyRule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
     *rules_of(DEPENDS),
     *PROXY_RULES,
 )

@@ -42,7 +42,7 @@ from controllers.shared.verdicts import Unreadable, Verdict, one_per_type, read_
 from controllers.shared.workload.pod import PodSettings
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.shared.workload.writing import WriteOutcome
-from runtime import Key, Manager, Record, Resource, Rule
+from runtime import Key, Manager, PolicyRule, Record, Resource
 from runtime.control.predicates import always
 from runtime.util.rbac import WATCH
 
@@ -212,8 +212,8 @@ PROXY_DEPENDS = (
     generates(SERVICE_ACCOUNT, why=_WHY),
 )
 PROXY_RULES = (
-    Rule.of(ENDPOINT, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
-    Rule.of(CONFIG_MAP, "create", "patch", why="the proxy's configuration"),
-    Rule.of(SERVICE_ACCOUNT, "delete", why="removed when the user names an account"),
-    Rule.of(SECRET, "create", why="the key for hashes of Secrets is made once"),
+    PolicyRule.of(ENDPOINT, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
+    PolicyRule.of(CONFIG_MAP, "create", "patch", why="the proxy's configuration"),
+    PolicyRule.of(SERVICE_ACCOUNT, "delete", why="removed when the user names an account"),
+    PolicyRule.of(SECRET, "create", why="the key for hashes of Secrets is made once"),
 )

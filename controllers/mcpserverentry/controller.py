@@ -16,7 +16,7 @@ from controllers.shared.references import came_or_went
 from controllers.shared.remote import older_namesake
 from controllers.shared.resources import AUTH_CONFIG, ENDPOINT, ENTRY, GROUP, PROXY, SERVER
 from controllers.shared.verdicts import Unreadable, read_model
-from runtime import Builder, Key, Manager, Record, Rule, parse_conditions
+from runtime import Builder, Key, Manager, PolicyRule, Record, parse_conditions
 from runtime.util.rbac import READ
 
 NAME = "mcpserverentry"
@@ -38,8 +38,8 @@ DEPENDS = (
     *remote_depends(RIVALS),
 )
 RULES = (
-    Rule.of(ENTRY, *READ, why="the kind itself"),
-    Rule.of(ENTRY, "patch", subresource="status", why="phase and conditions"),
+    PolicyRule.of(ENTRY, *READ, why="the kind itself"),
+    PolicyRule.of(ENTRY, "patch", subresource="status", why="phase and conditions"),
     *rules_of(DEPENDS),
 )
 

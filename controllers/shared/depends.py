@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from controllers.shared.content import contents
 from controllers.shared.references import INDEXES, users
 from controllers.shared.references import Mapping as Wakes
-from runtime import Builder, Manager, Reader, Record, Resource, Rule
+from runtime import Builder, Manager, PolicyRule, Reader, Record, Resource
 from runtime.control.handlers import Handler
 from runtime.control.predicates import Predicate, always
 from runtime.util.rbac import READ, WATCH, Verb
@@ -84,12 +84,14 @@ def generates(kind: Resource, *, why: str, transform: Callable[[Record], Record]
     )
 
 
-def rules_of(depends: Iterable[Depends]) -> Iterator[Rule]:
+def rules_of(depends: Iterable[Depends]) -> Iterator[PolicyRule]:
     """Yield the permissions that looking takes."""
     for row in depends:
-        yield Rule.of(row.kind, *(row.verbs or (WATCH if row.content or row.metadata_only else READ)), why=row.why)
+        yield PolicyRule.of(
+            row.kind, *(row.verbs or (WATCH if row.content or row.metadata_only else READ)), why=row.why
+        )
         if row.content:
-            yield Rule.of(row.kind, "get", why=row.content)
+            yield PolicyRule.of(row.kind, "get", why=row.content)
 
 
 def watch(

@@ -54,7 +54,7 @@ from controllers.virtualmcpserver.publish import Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import GatewayReporter, status_view
 from controllers.virtualmcpserver.tell import BackendEvents
-from runtime import Builder, Event, Key, Manager, Reader, Record, Resource, Result, Rule
+from runtime import Builder, Event, Key, Manager, PolicyRule, Reader, Record, Resource, Result
 from runtime.control.handlers import enqueue_mapped
 from runtime.control.predicates import always
 from runtime.util.rbac import READ, WATCH
@@ -303,23 +303,25 @@ DEPENDS = (
 )
 
 RULES = (
-    Rule.of(VMCP, *READ, why="the kind itself"),
-    Rule.of(VMCP, "patch", subresource="status", why="phase and conditions"),
+    PolicyRule.of(VMCP, *READ, why="the kind itself"),
+    PolicyRule.of(VMCP, "patch", subresource="status", why="phase and conditions"),
     *rules_of(DEPENDS),
-    Rule.of(VMCP, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
+    PolicyRule.of(VMCP, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
     *(
-        Rule.of(kind, "delete", why="removed when the user names an account")
+        PolicyRule.of(kind, "delete", why="removed when the user names an account")
         for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
     ),
-    Rule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
-    Rule.of(NETWORK_POLICY, "delete", why="removed when a gateway no longer asks for it"),
-    Rule.of(CONFIG_MAP, "create", "patch", why="the gateway's configuration"),
-    Rule.of(SECRET, "create", why="the session Secret is made once"),
-    Rule.of(SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"),
-    Rule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
-    Rule(API_GROUP, STOCK_KINDS, READ, "granted to gateways in discovered mode", granted=True),
-    Rule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
-    Rule(
+    PolicyRule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
+    PolicyRule.of(NETWORK_POLICY, "delete", why="removed when a gateway no longer asks for it"),
+    PolicyRule.of(CONFIG_MAP, "create", "patch", why="the gateway's configuration"),
+    PolicyRule.of(SECRET, "create", why="the session Secret is made once"),
+    PolicyRule.of(
+        SECRET, "patch", why="a session Secret without owner, as backup tools restore it, gets its owner back"
+    ),
+    PolicyRule(API_GROUP, ("virtualmcpservers/status",), ("update", "patch"), "granted to gateways", granted=True),
+    PolicyRule(API_GROUP, STOCK_KINDS, READ, "granted to gateways in discovered mode", granted=True),
+    PolicyRule("", ("configmaps", "secrets"), READ, "granted to gateways in discovered mode", granted=True),
+    PolicyRule(
         "coordination.k8s.io",
         ("leases",),
         ("get", "create", "update"),

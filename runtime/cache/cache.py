@@ -11,7 +11,7 @@ from runtime.cache.index import IndexFunction
 from runtime.cache.informer import Informer, InformerStats, api_sources
 from runtime.cache.options import InformerOptions, Scope, Selection, Transform
 from runtime.cache.reflector import StreamingMemory
-from runtime.cache.source import Source
+from runtime.cache.source import ListerWatcher
 from runtime.cache.states import ReflectorSettings
 from runtime.transport.session import Transport
 from runtime.wire.gvk import Key, Resource
@@ -126,7 +126,7 @@ class Cache:
         *,
         settings: ReflectorSettings | None = None,
         namespaces: Iterable[str] | None = None,
-        make_source: Callable[[Resource, InformerOptions, Scope], Source] | None = None,
+        make_source: Callable[[Resource, InformerOptions, Scope], ListerWatcher] | None = None,
     ) -> None:
         self._settings = settings or ReflectorSettings()
         self._memory = StreamingMemory(self._settings)

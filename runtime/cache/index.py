@@ -41,7 +41,7 @@ def path_index(path: str) -> IndexFunction:
     return values
 
 
-class Buckets:
+class IndexBuckets:
     """Sorted keys by (value, namespace)."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Index:
         self.errors = 0
         """Records on which the function raised; they are in no bucket."""
         self._function = function
-        self._buckets = Buckets()
+        self._buckets = IndexBuckets()
         # Kept, not computed again from the old record: an impure function must not leave keys behind.
         self._values: dict[Key, tuple[str, ...]] = {}
 

@@ -15,14 +15,14 @@ from runtime.cache.handlers import Change, Handler, Handlers, Registration
 from runtime.cache.index import IndexFunction, SpecIndex, path_index
 from runtime.cache.options import InformerOptions, Scope, scopes
 from runtime.cache.reflector import Reflector, StreamingMemory
-from runtime.cache.source import ApiSource, Source
+from runtime.cache.source import ApiSource, ListerWatcher
 from runtime.cache.states import ReflectorSettings
 from runtime.cache.store import Shard, Store
 from runtime.wire.decode import decode_record, metadata_only
 from runtime.wire.gvk import Key, Resource
 from runtime.wire.record import Record
 
-SourceFactory = Callable[[Scope], Source]
+SourceFactory = Callable[[Scope], ListerWatcher]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Informer:
         *,
         settings: ReflectorSettings,
         memory: StreamingMemory,
-        make_source: Callable[[Resource, InformerOptions, Scope], Source],
+        make_source: Callable[[Resource, InformerOptions, Scope], ListerWatcher],
         left_out: AbstractSet[str] = frozenset(),
     ) -> None:
         scopes(resource, options)  # refuse impossible options where they are given
@@ -232,10 +232,10 @@ class Informer:
                 await turn.over()
 
 
-def api_sources(transport: Any) -> Callable[[Resource, InformerOptions, Scope], Source]:
+def api_sources(transport: Any) -> Callable[[Resource, InformerOptions, Scope], ListerWatcher]:
     """Return the factory of sources behind a Transport."""
 
-    def make(resource: Resource, options: InformerOptions, scope: Scope) -> Source:
+    def make(resource: Resource, options: InformerOptions, scope: Scope) -> ListerWatcher:
         return ApiSource(
             transport,
             resource,

@@ -19,7 +19,7 @@ import structlog
 
 from runtime._kit.backoff import Backoff
 from runtime._kit.slices import TimeSlice
-from runtime.cache.source import Source
+from runtime.cache.source import ListerWatcher
 from runtime.cache.states import (
     Checked,
     Checking,
@@ -27,12 +27,12 @@ from runtime.cache.states import (
     Failed,
     Listed,
     Listing,
-    Outcome,
     ReflectorSettings,
+    RoundOutcome,
     Silent,
     State,
-    Step,
     Streaming,
+    Transition,
     Watching,
     WentBack,
     advance,
@@ -121,7 +121,7 @@ class Reflector:
         *,
         name: str,
         kind: str,
-        source: Source,
+        source: ListerWatcher,
         shard: Shard,
         decode: Callable[[Any], Record],
         settings: ReflectorSettings,
@@ -191,7 +191,7 @@ class Reflector:
             return False
         return asyncio.get_running_loop().time() - self._opened > 2 * self._settings.short_watch
 
-    async def _perform(self, state: State) -> Outcome:
+    async def _perform(self, state: State) -> RoundOutcome:
         if isinstance(state, (Streaming, Listing)):
             self._fetched = asyncio.get_running_loop().time()
         try:
@@ -214,7 +214,7 @@ class Reflector:
             log.exception("reflector failed", informer=self.name)
             return Failed(error, None)
 
-    async def _list(self, state: Listing) -> Outcome:
+    async def _list(self, state: Listing) -> RoundOutcome:
         records: dict[Key, Record] = {}
         token = ""
         turn = TimeSlice()
@@ -242,7 +242,7 @@ class Reflector:
         await self._replace(records, meta.resource_version)
         return Listed(meta.resource_version)
 
-    async def _check(self, version: str) -> Outcome:
+    async def _check(self, version: str) -> RoundOutcome:
         """Ask for the present version with the smallest answer that has it."""
         try:
             page = await self._source.fetch({"limit": "1"}, self._settings.list_timeout)
@@ -252,7 +252,7 @@ class Reflector:
             return Failed(error, version)
         return Checked(meta.resource_version)
 
-    async def _follow(self, query: Mapping[str, str], follow: _Follow) -> Outcome:
+    async def _follow(self, query: Mapping[str, str], follow: _Follow) -> RoundOutcome:
         loop = asyncio.get_running_loop()
         started = loop.time()
         duration = self._rng.uniform(self._settings.watch_min, self._settings.watch_max)
@@ -343,7 +343,7 @@ class Reflector:
         self._clock = asyncio.get_running_loop().time
         self._progress = self._clock()
 
-    def _note(self, outcome: Outcome, step: Step) -> None:
+    def _note(self, outcome: RoundOutcome, step: Transition) -> None:
         match outcome:
             case Failed() if step.unsupported:
                 # Nothing is wrong: Kubernetes 1.33, for one, offers no WatchList unless an administrator asks for it.
@@ -372,7 +372,7 @@ class Reflector:
             error=_explain(self.error) if self.error is not None else None,
         )
 
-    async def _pause(self, step: Step) -> None:
+    async def _pause(self, step: Transition) -> None:
         now = asyncio.get_running_loop().time()
         if step.wait is not None:
             await asyncio.sleep(step.wait * (1 + 0.1 * self._rng.random()))

@@ -13,7 +13,7 @@ from runtime.wire.selectors import FieldSelector, LabelSelector
 _AS_PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1"
 
 
-class Source(Protocol):
+class ListerWatcher(Protocol):
     """A collection that can be listed and watched."""
 
     async def fetch(self, query: Mapping[str, str], timeout: float) -> bytes:

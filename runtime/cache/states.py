@@ -161,11 +161,11 @@ class WentBack:
     version: str
 
 
-Outcome = Listed | Checked | Ended | Failed | Silent | WentBack
+RoundOutcome = Listed | Checked | Ended | Failed | Silent | WentBack
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """Where to go from here."""
 
     state: State
@@ -202,7 +202,7 @@ def start(*, streaming: bool, version: str = "") -> State:
     return Listing(version)
 
 
-def advance(state: State, outcome: Outcome, settings: ReflectorSettings, *, streaming: bool) -> Step:
+def advance(state: State, outcome: RoundOutcome, settings: ReflectorSettings, *, streaming: bool) -> Transition:
     """Return the next step.
 
     Args:
@@ -213,79 +213,79 @@ def advance(state: State, outcome: Outcome, settings: ReflectorSettings, *, stre
     """
     match outcome:
         case Listed(version=version):
-            return Step(Watching(version), "listed")
+            return Transition(Watching(version), "listed")
         case WentBack():
             # Only a quorum read tells which of the two it is.
-            return Step(start(streaming=streaming), "version_regression")
+            return Transition(start(streaming=streaming), "version_regression")
         case Failed(version=None, error=error) if isinstance(state, Watching):
             # A mistake of ours, in a transform perhaps: what the store has cannot be trusted any more.
-            return Step(start(streaming=streaming), error_cause(error), pause=True)
+            return Transition(start(streaming=streaming), error_cause(error), pause=True)
         case Ended(version=None) | Failed(version=None) | Silent(version=None):
             return _initial_failed(state, outcome, streaming=streaming)
         case Ended(version=str(version), events=events, seconds=seconds):
             if seconds < settings.short_watch and events == 0:
-                return Step(Watching(version), "short_watch", pause=True)
-            return Step(Watching(version), "ended")
+                return Transition(Watching(version), "short_watch", pause=True)
+            return Transition(Watching(version), "ended")
         case Silent(version=str(version), events=events):
             silences = state.silences + 1 if isinstance(state, Watching) and not events else 1
             if silences % CHECK_EVERY == 2:
                 # Beyond client-go: a watch from a version in the server's future is accepted and silent for ever.
-                return Step(Checking(version, silences), "silent_again")
-            return Step(Watching(version, silences), "silent")
+                return Transition(Checking(version, silences), "silent_again")
+            return Transition(Watching(version, silences), "silent")
         case Checked(version=version) if isinstance(state, Checking):
             if parse_version(version) < parse_version(state.version):
-                return Step(start(streaming=streaming), "version_regression")
-            return Step(Watching(state.version, state.silences), "checked")
+                return Transition(start(streaming=streaming), "version_regression")
+            return Transition(Watching(state.version, state.silences), "checked")
         case Failed(version=str(version), error=error):
             return _watch_failed(version, error, streaming=streaming)
         case _:
             raise AssertionError(outcome)
 
 
-def _initial_failed(state: State, outcome: Outcome, *, streaming: bool) -> Step:
+def _initial_failed(state: State, outcome: RoundOutcome, *, streaming: bool) -> Transition:
     error = outcome.error if isinstance(outcome, Failed) else None
     wait = error.retry_after if isinstance(error, ApiError) else None
     match state, error:
         case Listing(version=""), ExpiredError() if isinstance(outcome, Failed) and outcome.continuing:
-            return Step(Listing("", paged=False), "expired_page")
+            return Transition(Listing("", paged=False), "expired_page")
         case Listing(version=version), ExpiredError():
             paged = not (isinstance(outcome, Failed) and outcome.continuing)
-            return Step(Listing("", paged=paged), "expired", pause=version == "")
+            return Transition(Listing("", paged=paged), "expired", pause=version == "")
         case _, ApiError() if error.has_cause(TOO_LARGE_RESOURCE_VERSION):
-            return Step(start(streaming=streaming), "version_too_large", pause=True, wait=wait)
+            return Transition(start(streaming=streaming), "version_too_large", pause=True, wait=wait)
         case Listing(), _:
-            return Step(state, _cause(outcome), pause=True, wait=wait)
+            return Transition(state, _cause(outcome), pause=True, wait=wait)
         case Streaming(version=version), BadRequestError() | InvalidError():
-            return Step(Listing(version or "0"), "streaming_refused", unsupported=True)
+            return Transition(Listing(version or "0"), "streaming_refused", unsupported=True)
         case Streaming(version=version), None if isinstance(outcome, Silent):
-            return Step(Listing(version or "0"), "no_end_bookmark", unsupported=True)
+            return Transition(Listing(version or "0"), "no_end_bookmark", unsupported=True)
         case Streaming(version=version), ExpiredError():
-            return Step(Streaming("") if version else Listing(""), "expired", pause=not version)
+            return Transition(Streaming("") if version else Listing(""), "expired", pause=not version)
         case Streaming(version=version, failures=failures), _:
             again: State = Streaming(version, failures + 1)
             if failures + 1 >= STREAM_FAILURES:
                 again = Listing(version or "0")
-            return Step(again, _cause(outcome), pause=True, wait=wait)
+            return Transition(again, _cause(outcome), pause=True, wait=wait)
         case _:
             raise AssertionError((state, outcome))
 
 
-def _watch_failed(version: str, error: Exception, *, streaming: bool) -> Step:
+def _watch_failed(version: str, error: Exception, *, streaming: bool) -> Transition:
     match error:
         case ExpiredError():
-            return Step(start(streaming=streaming), "expired")
+            return Transition(start(streaming=streaming), "expired")
         case ApiError() if error.has_cause(TOO_LARGE_RESOURCE_VERSION):
-            return Step(start(streaming=streaming), "version_too_large", pause=True, wait=error.retry_after)
+            return Transition(start(streaming=streaming), "version_too_large", pause=True, wait=error.retry_after)
         case NotFoundError() | BadRequestError() | InvalidError():
             # The kind is gone or has changed: what comes back may have nothing to do with what we know.
-            return Step(start(streaming=streaming), error_cause(error), pause=True)
+            return Transition(start(streaming=streaming), error_cause(error), pause=True)
         case ApiError():
-            return Step(Watching(version), error_cause(error), pause=True, wait=error.retry_after)
+            return Transition(Watching(version), error_cause(error), pause=True, wait=error.retry_after)
         case _:
-            return Step(Watching(version), error_cause(error), pause=True)
+            return Transition(Watching(version), error_cause(error), pause=True)
 
 
-def _cause(outcome: Outcome) -> str:
+def _cause(outcome: RoundOutcome) -> str:
     match outcome:
         case Failed(error=error):
             return error_cause(error)

@@ -29,7 +29,7 @@ from enum import Enum, auto
 
 from runtime._kit.slices import TimeSlice
 from runtime.cache.handlers import Change
-from runtime.cache.index import Buckets, Index, IndexFunction
+from runtime.cache.index import Index, IndexBuckets, IndexFunction
 from runtime.wire.gvk import Key
 from runtime.wire.record import Record
 
@@ -59,7 +59,7 @@ class Store:
         self._emit = emit
         self._visible: dict[Key, Record] = {}
         self._pending: dict[Key, _Pending] = {}
-        self._spaces = Buckets()
+        self._spaces = IndexBuckets()
         self._indexes: dict[str, Index] = {}
         self.bytes = 0
         """Size of the raw bodies that readers see."""

@@ -13,7 +13,7 @@ import structlog
 
 from runtime.cache.cache import Cache, Reader
 from runtime.client import requests
-from runtime.client.requests import Propagation, Write
+from runtime.client.requests import Propagation, WriteRequest
 from runtime.client.secrecy import withheld
 from runtime.transport.session import Transport
 from runtime.wire.decode import decode_list, decode_record, is_status
@@ -215,12 +215,12 @@ class Client:
         else:
             self._remember(remaining)
 
-    async def _send(self, resource: Resource, key: Key | None, write: Write) -> Record:
+    async def _send(self, resource: Resource, key: Key | None, write: WriteRequest) -> Record:
         record = decode_record(resource, await self._answer(resource, key, write))
         self._remember(record)
         return record
 
-    async def _answer(self, resource: Resource, key: Key | None, write: Write) -> bytes:
+    async def _answer(self, resource: Resource, key: Key | None, write: WriteRequest) -> bytes:
         try:
             answer = await self._transport.request(
                 write.method, write.path, query=write.query, body=write.body, content_type=write.content_type

@@ -18,7 +18,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteRequest:
     """One write, ready to be sent."""
 
     verb: Literal["create", "update", "patch", "apply", "delete"]
@@ -45,16 +45,18 @@ def key_of(resource: Resource, body: Mapping[str, Any]) -> Key:
     return key
 
 
-def create(resource: Resource, body: Mapping[str, Any], query: Mapping[str, str]) -> Write:
+def create(resource: Resource, body: Mapping[str, Any], query: Mapping[str, str]) -> WriteRequest:
     """Return the POST of a new object; `metadata.generateName` may stand for the name."""
     path = resource.collection_path(key_of(resource, body).namespace)
-    return Write("create", "POST", path, encode(_typed(resource, body)), JSON, query)
+    return WriteRequest("create", "POST", path, encode(_typed(resource, body)), JSON, query)
 
 
-def update(resource: Resource, body: Mapping[str, Any], subresource: str | None, query: Mapping[str, str]) -> Write:
+def update(
+    resource: Resource, body: Mapping[str, Any], subresource: str | None, query: Mapping[str, str]
+) -> WriteRequest:
     """Return the PUT of a whole object."""
     path = resource.object_path(key_of(resource, body), subresource)
-    return Write("update", "PUT", path, encode(_typed(resource, body)), JSON, query)
+    return WriteRequest("update", "PUT", path, encode(_typed(resource, body)), JSON, query)
 
 
 def merge_patch(
@@ -65,20 +67,20 @@ def merge_patch(
     resource_version: str | None,
     subresource: str | None,
     query: Mapping[str, str],
-) -> Write:
+) -> WriteRequest:
     """Return the merge patch (RFC 7386); with a resourceVersion it fails when the object has changed since."""
     if resource_version is not None:
         patch = {**patch, "metadata": {**(patch.get("metadata") or {}), "resourceVersion": resource_version}}
-    return Write("patch", "PATCH", resource.object_path(key, subresource), encode(patch), MERGE_PATCH, query)
+    return WriteRequest("patch", "PATCH", resource.object_path(key, subresource), encode(patch), MERGE_PATCH, query)
 
 
 def apply(
     resource: Resource, body: Mapping[str, Any], *, force: bool, subresource: str | None, query: Mapping[str, str]
-) -> Write:
+) -> WriteRequest:
     """Return the server-side apply of a partial object."""
     path = resource.object_path(key_of(resource, body), subresource)
     full = {"force": "true", **query} if force else query
-    return Write("apply", "PATCH", path, encode(_typed(resource, body)), APPLY_PATCH, full)
+    return WriteRequest("apply", "PATCH", path, encode(_typed(resource, body)), APPLY_PATCH, full)
 
 
 def delete(
@@ -90,7 +92,7 @@ def delete(
     propagation: Propagation | None,
     grace_seconds: int | None,
     query: Mapping[str, str],
-) -> Write:
+) -> WriteRequest:
     """Return the DELETE with its preconditions."""
     options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
     conditions = {
@@ -102,7 +104,7 @@ def delete(
         options["propagationPolicy"] = propagation
     if grace_seconds is not None:
         options["gracePeriodSeconds"] = grace_seconds
-    return Write("delete", "DELETE", resource.object_path(key), encode(options), JSON, query)
+    return WriteRequest("delete", "DELETE", resource.object_path(key), encode(options), JSON, query)
 
 
 def _typed(resource: Resource, body: Mapping[str, Any]) -> Mapping[str, Any]:

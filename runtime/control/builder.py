@@ -19,7 +19,7 @@ from runtime.control.source import Listener, Subscription
 from runtime.wire.gvk import Resource
 
 
-class Informer(Protocol):
+class InformerLike(Protocol):
     """The part of an informer that a controller needs."""
 
     @property
@@ -33,7 +33,7 @@ class Informer(Protocol):
 class ControllerHost(Protocol):
     """The part of a manager that the builder needs."""
 
-    def informer_of(self, resource: Resource) -> Informer:
+    def informer_of(self, resource: Resource) -> InformerLike:
         """The declared informer of this kind; declares a plain one where that is harmless."""
 
     def controller_options(self, name: str) -> ControllerOptions:
@@ -50,7 +50,7 @@ class BuilderError(ValueError):
 class InformerSource:
     """Events of one informer."""
 
-    def __init__(self, informer: Informer) -> None:
+    def __init__(self, informer: InformerLike) -> None:
         self.name = str(informer.resource)
         self._informer = informer
 

@@ -18,9 +18,9 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from runtime.events.series import Series, SeriesBook, SeriesKey, SeriesSettings, Write
+from runtime.events.series import Series, SeriesAction, SeriesBook, SeriesKey, SeriesSettings
 from runtime.observe.metrics import EVENTS_DROPPED
-from runtime.util.rbac import Rule
+from runtime.util.rbac import PolicyRule
 from runtime.util.times import micro_time
 from runtime.wire.errors import ApiError, NotFoundError, ServerError, TimeoutApiError, TransportError
 from runtime.wire.gvk import Key, Resource
@@ -31,7 +31,7 @@ log = structlog.get_logger("events")
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
 EventType = Literal["Normal", "Warning"]
 
-RULES = (Rule.of(EVENT, "create", "patch", why="events about objects, repeated ones as a series"),)
+RULES = (PolicyRule.of(EVENT, "create", "patch", why="events about objects, repeated ones as a series"),)
 
 MAX_NOTE = 1024
 _MAX_WORD = 128
@@ -191,13 +191,13 @@ class EventBroadcaster:
         name = f"{occurrence.regarding['name'][:200]}.{time.time_ns():x}{next(self._serial):x}"
         write, series = self._book.occurred(occurrence.key, occurrence.namespace, name, now)
         match write:
-            case Write.DROP:
+            case SeriesAction.DROP:
                 EVENTS_DROPPED.labels("rate_limit").inc()
-            case Write.CREATE:
+            case SeriesAction.CREATE:
                 assert series is not None
                 await self._send(lambda: self._client.create(EVENT, self._body(occurrence, name)))
                 self._schedule_sweep()
-            case Write.PATCH:
+            case SeriesAction.PATCH:
                 assert series is not None
                 try:
                     await self._patch(series, occurrence.at)

@@ -26,7 +26,7 @@ class SeriesKey(NamedTuple):
     note: str
 
 
-class Write(Enum):
+class SeriesAction(Enum):
     """What an occurrence asks for."""
 
     CREATE = auto()
@@ -80,7 +80,7 @@ class SeriesBook:
     _series: OrderedDict[SeriesKey, Series] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[str, _Bucket] = field(default_factory=OrderedDict)
 
-    def occurred(self, key: SeriesKey, namespace: str, name: str, now: float) -> tuple[Write, Series | None]:
+    def occurred(self, key: SeriesKey, namespace: str, name: str, now: float) -> tuple[SeriesAction, Series | None]:
         """Note an occurrence and say what to write. `namespace` and `name` are those of a new Event."""
         known = self._series.get(key)
         if known is not None:
@@ -88,14 +88,14 @@ class SeriesBook:
             known.count += 1
             known.last = now
             if (known.written == 1 or now - known.written_at >= self.settings.refresh) and self._take(key, now):
-                return Write.PATCH, known
-            return Write.NOTHING, known
+                return SeriesAction.PATCH, known
+            return SeriesAction.NOTHING, known
         if not self._take(key, now):
-            return Write.DROP, None
+            return SeriesAction.DROP, None
         made = self._series[key] = Series(namespace, name, last=now, written_at=now)
         while len(self._series) > self.settings.capacity:
             self._series.popitem(last=False)
-        return Write.CREATE, made
+        return SeriesAction.CREATE, made
 
     def forget(self, key: SeriesKey) -> None:
         """The Event could not be written, or is gone: the next occurrence starts anew."""

@@ -32,7 +32,7 @@ _HOP_BY_HOP = frozenset(
 
 
 @dataclass
-class Exchange:
+class ProxiedExchange:
     """One request of the client, and what became of it."""
 
     method: str
@@ -44,7 +44,7 @@ class Exchange:
     """Loop time of its arrival."""
     status: int = 0
     """Of the answer; 0 while there is none, and for connections that were cut."""
-    rule: Rule | None = None
+    rule: FaultRule | None = None
     """What acted on it."""
 
     @property
@@ -70,7 +70,7 @@ class Exchange:
         return parts[-1] != self.plural
 
 
-class Connection:
+class ProxiedConnection:
     """The client's end of one exchange."""
 
     def __init__(self, request: web.Request) -> None:
@@ -87,7 +87,7 @@ class Connection:
         transport.abort()
 
 
-class Downstream(Connection):
+class Downstream(ProxiedConnection):
     """The answer to the client, line by line."""
 
     def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -108,7 +108,7 @@ Script = Callable[[AsyncIterator[bytes], Downstream], Awaitable[None]]
 
 
 @dataclass
-class Plan:
+class FaultPlan:
     """What to do with a matching exchange. Without any field set: pass it on."""
 
     answer: tuple[int, bytes, dict[str, str]] | None = None
@@ -126,11 +126,11 @@ class Plan:
 
 
 @dataclass
-class Rule:
+class FaultRule:
     """A plan, when it applies, and how often it has."""
 
-    matches: Callable[[Exchange], bool]
-    plan: Plan
+    matches: Callable[[ProxiedExchange], bool]
+    plan: FaultPlan
     times: int | None
     """How often it acts; None for always."""
     hits: int = 0
@@ -146,10 +146,10 @@ class FaultProxy:
 
     endpoint: Endpoint
     """The server behind."""
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[ProxiedExchange] = field(default_factory=list)
     """All that came, in order."""
-    _rules: list[Rule] = field(default_factory=list)
-    _watches: set[Connection] = field(default_factory=set)
+    _rules: list[FaultRule] = field(default_factory=list)
+    _watches: set[ProxiedConnection] = field(default_factory=set)
     _port: int = 0
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
@@ -159,7 +159,7 @@ class FaultProxy:
         """Where the client should go."""
         return f"http://127.0.0.1:{self._port}"
 
-    def on(self, matches: Callable[[Exchange], bool], plan: Plan, *, times: int | None = None) -> Rule:
+    def on(self, matches: Callable[[ProxiedExchange], bool], plan: FaultPlan, *, times: int | None = None) -> FaultRule:
         """Add a rule.
 
         Args:
@@ -167,7 +167,7 @@ class FaultProxy:
             plan: what happens to them.
             times: how often; None for always.
         """
-        rule = Rule(matches, plan, times)
+        rule = FaultRule(matches, plan, times)
         self._rules.append(rule)
         return rule
 
@@ -180,7 +180,7 @@ class FaultProxy:
         for connection in list(self._watches):
             connection.reset()
 
-    def count(self, matches: Callable[[Exchange], bool]) -> int:
+    def count(self, matches: Callable[[ProxiedExchange], bool]) -> int:
         """Return how many exchanges there were of a sort."""
         return sum(1 for exchange in self.exchanges if matches(exchange))
 
@@ -207,7 +207,7 @@ class FaultProxy:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        exchange = Exchange(
+        exchange = ProxiedExchange(
             method=request.method,
             path=request.path,
             query=dict(request.query),
@@ -217,7 +217,7 @@ class FaultProxy:
         )
         self.exchanges.append(exchange)
         plan = self._plan(exchange)
-        connection = Connection(request)
+        connection = ProxiedConnection(request)
         if exchange.watch:
             self._watches.add(connection)
         try:
@@ -225,7 +225,9 @@ class FaultProxy:
         finally:
             self._watches.discard(connection)
 
-    async def _follow_plan(self, request: web.Request, exchange: Exchange, plan: Plan) -> web.StreamResponse:
+    async def _follow_plan(
+        self, request: web.Request, exchange: ProxiedExchange, plan: FaultPlan
+    ) -> web.StreamResponse:
         if plan.before is not None:
             await plan.before()
         if plan.cut:
@@ -235,15 +237,15 @@ class FaultProxy:
             return web.Response(status=exchange.status, body=body, headers=headers)
         return await self._pass_on(request, exchange, plan)
 
-    def _plan(self, exchange: Exchange) -> Plan:
+    def _plan(self, exchange: ProxiedExchange) -> FaultPlan:
         for rule in self._rules:
             if (rule.times is None or rule.hits < rule.times) and rule.matches(exchange):
                 rule.hits += 1
                 exchange.rule = rule
                 return rule.plan
-        return Plan()
+        return FaultPlan()
 
-    async def _pass_on(self, request: web.Request, exchange: Exchange, plan: Plan) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, exchange: ProxiedExchange, plan: FaultPlan) -> web.StreamResponse:
         headers = {name: value for name, value in exchange.headers.items() if name.lower() not in _HOP_BY_HOP}
         if "Authorization" not in headers and (own := await self.endpoint.credentials.header()) is not None:
             headers["Authorization"] = own
@@ -288,7 +290,7 @@ class FaultProxy:
 
 def _cut(request: web.Request) -> web.Response:
     """Cut the connection; the answer that is returned goes nowhere."""
-    Connection(request).reset()
+    ProxiedConnection(request).reset()
     return web.Response()
 
 

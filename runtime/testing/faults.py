@@ -7,10 +7,10 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from runtime.testing.faultproxy import Downstream, Exchange, Plan, Script
+from runtime.testing.faultproxy import Downstream, FaultPlan, ProxiedExchange, Script
 from runtime.wire.patch import encode
 
-Matcher = Callable[[Exchange], bool]
+Matcher = Callable[[ProxiedExchange], bool]
 
 # -- matchers ---------------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ def writes(plural: str) -> Matcher:
 # -- plans ------------------------------------------------------------------------------------------------------------
 
 
-def status(code: int, reason: str, *, retry_after: int | None = None, cause: str = "") -> Plan:
+def status(code: int, reason: str, *, retry_after: int | None = None, cause: str = "") -> FaultPlan:
     """Answer with a Status."""
     details: dict[str, Any] = {}
     if retry_after is not None:
@@ -68,37 +68,37 @@ def status(code: int, reason: str, *, retry_after: int | None = None, cause: str
     headers = {"Content-Type": "application/json"} | (
         {"Retry-After": str(retry_after)} if retry_after is not None else {}
     )
-    return Plan(answer=(code, encode(body), headers))
+    return FaultPlan(answer=(code, encode(body), headers))
 
 
-def page(code: int, text: str = "<html><body>bad gateway</body></html>") -> Plan:
+def page(code: int, text: str = "<html><body>bad gateway</body></html>") -> FaultPlan:
     """Answer with text that is no JSON, as a proxy would; empty text for an empty answer."""
-    return Plan(answer=(code, text.encode(), {"Content-Type": "text/html"}))
+    return FaultPlan(answer=(code, text.encode(), {"Content-Type": "text/html"}))
 
 
-def cut() -> Plan:
+def cut() -> FaultPlan:
     """Cut the connection instead of answering."""
-    return Plan(cut=True)
+    return FaultPlan(cut=True)
 
 
-def held(until: asyncio.Event) -> Plan:
+def held(until: asyncio.Event) -> FaultPlan:
     """Hold the request back; the server does not see it before."""
-    return Plan(before=_waiting(until))
+    return FaultPlan(before=_waiting(until))
 
 
-def answered_late(until: asyncio.Event) -> Plan:
+def answered_late(until: asyncio.Event) -> FaultPlan:
     """Let the server act at once, and hold its answer back."""
-    return Plan(after=_waiting(until))
+    return FaultPlan(after=_waiting(until))
 
 
-def rewritten(change: Callable[[bytes], bytes]) -> Plan:
+def rewritten(change: Callable[[bytes], bytes]) -> FaultPlan:
     """Change the body of the answer."""
-    return Plan(body=change)
+    return FaultPlan(body=change)
 
 
-def stream(script: Script) -> Plan:
+def stream(script: Script) -> FaultPlan:
     """Handle the lines of a watch by a script."""
-    return Plan(script=script)
+    return FaultPlan(script=script)
 
 
 def _waiting(until: asyncio.Event) -> Callable[[], Awaitable[None]]:

@@ -18,7 +18,7 @@ WATCH: tuple[Verb, ...] = ("list", "watch")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyRule:
     """One permission of a controller.
 
     Attributes:
@@ -43,7 +43,7 @@ class Rule:
             raise ValueError("a rule needs resources, verbs and a reason")
 
     @classmethod
-    def of(cls, resource: Resource, *verbs: Verb, why: str, subresource: str = "", granted: bool = False) -> Rule:
+    def of(cls, resource: Resource, *verbs: Verb, why: str, subresource: str = "", granted: bool = False) -> PolicyRule:
         """The rule for one kind, or for one of its subresources."""
         name = f"{resource.plural}/{subresource}" if subresource else resource.plural
         return cls(resource.group, (name,), verbs, why, granted=granted, namespaced=resource.namespaced)

@@ -23,7 +23,7 @@ import pytest
 from controllers.shared.hashkey import NAME as HASH_KEY
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
-from runtime.testing.faultproxy import Exchange, FaultProxy, Plan
+from runtime.testing.faultproxy import FaultPlan, FaultProxy, ProxiedExchange
 from runtime.transport import load_endpoint
 from tests.support.eventually import eventually
 
@@ -229,7 +229,7 @@ async def operating(proxy: FaultProxy, namespace: str, directory: Path) -> Async
         await asyncio.gather(running, return_exceptions=True)
 
 
-def write(exchange: Exchange) -> bool:
+def write(exchange: ProxiedExchange) -> bool:
     """A write that decides something: events tell only what has happened."""
     return exchange.method != "GET" and exchange.plural not in ("events", "leases")
 
@@ -310,9 +310,9 @@ async def test_an_operator_killed_at_random_points_ends_where_an_undisturbed_one
             operators[0].kill()
             await asyncio.Event().wait()  # the proxy is told by the closed connection
 
-        dying: Exchange | None = None
+        dying: ProxiedExchange | None = None
 
-        def at_a_crash_point(exchange: Exchange) -> bool:
+        def at_a_crash_point(exchange: ProxiedExchange) -> bool:
             nonlocal victim, dying
             # What a process that is dying already had under way counts for nobody.
             if not write(exchange) or not gaps or victim == operators[0].starts:
@@ -324,8 +324,8 @@ async def test_an_operator_killed_at_random_points_ends_where_an_undisturbed_one
             victim, dying = operators[0].starts, exchange
             return True
 
-        proxy.on(lambda exchange: at_a_crash_point(exchange) and rng.random() < 0.5, Plan(before=die))
-        proxy.on(lambda exchange: exchange is dying, Plan(after=die))
+        proxy.on(lambda exchange: at_a_crash_point(exchange) and rng.random() < 0.5, FaultPlan(before=die))
+        proxy.on(lambda exchange: exchange is dying, FaultPlan(after=die))
         async with operating(proxy, namespace, tmp_path) as operator:
             operators.append(operator)
             await play(admin, namespace, proxy, starts=crashes + 1)

@@ -17,7 +17,7 @@ import pytest
 
 from hack.controlplane.handle import Handle
 from runtime._kit.backoff import BackoffSettings
-from runtime.testing.faultproxy import FaultProxy, Rule
+from runtime.testing.faultproxy import FaultProxy, FaultRule
 from runtime.testing.faults import (
     Matcher,
     answered_late,
@@ -251,7 +251,7 @@ async def test_empty_and_foreign_answers_are_asked_for_ever_more_rarely(
     control_plane: Handle, namespace: str, code: int
 ) -> None:
     settings = replace(QUICK, backoff=BackoffSettings(base=0.1, cap=2.0, reset_after=10))
-    rules: list[Rule] = []
+    rules: list[FaultRule] = []
 
     def proxied(proxy: FaultProxy) -> None:
         proxy.on(streams("widgets"), stream(ended(after=1)), times=1)

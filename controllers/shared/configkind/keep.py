@@ -22,11 +22,11 @@ from runtime import (
     Event,
     Key,
     Manager,
+    PolicyRule,
     Reader,
     Record,
     Resource,
     Result,
-    Rule,
     parse_conditions,
     remove_finalizer,
 )
@@ -165,11 +165,11 @@ def hash_of(record: Record) -> str:
     return hashlib.sha256(orjson.dumps(record.path("spec"), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
-def rules(kind: Resource, users: Users) -> tuple[Rule, ...]:
+def rules(kind: Resource, users: Users) -> tuple[PolicyRule, ...]:
     """Return the permissions that keeping a configuration kind takes."""
     return (
-        Rule.of(kind, *READ, "patch", why="the kind itself, and its finalizer"),
-        Rule.of(kind, "patch", subresource="status", why="conditions and hash"),
+        PolicyRule.of(kind, *READ, "patch", why="the kind itself, and its finalizer"),
+        PolicyRule.of(kind, "patch", subresource="status", why="conditions and hash"),
         *rules_of(users.depends()),
     )
 

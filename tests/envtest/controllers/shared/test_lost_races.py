@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
-from runtime.testing.faultproxy import Exchange, FaultProxy
+from runtime.testing.faultproxy import FaultProxy, ProxiedExchange
 from runtime.testing.faults import held, status
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import Cluster
@@ -48,11 +48,11 @@ async def race(admin: Kube, namespace: str, control_plane: Handle, operator_kube
             await operator.stop()
 
 
-def status_of(plural: str, name: str) -> Callable[[Exchange], bool]:
+def status_of(plural: str, name: str) -> Callable[[ProxiedExchange], bool]:
     return lambda e: e.method == "PATCH" and e.path.endswith(f"/{plural}/{name}/status")
 
 
-def write_of(plural: str, name: str) -> Callable[[Exchange], bool]:
+def write_of(plural: str, name: str) -> Callable[[ProxiedExchange], bool]:
     return lambda e: e.method == "PATCH" and e.path.endswith(f"/{plural}/{name}")
 
 

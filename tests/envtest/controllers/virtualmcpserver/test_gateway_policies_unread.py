@@ -10,7 +10,7 @@ import pytest
 
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
-from runtime.testing.faultproxy import Exchange, FaultProxy
+from runtime.testing.faultproxy import FaultProxy, ProxiedExchange
 from runtime.testing.faults import status
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import conditions_of
@@ -22,7 +22,7 @@ from tests.support.operator import launch
 POLICIES = '{"version": "1.0", "type": "cedarv1", "cedar": {"policies": ["permit(principal, action, resource);"]}}'
 
 
-def reads_policies(exchange: Exchange) -> bool:
+def reads_policies(exchange: ProxiedExchange) -> bool:
     return exchange.method == "GET" and exchange.path.endswith("/configmaps/p")
 
 

@@ -17,8 +17,8 @@ from runtime.cache.states import (
     Listing,
     ReflectorSettings,
     Silent,
-    Step,
     Streaming,
+    Transition,
     Watching,
     WentBack,
     advance,
@@ -37,55 +37,55 @@ LOST = TransportError("reset")
 BUG = ZeroDivisionError()
 
 
-def step(state: object, outcome: object, *, streaming: bool = True) -> Step:
+def step(state: object, outcome: object, *, streaming: bool = True) -> Transition:
     return advance(state, outcome, SETTINGS, streaming=streaming)
 
 
 @pytest.mark.parametrize(
     ("state", "outcome", "expected"),
     [
-        (Listing("0"), Listed("5"), Step(Watching("5"), "listed")),
-        (Listing("5"), Failed(GONE, None), Step(Listing(""), "expired")),
-        (Listing(""), Failed(GONE, None), Step(Listing(""), "expired", pause=True)),
-        (Listing("0"), Failed(GONE, None, continuing=True), Step(Listing("", paged=False), "expired")),
-        (Listing(""), Failed(GONE, None, continuing=True), Step(Listing("", paged=False), "expired_page")),
-        (Listing("0"), Failed(MISSING, None), Step(Listing("0"), "404", pause=True)),
-        (Streaming(""), Failed(INVALID, None), Step(Listing("0"), "streaming_refused", unsupported=True)),
-        (Streaming("5"), Silent(None, 3), Step(Listing("5"), "no_end_bookmark", unsupported=True)),
-        (Streaming("5"), Failed(GONE, None), Step(Streaming(""), "expired")),
-        (Streaming(""), Failed(LOST, None), Step(Streaming("", 1), "connection", pause=True)),
-        (Streaming("", 2), Ended(None, 0, 0.0), Step(Listing("0"), "ended", pause=True)),
-        (Watching("5"), Ended("7", 3, 0.1), Step(Watching("7"), "ended")),
-        (Watching("5"), Ended("5", 0, 0.1), Step(Watching("5"), "short_watch", pause=True)),
-        (Watching("5"), Ended("5", 0, 300.0), Step(Watching("5"), "ended")),
-        (Watching("5"), Failed(LOST, "6"), Step(Watching("6"), "connection", pause=True)),
-        (Watching("5"), Failed(BUSY, "6"), Step(Watching("6"), "429", pause=True, wait=7.0)),
-        (Watching("5"), Failed(GONE, "6"), Step(Streaming(""), "expired")),
-        (Watching("5"), Failed(MISSING, "6"), Step(Streaming(""), "404", pause=True)),
-        (Watching("5"), Failed(FUTURE, "6"), Step(Streaming(""), "version_too_large", pause=True, wait=1.0)),
-        (Watching("5"), Failed(BUG, None), Step(Streaming(""), "internal", pause=True)),
-        (Watching("5"), Silent("5", 0), Step(Watching("5", silences=1), "silent")),
-        (Watching("5", silences=1), Silent("5", 0), Step(Checking("5", 2), "silent_again")),
-        (Watching("5", silences=2), Silent("5", 0), Step(Watching("5", silences=3), "silent")),
+        (Listing("0"), Listed("5"), Transition(Watching("5"), "listed")),
+        (Listing("5"), Failed(GONE, None), Transition(Listing(""), "expired")),
+        (Listing(""), Failed(GONE, None), Transition(Listing(""), "expired", pause=True)),
+        (Listing("0"), Failed(GONE, None, continuing=True), Transition(Listing("", paged=False), "expired")),
+        (Listing(""), Failed(GONE, None, continuing=True), Transition(Listing("", paged=False), "expired_page")),
+        (Listing("0"), Failed(MISSING, None), Transition(Listing("0"), "404", pause=True)),
+        (Streaming(""), Failed(INVALID, None), Transition(Listing("0"), "streaming_refused", unsupported=True)),
+        (Streaming("5"), Silent(None, 3), Transition(Listing("5"), "no_end_bookmark", unsupported=True)),
+        (Streaming("5"), Failed(GONE, None), Transition(Streaming(""), "expired")),
+        (Streaming(""), Failed(LOST, None), Transition(Streaming("", 1), "connection", pause=True)),
+        (Streaming("", 2), Ended(None, 0, 0.0), Transition(Listing("0"), "ended", pause=True)),
+        (Watching("5"), Ended("7", 3, 0.1), Transition(Watching("7"), "ended")),
+        (Watching("5"), Ended("5", 0, 0.1), Transition(Watching("5"), "short_watch", pause=True)),
+        (Watching("5"), Ended("5", 0, 300.0), Transition(Watching("5"), "ended")),
+        (Watching("5"), Failed(LOST, "6"), Transition(Watching("6"), "connection", pause=True)),
+        (Watching("5"), Failed(BUSY, "6"), Transition(Watching("6"), "429", pause=True, wait=7.0)),
+        (Watching("5"), Failed(GONE, "6"), Transition(Streaming(""), "expired")),
+        (Watching("5"), Failed(MISSING, "6"), Transition(Streaming(""), "404", pause=True)),
+        (Watching("5"), Failed(FUTURE, "6"), Transition(Streaming(""), "version_too_large", pause=True, wait=1.0)),
+        (Watching("5"), Failed(BUG, None), Transition(Streaming(""), "internal", pause=True)),
+        (Watching("5"), Silent("5", 0), Transition(Watching("5", silences=1), "silent")),
+        (Watching("5", silences=1), Silent("5", 0), Transition(Checking("5", 2), "silent_again")),
+        (Watching("5", silences=2), Silent("5", 0), Transition(Watching("5", silences=3), "silent")),
         (
             Watching("5", silences=CHECK_EVERY + 1),
             Silent("5", 0),
-            Step(Checking("5", CHECK_EVERY + 2), "silent_again"),
+            Transition(Checking("5", CHECK_EVERY + 2), "silent_again"),
         ),
-        (Checking("5", 2), Checked("5"), Step(Watching("5", silences=2), "checked")),
-        (Checking("5", 2), Checked("9"), Step(Watching("5", silences=2), "checked")),
-        (Checking("5", 2), Checked("4"), Step(Streaming(""), "version_regression")),
-        (Checking("5", 2), Failed(LOST, "5"), Step(Watching("5"), "connection", pause=True)),
-        (Checking("5", 2), Failed(MISSING, "5"), Step(Streaming(""), "404", pause=True)),
-        (Watching("5", silences=1), Silent("6", 1), Step(Watching("6", silences=1), "silent")),
-        (Watching("5"), WentBack("6"), Step(Streaming(""), "version_regression")),
+        (Checking("5", 2), Checked("5"), Transition(Watching("5", silences=2), "checked")),
+        (Checking("5", 2), Checked("9"), Transition(Watching("5", silences=2), "checked")),
+        (Checking("5", 2), Checked("4"), Transition(Streaming(""), "version_regression")),
+        (Checking("5", 2), Failed(LOST, "5"), Transition(Watching("5"), "connection", pause=True)),
+        (Checking("5", 2), Failed(MISSING, "5"), Transition(Streaming(""), "404", pause=True)),
+        (Watching("5", silences=1), Silent("6", 1), Transition(Watching("6", silences=1), "silent")),
+        (Watching("5"), WentBack("6"), Transition(Streaming(""), "version_regression")),
         # A stream that had its end bookmark is a watch.
-        (Streaming(""), Failed(LOST, "6"), Step(Watching("6"), "connection", pause=True)),
-        (Streaming(""), Ended("6", 9, 400.0), Step(Watching("6"), "ended")),
+        (Streaming(""), Failed(LOST, "6"), Transition(Watching("6"), "connection", pause=True)),
+        (Streaming(""), Ended("6", 9, 400.0), Transition(Watching("6"), "ended")),
     ],
     ids=str,
 )
-def test_transitions(state: object, outcome: object, expected: Step) -> None:
+def test_transitions(state: object, outcome: object, expected: Transition) -> None:
     assert step(state, outcome) == expected
 
 
