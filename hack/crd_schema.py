@@ -10,15 +10,15 @@ from api.common.limits import hints, peel
 from api.common.markers import (
     ATOMIC_ATTRIBUTE,
     RULES_ATTRIBUTE,
+    CelRule,
     Format,
     KeepUnknown,
-    Limits,
     ListType,
     OneOf,
     Required,
-    Rule,
+    ValueBounds,
 )
-from api.common.model import GROUP, STORAGE_VERSION, Resource, Struct
+from api.common.model import GROUP, STORAGE_VERSION, CustomResource, Struct
 from api.v1alpha1 import DEPRECATION_WARNING
 from hack.field_docs import class_doc, field_doc
 
@@ -83,7 +83,7 @@ def _described(annotation: Any) -> Schema:
 
 def _add_marker(schema: Schema, marker: Any) -> None:
     match marker:
-        case Limits():
+        case ValueBounds():
             for attribute, name in _BOUNDS.items():
                 bound = getattr(marker, attribute)
                 if bound is not None:
@@ -96,7 +96,7 @@ def _add_marker(schema: Schema, marker: Any) -> None:
             schema["x-kubernetes-list-type"] = kind
             if keys:
                 schema["x-kubernetes-list-map-keys"] = list(keys)
-        case Rule():
+        case CelRule():
             schema.setdefault("x-kubernetes-validations", []).append(_rule(marker))
         case FieldInfo() | KeepUnknown() | Required():
             pass
@@ -104,7 +104,7 @@ def _add_marker(schema: Schema, marker: Any) -> None:
             raise TypeError(f"unknown marker {marker!r}")
 
 
-def _rule(rule: Rule) -> Schema:
+def _rule(rule: CelRule) -> Schema:
     return {"rule": rule.rule, "message": rule.message}
 
 
@@ -134,7 +134,7 @@ def struct_schema(cls: type[Struct]) -> Schema:
     return out
 
 
-def resource_schema(kind: type[Resource]) -> Schema:
+def resource_schema(kind: type[CustomResource]) -> Schema:
     """Return the schema of a whole object of a kind."""
     schema = struct_schema(kind)
     properties = schema["properties"]
@@ -150,7 +150,7 @@ def resource_schema(kind: type[Resource]) -> Schema:
     return schema | {"description": class_doc(kind)}
 
 
-def _version(kind: type[Resource], version: str) -> Schema:
+def _version(kind: type[CustomResource], version: str) -> Schema:
     definition = kind.definition
     out: Schema = {
         "name": version,
@@ -167,7 +167,7 @@ def _version(kind: type[Resource], version: str) -> Schema:
     return out
 
 
-def crd(kind: type[Resource]) -> Schema:
+def crd(kind: type[CustomResource]) -> Schema:
     """Return the CustomResourceDefinition of a kind with all its versions."""
     definition = kind.definition
     name: str = kind.model_fields["kind"].default

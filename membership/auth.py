@@ -16,7 +16,7 @@ from api.contract.identifiers import EnvInput
 from api.contract.strategies import Converted, EnvSource, NotConverted, convert_strategy, secret_sources
 from api.contract.support import unsupported_strategy
 from api.contract.validation.auth import check_strategy
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfig, MCPExternalAuthConfigSpec
 from api.v1beta1.virtualmcpserver import OutgoingAuthConfig
 from membership.member import Member
@@ -133,7 +133,7 @@ def judge_auth_config(
     if dialect is Dialect.NATIVE and (refused := unsupported_strategy(converted.strategy)):
         message = f"MCPExternalAuthConfig {name}: {refused[0].message}"
         return Failure(str(VirtualMCPServerReason.CONVERSION_FAILED), message)
-    report = Report()
+    report = Findings()
     check_strategy(converted.strategy, name, report)
     if report.errors:
         message = f"MCPExternalAuthConfig {report.errors[0]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from api.contract import Backend, Dialect, HeaderForward
+from api.contract import Dialect, HeaderForward, StaticBackend
 from api.contract.identifiers import EnvInput, SecretPurpose, secret_identifier
 from api.contract.volumes import VolumeInput, VolumePurpose
 from membership.member import Member, MemberType
@@ -35,19 +35,19 @@ class Place(NamedTuple):
     group: str
 
 
-def backend_of(member: Member, place: Place, env_name: EnvName) -> Backend:
+def backend_of(member: Member, place: Place, env_name: EnvName) -> StaticBackend:
     """Return the backend that a usable member becomes."""
     if member.secret_headers:  # the names of their variables depend on all members
         return _make(member, place, env_name)
     if place not in member.made:
         member.made[place] = _make(member, place, env_name)
-    found: Backend = member.made[place]
+    found: StaticBackend = member.made[place]
     return found
 
 
-def _make(member: Member, place: Place, env_name: EnvName) -> Backend:
+def _make(member: Member, place: Place, env_name: EnvName) -> StaticBackend:
     # Every value is a text already; validating thousands of backends for each change would be most of the work.
-    return Backend.model_construct(
+    return StaticBackend.model_construct(
         name=member.name,
         url=member.url,
         transport=member.transport,

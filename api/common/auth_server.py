@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.common.authz import ProviderName
-from api.common.markers import Limits, ListType, Required, Rule, rules
+from api.common.markers import CelRule, ListType, Required, ValueBounds, rules
 from api.common.model import AtomicList, Duration, Int32, Struct
 from api.common.references import SecretKeyRef
 from api.common.trust import TrustedIssuer
 from api.common.upstreams import UpstreamProvider
 
 # http(s), no query, no fragment, no trailing slash.
-PlainUrl = Annotated[str, Limits(pattern=r"^https?://[^\s?#]+[^/\s?#]$")]
+PlainUrl = Annotated[str, ValueBounds(pattern=r"^https?://[^\s?#]+[^/\s?#]$")]
 # A scope token of RFC 6749.
-Scope = Annotated[str, Limits(pattern=r"^[\x21\x23-\x5B\x5D-\x7E]+$", min_length=1)]
-RedirectUri = Annotated[str, Limits(pattern=r"^https://[^\s?#]+$")]
-ShortText = Annotated[str, Limits(min_length=1, max_length=256)]
-Audience = Annotated[str, Limits(min_length=1, max_length=2048)]
+Scope = Annotated[str, ValueBounds(pattern=r"^[\x21\x23-\x5B\x5D-\x7E]+$", min_length=1)]
+RedirectUri = Annotated[str, ValueBounds(pattern=r"^https://[^\s?#]+$")]
+ShortText = Annotated[str, ValueBounds(min_length=1, max_length=256)]
+Audience = Annotated[str, ValueBounds(min_length=1, max_length=2048)]
 
 
 class TokenLifespans(Struct):
@@ -76,8 +76,8 @@ class RedisTLSConfig(Struct):
 
 
 @rules(
-    Rule("has(self.addr) != has(self.sentinelConfig)", "exactly one of addr or sentinelConfig must be set"),
-    Rule(
+    CelRule("has(self.addr) != has(self.sentinelConfig)", "exactly one of addr or sentinelConfig must be set"),
+    CelRule(
         "!has(self.clusterMode) || !self.clusterMode || has(self.addr)",
         "clusterMode requires addr to be set",
     ),
@@ -119,14 +119,14 @@ class CIMDConfig(Struct):
 
     enabled: Annotated[bool, Required()] = False
     """Accept such clients."""
-    cache_max_size: Annotated[int, Limits(minimum=1)] | None = None
+    cache_max_size: Annotated[int, ValueBounds(minimum=1)] | None = None
     """Most documents in the cache."""
     cache_fallback_ttl: Duration | None = None
     """How long a document without caching headers is kept."""
 
 
 @rules(
-    Rule(
+    CelRule(
         "self.clientSecretRef.name.size() > 0 && self.clientSecretRef.key.size() > 0",
         "clientSecretRef.name and clientSecretRef.key are required and must be non-empty",
     )
@@ -138,24 +138,24 @@ class DelegateClient(Struct):
     """Identifier of the client."""
     client_secret_ref: SecretKeyRef
     """Secret of the client."""
-    scopes: Annotated[AtomicList[ShortText], Limits(min_items=1, max_items=10)]
+    scopes: Annotated[AtomicList[ShortText], ValueBounds(min_items=1, max_items=10)]
     """Scopes that it may ask for."""
-    audiences: Annotated[AtomicList[Audience], Limits(min_items=1, max_items=10)]
+    audiences: Annotated[AtomicList[Audience], ValueBounds(min_items=1, max_items=10)]
     """Audiences that it may ask for."""
 
 
 @rules(
-    Rule(
+    CelRule(
         "!(has(self.allowConfidentialClientRegistration) && self.allowConfidentialClientRegistration && "
         "has(self.insecureAllowHTTP) && self.insecureAllowHTTP)",
         "allowConfidentialClientRegistration cannot be combined with insecureAllowHTTP; client secrets would be issued "
         "in cleartext over an unauthenticated endpoint",
     ),
-    Rule(
+    CelRule(
         "!has(self.delegateClients) || size(self.delegateClients) == 0 || !self.issuer.startsWith('http://')",
         "delegateClients require an https:// issuer; delegate client secrets must not be sent over plaintext HTTP",
     ),
-    Rule(
+    CelRule(
         "!has(self.forceConfidentialRedirectUris) || size(self.forceConfidentialRedirectUris) == 0 || "
         "(has(self.allowConfidentialClientRegistration) && self.allowConfidentialClientRegistration)",
         "forceConfidentialRedirectUris requires allowConfidentialClientRegistration to be true",
@@ -168,13 +168,13 @@ class EmbeddedAuthServerConfig(Struct):
     """Issuer of the tokens, the server's public URL."""
     authorization_endpoint_base_url: PlainUrl | None = None
     """Base URL of the authorization endpoint in the metadata, if browsers reach it by another one."""
-    signing_key_secret_refs: Annotated[AtomicList[SecretKeyRef], Limits(max_items=5)] = ()
+    signing_key_secret_refs: Annotated[AtomicList[SecretKeyRef], ValueBounds(max_items=5)] = ()
     """Private keys in PEM form; the first signs, all verify. A key that lasts until the next restart when empty."""
     hmac_secret_refs: AtomicList[SecretKeyRef] = ()
     """Secrets that protect codes and refresh tokens; the first is used for new ones."""
     token_lifespans: TokenLifespans | None = None
     """How long issued tokens are valid."""
-    upstream_providers: Annotated[tuple[UpstreamProvider, ...], ListType("map", ("name",)), Limits(min_items=1)]
+    upstream_providers: Annotated[tuple[UpstreamProvider, ...], ListType("map", ("name",)), ValueBounds(min_items=1)]
     """Identity providers that users are sent to."""
     primary_upstream_provider: ProviderName | None = None
     """Provider whose claims authorization looks at; the first when empty."""
@@ -184,19 +184,19 @@ class EmbeddedAuthServerConfig(Struct):
     """Do not pass the user's upstream token on to backends."""
     insecure_allow_http: bool = Field(default=False, alias="insecureAllowHTTP")
     """Accept an issuer without TLS. For tests only."""
-    baseline_client_scopes: Annotated[AtomicList[Scope], Limits(max_items=10)] = ()
+    baseline_client_scopes: Annotated[AtomicList[Scope], ValueBounds(max_items=10)] = ()
     """Scopes that every registered client gets."""
     allow_confidential_client_registration: bool = False
     """Let clients register with a secret."""
-    force_confidential_redirect_uris: Annotated[AtomicList[RedirectUri], Limits(max_items=10)] = ()
+    force_confidential_redirect_uris: Annotated[AtomicList[RedirectUri], ValueBounds(max_items=10)] = ()
     """Clients with one of these redirect URIs are registered with a secret even if they did not ask for one."""
     insecure_allow_confidential_over_loopback_http: bool = Field(
         default=False, alias="insecureAllowConfidentialOverLoopbackHTTP"
     )
     """Let clients register with a secret over plain HTTP on loopback. For tests only."""
-    delegate_clients: Annotated[AtomicList[DelegateClient], Limits(max_items=10)] = ()
+    delegate_clients: Annotated[AtomicList[DelegateClient], ValueBounds(max_items=10)] = ()
     """Clients that may exchange users' tokens."""
-    trusted_issuers: Annotated[AtomicList[TrustedIssuer], Limits(max_items=20)] = ()
+    trusted_issuers: Annotated[AtomicList[TrustedIssuer], ValueBounds(max_items=20)] = ()
     """Other issuers whose tokens are accepted in token exchange and as JWT bearer grants."""
     cimd: CIMDConfig | None = None
     """Clients that identify themselves by the URL of a metadata document."""

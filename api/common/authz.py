@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from api.common.markers import Limits, Required, Rule, rules
+from api.common.markers import CelRule, Required, ValueBounds, rules
 from api.common.model import AtomicList, Struct
 
 PROVIDER_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
-ProviderName = Annotated[str, Limits(pattern=PROVIDER_NAME, min_length=1, max_length=63)]
+ProviderName = Annotated[str, ValueBounds(pattern=PROVIDER_NAME, min_length=1, max_length=63)]
 
-AUTHZ_EXCLUSIVE = Rule(
+AUTHZ_EXCLUSIVE = CelRule(
     "!(has(self.authzConfig) && has(self.authzConfigRef))",
     "authzConfig and authzConfigRef are mutually exclusive; use authzConfigRef to reference a shared MCPAuthzConfig",
 )
@@ -28,7 +28,7 @@ class ConfigMapAuthzRef(Struct):
 class InlineAuthzConfig(Struct):
     """Cedar policies written into the object."""
 
-    policies: Annotated[AtomicList[str], Limits(min_items=1)]
+    policies: Annotated[AtomicList[str], ValueBounds(min_items=1)]
     """Cedar policies, one per item."""
     entities_json: str = "[]"
     """Cedar entities as a JSON array."""
@@ -37,11 +37,11 @@ class InlineAuthzConfig(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "self.type == 'configMap' ? has(self.configMap) : !has(self.configMap)",
         "configMap must be set when type is 'configMap', and must not be set otherwise",
     ),
-    Rule(
+    CelRule(
         "self.type == 'inline' ? has(self.inline) : !has(self.inline)",
         "inline must be set when type is 'inline', and must not be set otherwise",
     ),
@@ -55,9 +55,9 @@ class AuthzConfigRef(Struct):
     """The ConfigMap with the policies, for type configMap."""
     inline: InlineAuthzConfig | None = None
     """The policies themselves, for type inline."""
-    group_claim_name: Annotated[str, Limits(max_length=253)] | None = None
+    group_claim_name: Annotated[str, ValueBounds(max_length=253)] | None = None
     """Token claim that lists the groups of a user."""
-    role_claim_name: Annotated[str, Limits(max_length=253)] | None = None
+    role_claim_name: Annotated[str, ValueBounds(max_length=253)] | None = None
     """Token claim that lists the roles of a user."""
-    group_entity_type: Annotated[str, Limits(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)] | None = None
+    group_entity_type: Annotated[str, ValueBounds(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)] | None = None
     """Cedar entity type that groups and roles are turned into."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.common.markers import Limits, ListType
+from api.common.markers import ListType, ValueBounds
 from api.common.model import Struct
 from api.common.references import SecretKeyRef
 
@@ -14,7 +14,7 @@ from api.common.references import SecretKeyRef
 class HeaderFromSecret(Struct):
     """A header whose value is read from a Secret."""
 
-    header_name: Annotated[str, Limits(min_length=1, max_length=255)]
+    header_name: Annotated[str, ValueBounds(min_length=1, max_length=255)]
     """Name of the HTTP header."""
     value_secret_ref: SecretKeyRef
     """Secret and key that hold the value."""

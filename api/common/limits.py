@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from api.common.markers import Limits, OneOf
+from api.common.markers import OneOf, ValueBounds
 
 Where = tuple[int | str, ...]
 Violation = tuple[Where, str, Any]
@@ -59,7 +59,7 @@ def _value(value: Any, annotation: Any, where: Where) -> Iterator[Violation]:
         return
     inner, markers = peel(annotation)
     for marker in markers:
-        if isinstance(marker, Limits | OneOf):
+        if isinstance(marker, ValueBounds | OneOf):
             for reason in marker.violations(value):
                 yield where, reason, value
     args = get_args(inner)

@@ -19,7 +19,7 @@ ATOMIC_ATTRIBUTE = "__schema_atomic__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ValueBounds:
     """Bounds of one value, with OpenAPI's meaning; a bound that is None is absent.
 
     `pattern` is searched, not anchored, as the API server does it (write `^...$` to anchor).
@@ -104,7 +104,7 @@ class KeepUnknown:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CelRule:
     """A CEL rule of the API server with the message that users see when it refuses.
 
     `old_self` rules (transition rules) are skipped on create by the server.
@@ -114,7 +114,7 @@ class Rule:
     message: str
 
 
-def rules(*checks: Rule) -> Callable[[C], C]:
+def rules(*checks: CelRule) -> Callable[[C], C]:
     """Class decorator: CEL rules on every object of this type."""
 
     def mark(cls: C) -> C:

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from api.common.limits import violations
-from api.common.markers import Definition, Format, Limits, ListType
+from api.common.markers import Definition, Format, ListType, ValueBounds
 
 GROUP = "toolhive.stacklok.dev"
 STORAGE_VERSION = "v1beta1"
@@ -33,7 +33,7 @@ Timestamp = Annotated[str, Format("date-time")]
 
 GO_DURATION = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"
 # A Go duration such as 30s or 1m30s, as the schema admits it (no sign, no bare number).
-Duration = Annotated[str, Limits(pattern=GO_DURATION)]
+Duration = Annotated[str, ValueBounds(pattern=GO_DURATION)]
 
 
 class Struct(BaseModel):
@@ -118,7 +118,7 @@ class ObjectMeta(Struct):
     """Owners of this object."""
 
 
-class Resource(Struct):
+class CustomResource(Struct):
     """A kind of the API; subclasses add `spec` and `status` and describe their CRD in `definition`."""
 
     definition: ClassVar[Definition]
@@ -150,7 +150,7 @@ class Condition(Struct):
 
     type: Annotated[
         str,
-        Limits(
+        ValueBounds(
             pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
             max_length=316,
         ),
@@ -158,13 +158,15 @@ class Condition(Struct):
     """What the condition is about, in CamelCase."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
-    reason: Annotated[str, Limits(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", min_length=1, max_length=1024)]
+    reason: Annotated[
+        str, ValueBounds(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", min_length=1, max_length=1024)
+    ]
     """Why, as one CamelCase word for programs."""
-    message: Annotated[str, Limits(max_length=32768)]
+    message: Annotated[str, ValueBounds(max_length=32768)]
     """Why, as a sentence for people; may be empty."""
     last_transition_time: Timestamp
     """When `status` last changed."""
-    observed_generation: Annotated[Int64, Limits(minimum=0)] | None = None
+    observed_generation: Annotated[Int64, ValueBounds(minimum=0)] | None = None
     """Generation of the spec that this condition was computed from."""
 
 

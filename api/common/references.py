@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from api.common.markers import Limits, Required, atomic
+from api.common.markers import Required, ValueBounds, atomic
 from api.common.model import AtomicList, Struct
 
-NonEmpty = Annotated[str, Limits(min_length=1)]
+NonEmpty = Annotated[str, ValueBounds(min_length=1)]
 
 
 class SecretKeyRef(Struct):

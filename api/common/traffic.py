@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from api.common.markers import Limits, ListType, Rule, rules
+from api.common.markers import CelRule, ListType, ValueBounds, rules
 from api.common.model import Int32, Struct
 from api.common.references import NonEmpty, SecretKeyRef
 
 
-@rules(Rule("self.provider != 'redis' || has(self.address)", "address is required"))
+@rules(CelRule("self.provider != 'redis' || has(self.address)", "address is required"))
 class SessionStorageConfig(Struct):
     """Where sessions are kept."""
 
@@ -17,7 +17,7 @@ class SessionStorageConfig(Struct):
     """memory: lost with the process and not shared between replicas; redis: shared."""
     address: NonEmpty | None = None
     """Address of the Redis server, host:port; needed for redis."""
-    db: Annotated[Int32, Limits(minimum=0)] = 0
+    db: Annotated[Int32, ValueBounds(minimum=0)] = 0
     """Number of the Redis database."""
     key_prefix: str | None = None
     """Prefix of every key, for stores that are shared with others."""
@@ -28,13 +28,13 @@ class SessionStorageConfig(Struct):
 class RateLimitBucket(Struct):
     """A token bucket: a request takes one token and is refused when there is none."""
 
-    max_tokens: Annotated[Int32, Limits(minimum=1)]
+    max_tokens: Annotated[Int32, ValueBounds(minimum=1)]
     """Size of the bucket, the largest burst."""
     refill_period: str
     """Time in which an empty bucket fills again, a Go duration such as 1m."""
 
 
-@rules(Rule("has(self.shared) || has(self.perUser)", "at least one of shared or perUser must be configured"))
+@rules(CelRule("has(self.shared) || has(self.perUser)", "at least one of shared or perUser must be configured"))
 class ToolRateLimitConfig(Struct):
     """Limits of one tool, on top of those of the server."""
 
@@ -47,7 +47,7 @@ class ToolRateLimitConfig(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "has(self.shared) || has(self.perUser) || (has(self.tools) && size(self.tools) > 0)",
         "at least one of shared, perUser, or tools must be configured",
     )

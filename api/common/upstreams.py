@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.common.authz import ProviderName
-from api.common.markers import Limits, Rule, rules
+from api.common.markers import CelRule, ValueBounds, rules
 from api.common.model import AtomicList, Struct
 from api.common.references import NonEmpty, SecretKeyRef
 
-HttpUrl = Annotated[str, Limits(pattern=r"^https?://.*$")]
-HttpsUrl = Annotated[str, Limits(pattern=r"^https://.*$")]
+HttpUrl = Annotated[str, ValueBounds(pattern=r"^https?://.*$")]
+HttpsUrl = Annotated[str, ValueBounds(pattern=r"^https://.*$")]
 # https, no query, no fragment, no trailing slash.
-PlainHttpsUrl = Annotated[str, Limits(pattern=r"^https://[^\s?#]+[^/\s?#]$", max_length=2048)]
-AuthorizationParams = Annotated[dict[str, str], Limits(max_properties=16)]
-JsonPath = Annotated[str, Limits(min_length=1, max_length=256)]
+PlainHttpsUrl = Annotated[str, ValueBounds(pattern=r"^https://[^\s?#]+[^/\s?#]$", max_length=2048)]
+AuthorizationParams = Annotated[dict[str, str], ValueBounds(max_properties=16)]
+JsonPath = Annotated[str, ValueBounds(min_length=1, max_length=256)]
 
 
 class UserInfoFieldMapping(Struct):
@@ -68,7 +68,7 @@ class IdentityFromToken(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "has(self.discoveryUrl) != has(self.registrationEndpoint)",
         "exactly one of discoveryUrl or registrationEndpoint must be set",
     )
@@ -82,9 +82,9 @@ class DCRConfig(Struct):
     """Registration endpoint."""
     initial_access_token_ref: SecretKeyRef | None = None
     """Token that allows the registration."""
-    software_id: Annotated[str, Limits(max_length=255)] | None = None
+    software_id: Annotated[str, ValueBounds(max_length=255)] | None = None
     """Identifier of the client software."""
-    software_statement: Annotated[str, Limits(max_length=16384)] | None = None
+    software_statement: Annotated[str, ValueBounds(max_length=16384)] | None = None
     """Signed statement about the client software (a JWT)."""
 
 
@@ -105,13 +105,13 @@ class OIDCUpstreamConfig(Struct):
     """User info endpoint to use instead of the discovered one."""
     additional_authorization_params: AuthorizationParams = Field(default_factory=dict)
     """Parameters added to the authorization request; those of the protocol itself are refused."""
-    subject_claim: Annotated[str, Limits(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$", max_length=128)] | None = None
+    subject_claim: Annotated[str, ValueBounds(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$", max_length=128)] | None = None
     """Claim that identifies the user; sub when empty."""
 
 
 @rules(
-    Rule("has(self.clientId) != has(self.dcrConfig)", "exactly one of clientId or dcrConfig must be set"),
-    Rule(
+    CelRule("has(self.clientId) != has(self.dcrConfig)", "exactly one of clientId or dcrConfig must be set"),
+    CelRule(
         "!(has(self.dcrConfig) && has(self.clientSecretRef))",
         "clientSecretRef must not be set when dcrConfig is set; the client_secret is obtained at runtime via Dynamic "
         "Client Registration",
@@ -149,7 +149,7 @@ class OAuth2UpstreamConfig(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "self.type == 'oidc' ? (has(self.oidcConfig) && !has(self.oauth2Config)) : "
         "(self.type == 'oauth2' ? (has(self.oauth2Config) && !has(self.oidcConfig)) : false)",
         "type must be 'oidc' or 'oauth2'; oidcConfig must be set when type is 'oidc' and oauth2Config must be set when "

@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.common.markers import Limits, Rule, rules
+from api.common.markers import CelRule, ValueBounds, rules
 from api.common.model import AtomicList, Duration, Int32, Int64, Struct
 from api.common.references import ToolConfigRef
 from api.common.strategies import BackendAuthStrategy
 from api.common.tools import CompositeTool, ToolOverride
 from api.common.traffic import RateLimitConfig
 
-Ratio = Annotated[str, Limits(pattern=r"^([0-9]*[.])?[0-9]+$")]
+Ratio = Annotated[str, ValueBounds(pattern=r"^([0-9]*[.])?[0-9]+$")]
 # The text of an HTTP field value: no control characters but the tab.
-HeaderValue = Annotated[str, Limits(pattern=r"^[^\x00-\x08\x0A-\x1F\x7F]*$", min_length=1, max_length=8192)]
+HeaderValue = Annotated[str, ValueBounds(pattern=r"^[^\x00-\x08\x0A-\x1F\x7F]*$", min_length=1, max_length=8192)]
 
 
 class ConflictResolutionConfig(Struct):
@@ -80,7 +80,7 @@ class GatewayAuditConfig(Struct):
     """Look into successful HTTP responses for JSON-RPC and tool errors."""
     max_data_size: int = 1024
     """Bytes of a body that are written at most."""
-    max_delegation_depth: Annotated[int, Limits(minimum=1)] = 10
+    max_delegation_depth: Annotated[int, ValueBounds(minimum=1)] = 10
     """How many actors of a delegation chain are written at most."""
     log_file: str | None = None
     """File to write to; standard output when empty."""
@@ -91,7 +91,7 @@ class StaticBackendConfig(Struct):
 
     name: str
     """Name of the backend, unique in the gateway."""
-    url: Annotated[str, Limits(pattern=r"^https?://")]
+    url: Annotated[str, ValueBounds(pattern=r"^https?://")]
     """URL of the MCP endpoint."""
     transport: Literal["sse", "streamable-http"]
     """MCP transport of the backend."""
@@ -108,9 +108,9 @@ class CodeModeConfig(Struct):
 
     enabled: bool | None = None
     """Offer code mode."""
-    step_limit: Annotated[Int64, Limits(minimum=1)] = 100000
+    step_limit: Annotated[Int64, ValueBounds(minimum=1)] = 100000
     """Steps that a script may run."""
-    parallel_max_concurrency: Annotated[int, Limits(minimum=1)] = 10
+    parallel_max_concurrency: Annotated[int, ValueBounds(minimum=1)] = 10
     """Tool calls of one script in flight at the same time."""
     tool_call_timeout: Duration = "30s"
     """Longest time of one tool call of a script."""
@@ -145,7 +145,7 @@ class GatewayAuthzConfig(Struct):
 class GatewayOIDCConfig(Struct):
     """Validation of incoming OIDC tokens."""
 
-    issuer: Annotated[str, Limits(pattern=r"^https?://")]
+    issuer: Annotated[str, ValueBounds(pattern=r"^https?://")]
     """Issuer of the tokens."""
     client_id: str
     """OAuth client for token introspection."""
@@ -187,11 +187,11 @@ class CircuitBreakerConfig(Struct):
 
     enabled: bool = False
     """Use a circuit breaker for each backend."""
-    failure_threshold: Annotated[int, Limits(minimum=1)] = 5
+    failure_threshold: Annotated[int, ValueBounds(minimum=1)] = 5
     """Failures in a row that open the circuit."""
     timeout: Annotated[
         Duration,
-        Rule("self == '' || duration(self) >= duration('1s')", "timeout must be >= 1s"),
+        CelRule("self == '' || duration(self) >= duration('1s')", "timeout must be >= 1s"),
     ] = "60s"
     """How long the circuit stays open before one request may try."""
 
@@ -234,12 +234,12 @@ class OperationalConfig(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "!has(self.embeddingHeaders) || size(self.embeddingHeaders) == 0 || "
         "(has(self.embeddingProvider) && self.embeddingProvider == 'openai')",
         "embeddingHeaders is only supported when embeddingProvider is 'openai'",
     ),
-    Rule(
+    CelRule(
         "!has(self.embeddingHeaders) || self.embeddingHeaders.all(name, "
         "name.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$') && "
         "!(name.lowerAscii() in ['authorization', 'content-type']))",
@@ -257,9 +257,9 @@ class OptimizerConfig(Struct):
     """API of the embedding service."""
     embedding_model: str | None = None
     """Model to ask for, for openai."""
-    embedding_headers: Annotated[dict[str, HeaderValue], Limits(max_properties=32)] = Field(default_factory=dict)
+    embedding_headers: Annotated[dict[str, HeaderValue], ValueBounds(max_properties=32)] = Field(default_factory=dict)
     """Headers of embedding requests, for openai."""
-    max_tools_to_return: Annotated[int, Limits(minimum=1, maximum=50)] | None = None
+    max_tools_to_return: Annotated[int, ValueBounds(minimum=1, maximum=50)] | None = None
     """Most tools in one search result; 8 when empty."""
     hybrid_search_semantic_ratio: Ratio | None = None
     """Weight of meaning against words, from 0 (words) to 1 (meaning); 0.5 when empty."""
@@ -285,7 +285,7 @@ class GatewaySessionStorageConfig(Struct):
     """memory or redis."""
     address: str | None = None
     """Address of the Redis server, host:port."""
-    db: Annotated[Int32, Limits(minimum=0)] = 0
+    db: Annotated[Int32, ValueBounds(minimum=0)] = 0
     """Number of the Redis database."""
     key_prefix: str | None = None
     """Prefix of every key."""

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.common.markers import KeepUnknown, Limits, ListType
+from api.common.markers import KeepUnknown, ListType, ValueBounds
 from api.common.model import AtomicList, Int32, Struct
 from api.common.references import LocalObjectReference
 
-Port = Annotated[Int32, Limits(minimum=1, maximum=65535)]
+Port = Annotated[Int32, ValueBounds(minimum=1, maximum=65535)]
 SessionAffinity = Literal["ClientIP", "None"]
 # A PodTemplateSpec, checked by the API server only when the Deployment is written.
 PodTemplatePatch = Annotated[dict[str, Any], KeepUnknown()]

@@ -50,10 +50,10 @@ from api.contract.composite import (
 )
 from api.contract.config import (
     Aggregation,
-    Backend,
     ConflictResolutionConfig,
     Dialect,
     HeaderForward,
+    StaticBackend,
     ToolConfigRef,
     ToolOverride,
     VmcpConfig,
@@ -101,7 +101,6 @@ __all__ = [
     "Audit",
     "Authz",
     "AwsSts",
-    "Backend",
     "Bucket",
     "CircuitBreaker",
     "CodeMode",
@@ -128,6 +127,7 @@ __all__ = [
     "RateLimiting",
     "RoleMapping",
     "SessionStorage",
+    "StaticBackend",
     "Step",
     "Strategy",
     "Telemetry",

@@ -42,7 +42,7 @@ class HeaderForward(Section):
     """Header name -> identifier; the value is in the environment variable `TOOLHIVE_SECRET_<identifier>`."""
 
 
-class Backend(Section):
+class StaticBackend(Section):
     """A backend with a fixed address."""
 
     name: Text = ""
@@ -106,7 +106,7 @@ class VmcpConfig(Section):
 
     name: Text = ""
     group_ref: Text = ""
-    backends: tuple[Backend, ...] = ()
+    backends: tuple[StaticBackend, ...] = ()
     """Non-empty: static mode."""
     incoming_auth: IncomingAuth | None = None
     outgoing_auth: OutgoingAuth | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.contract.config import Backend, Dialect, VmcpConfig
+from api.contract.config import Dialect, StaticBackend, VmcpConfig
 from api.contract.errors import ConfigError
 
 
@@ -50,5 +50,5 @@ def to_dialect(config: VmcpConfig, dialect: Dialect) -> VmcpConfig:
     return config.model_copy(update={"backends": tuple(_stock(backend) for backend in config.backends)})
 
 
-def _stock(backend: Backend) -> Backend:
+def _stock(backend: StaticBackend) -> StaticBackend:
     return backend.model_copy(update={"type": "entry" if backend.ca_bundle_path else "", "header_forward": None})

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from api.contract.config import Backend, Dialect, VmcpConfig
+from api.contract.config import Dialect, StaticBackend, VmcpConfig
 from api.contract.defaults import with_defaults
 from api.contract.dialect import dialect_errors
 from api.contract.document import to_document
@@ -19,7 +19,7 @@ from api.contract.nearest import nearest
 from api.contract.section import Section
 from api.contract.validation import validate_config
 from api.contract.yaml_reader import read_yaml
-from api.contract.yaml_writer import Rendered, render_item, write_yaml
+from api.contract.yaml_writer import YamlFragment, render_item, write_yaml
 
 D = TypeVar("D", bound=Section)
 
@@ -98,14 +98,14 @@ def dump_config(config: VmcpConfig, dialect: Dialect = Dialect.NATIVE) -> bytes:
         raise ConfigErrors(errors)
     document = to_document(config.model_copy(update={"backends": ()}), dialect)
     if config.backends:
-        backends = Rendered("".join(_backend_text(backend, dialect) for backend in config.backends))
+        backends = YamlFragment("".join(_backend_text(backend, dialect) for backend in config.backends))
         # Their place is after name and groupRef, those of the two that are there.
         head = {key: document.pop(key) for key in ("name", "groupRef") if key in document}
         document = head | {"backends": backends} | document
     return write_yaml(document).encode()
 
 
-def _backend_text(backend: Backend, dialect: Dialect) -> str:
+def _backend_text(backend: StaticBackend, dialect: Dialect) -> str:
     """Return the lines of one backend; a group of thousands is written again whenever one of them changes."""
     forward = backend.header_forward
     identity = (

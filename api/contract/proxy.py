@@ -18,10 +18,10 @@ from pydantic import Field
 from api.contract.auth import IncomingAuth, OutgoingAuth, Strategy
 from api.contract.config import (
     Aggregation,
-    Backend,
     ConflictResolutionConfig,
     Dialect,
     HeaderForward,
+    StaticBackend,
     ToolOverride,
     VmcpConfig,
     WorkloadTools,
@@ -41,7 +41,7 @@ _NAMELESS: Final = "proxy"
 """What the one backend is called while the document lacks a name, which is reported by itself."""
 
 
-class Remote(Section):
+class ProxyRemote(Section):
     """`remote`: the server behind the proxy, and how the proxy speaks to it."""
 
     url: Text = ""
@@ -72,7 +72,7 @@ class ProxyConfig(Section):
     """Name of the proxy; `MCP::"<name>"` of policies, and what `/status` and the audit log call the remote."""
     group_ref: Text = ""
     """The MCPGroup that it is a member of; only shown."""
-    remote: Remote | None = None
+    remote: ProxyRemote | None = None
     """The server behind the proxy."""
     incoming_auth: IncomingAuth | None = None
     """Who may call, and what: OIDC or anonymous, and policies."""
@@ -95,13 +95,13 @@ class ProxyConfig(Section):
 def as_gateway(proxy: ProxyConfig) -> VmcpConfig:
     """Say the same as a gateway's configuration: one backend, named like the proxy."""
     name = proxy.name or _NAMELESS
-    remote = proxy.remote or Remote()
+    remote = proxy.remote or ProxyRemote()
     tools = proxy.tools
     return VmcpConfig(
         name=proxy.name,
         group_ref=proxy.group_ref or name,
         backends=(
-            Backend(
+            StaticBackend(
                 name=name,
                 url=remote.url,
                 transport=remote.transport,

@@ -21,7 +21,7 @@ _WORDS = frozenset(
 )
 
 
-class Rendered(str):
+class YamlFragment(str):
     """Lines that are YAML already, ending with a line break; the value of a key, on the lines below it."""
 
     __slots__ = ()
@@ -43,7 +43,7 @@ def _mapping(mapping: Mapping[str, Any], first: str, indent: str, lines: list[st
         # Texts are most of what is written, and this loop is most of what writing costs.
         if type(value) is str:
             lines.append(f"{head}{_text(key)}: {_text(value)}\n")
-        elif isinstance(value, Rendered):
+        elif isinstance(value, YamlFragment):
             lines.append(f"{head}{_text(key)}:\n{value}")
         elif value and isinstance(value, Mapping):
             lines.append(f"{head}{_scalar(key)}:\n")

@@ -6,7 +6,7 @@ MCPRemoteEndpoint is not among them: it has no v1alpha1 yet.
 from __future__ import annotations
 
 from api import v1beta1
-from api.common.model import GROUP, Resource
+from api.common.model import GROUP, CustomResource
 
 DEPRECATION_WARNING = f"{GROUP}/v1alpha1 is deprecated; use v1beta1"
 _API_VERSION = f"{GROUP}/v1alpha1"
@@ -84,7 +84,7 @@ class VirtualMCPServer(v1beta1.VirtualMCPServer):
     api_version: str = _API_VERSION
 
 
-KINDS: tuple[type[Resource], ...] = (
+KINDS: tuple[type[CustomResource], ...] = (
     EmbeddingServer,
     MCPAuthzConfig,
     MCPExternalAuthConfig,

@@ -12,7 +12,7 @@ stored = MCPServerEntry.model_validate(answer)    # what came back; fields unkno
 
 from __future__ import annotations
 
-from api.common.model import Condition, ObjectMeta, Resource
+from api.common.model import Condition, CustomResource, ObjectMeta
 from api.v1beta1.embeddingserver import EmbeddingServer, EmbeddingServerSpec, EmbeddingServerStatus
 from api.v1beta1.mcpauthzconfig import MCPAuthzConfig, MCPAuthzConfigSpec, MCPAuthzConfigStatus
 from api.v1beta1.mcpexternalauthconfig import (
@@ -35,7 +35,7 @@ from api.v1beta1.virtualmcpcompositetooldefinition import (
 )
 from api.v1beta1.virtualmcpserver import VirtualMCPServer, VirtualMCPServerSpec, VirtualMCPServerStatus
 
-KINDS: tuple[type[Resource], ...] = (
+KINDS: tuple[type[CustomResource], ...] = (
     EmbeddingServer,
     MCPAuthzConfig,
     MCPExternalAuthConfig,

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from api.common.markers import AGE, Column, Definition, Limits, OneOf
-from api.common.model import AtomicList, Conditions, Int32, Int64, Resource, Struct
+from api.common.markers import AGE, Column, Definition, OneOf, ValueBounds
+from api.common.model import AtomicList, Conditions, CustomResource, Int32, Int64, Struct
 from api.common.references import SecretKeyRef
 from api.common.workload import (
     EnvVars,
@@ -74,7 +74,7 @@ class EmbeddingServerSpec(Struct):
     """Strategic merge patch over the generated pod template."""
     resource_overrides: EmbeddingResourceOverrides | None = None
     """Additions to the generated objects."""
-    replicas: Annotated[Int32, Limits(minimum=1)] = 1
+    replicas: Annotated[Int32, ValueBounds(minimum=1)] = 1
     """Number of pods."""
 
 
@@ -95,7 +95,7 @@ class EmbeddingServerStatus(Struct):
     """Aspects of the service's state."""
 
 
-class EmbeddingServer(Resource):
+class EmbeddingServer(CustomResource):
     """A text embedding service for the gateway's tool search."""
 
     definition: ClassVar[Definition] = Definition(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from api.common.markers import AGE, Column, Definition, condition_column
-from api.common.model import Conditions, Int64, Resource, Struct
+from api.common.model import Conditions, CustomResource, Int64, Struct
 from api.common.references import NonEmpty
 from api.common.tools import JSONObject
 
@@ -30,7 +30,7 @@ class MCPAuthzConfigStatus(Struct):
     """Aspects of the object's state."""
 
 
-class MCPAuthzConfig(Resource):
+class MCPAuthzConfig(CustomResource):
     """An authorization policy that servers share."""
 
     definition: ClassVar[Definition] = Definition(

@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from api.common.auth_server import EmbeddedAuthServerConfig
 from api.common.authz import ProviderName
-from api.common.markers import AGE, Column, Definition, Limits, Rule, condition_column, rules
-from api.common.model import AtomicList, Conditions, Int32, Int64, Resource, Struct
+from api.common.markers import AGE, CelRule, Column, Definition, ValueBounds, condition_column, rules
+from api.common.model import AtomicList, Conditions, CustomResource, Int32, Int64, Struct
 from api.common.references import NonEmpty, SecretKeyRef
 from api.common.upstreams import HttpsUrl
 
-RoleArn = Annotated[str, Limits(pattern=r"^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:role/[\w+=,.@\-_/]+$")]
+RoleArn = Annotated[str, ValueBounds(pattern=r"^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:role/[\w+=,.@\-_/]+$")]
 
 
 class TokenExchangeConfig(Struct):
@@ -30,7 +30,7 @@ class TokenExchangeConfig(Struct):
     subject_token_type: (
         Annotated[
             str,
-            Limits(
+            ValueBounds(
                 pattern=r"^(access_token|id_token|jwt|urn:ietf:params:oauth:token-type:(access_token|id_token|jwt))?$"
             ),
         ]
@@ -68,14 +68,14 @@ class RoleMapping(Struct):
     """CEL expression over the claims that matches."""
     role_arn: RoleArn
     """Role to assume."""
-    priority: Annotated[Int32, Limits(minimum=0)] | None = None
+    priority: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Lower numbers are tried first; mappings without one come last."""
 
 
 class AWSStsConfig(Struct):
     """Assume an AWS role with the user's token and sign requests (SigV4)."""
 
-    region: Annotated[str, Limits(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$", min_length=1)]
+    region: Annotated[str, ValueBounds(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$", min_length=1)]
     """AWS region of the service."""
     service: str = "aws-mcp"
     """Service name in the signature."""
@@ -85,7 +85,7 @@ class AWSStsConfig(Struct):
     """Roles by claim or expression."""
     role_claim: str = "groups"
     """Claim that role mappings look at."""
-    session_duration: Annotated[Int32, Limits(minimum=900, maximum=43200)] = 3600
+    session_duration: Annotated[Int32, ValueBounds(minimum=900, maximum=43200)] = 3600
     """Lifetime of the AWS credentials, in seconds."""
     session_name_claim: str = "sub"
     """Claim that names the AWS session."""
@@ -106,7 +106,7 @@ class OBOConfig(Struct):
     tenant_id: (
         Annotated[
             str,
-            Limits(
+            ValueBounds(
                 pattern=r"^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,})$",
                 max_length=253,
             ),
@@ -114,7 +114,7 @@ class OBOConfig(Struct):
         | None
     ) = None
     """Tenant, as a GUID or a domain."""
-    authority: Annotated[str, Limits(pattern=r"^https://[^\s?#@]+[^/\s?#@]$")] | None = None
+    authority: Annotated[str, ValueBounds(pattern=r"^https://[^\s?#@]+[^/\s?#@]$")] | None = None
     """Base URL of the identity platform, for national clouds."""
     client_id: str | None = None
     """Application id of the middle tier."""
@@ -122,7 +122,9 @@ class OBOConfig(Struct):
     """Its secret."""
     audience: str | None = None
     """Application to get a token for."""
-    scopes: Annotated[AtomicList[Annotated[str, Limits(min_length=1, max_length=256)]], Limits(max_items=20)] = ()
+    scopes: Annotated[
+        AtomicList[Annotated[str, ValueBounds(min_length=1, max_length=256)]], ValueBounds(max_items=20)
+    ] = ()
     """Scopes to ask for."""
     subject_token_provider_name: ProviderName | None = None
     """Upstream provider whose token is presented."""
@@ -185,13 +187,13 @@ CONFIGURED_TYPES = (
 
 @rules(
     *(
-        Rule(
+        CelRule(
             f"(self.type == '{name}') == has(self.{name})",
             f"{name} configuration must be set if and only if type is '{name}'",
         )
         for name in CONFIGURED_TYPES
     ),
-    Rule(
+    CelRule(
         f"self.type != 'unauthenticated' || !({' || '.join(f'has(self.{name})' for name in CONFIGURED_TYPES)})",
         "no configuration must be set when type is 'unauthenticated'",
     ),
@@ -230,7 +232,7 @@ class MCPExternalAuthConfigStatus(Struct):
     """Aspects of the object's state."""
 
 
-class MCPExternalAuthConfig(Resource):
+class MCPExternalAuthConfig(CustomResource):
     """How workloads authenticate towards the servers behind them."""
 
     definition: ClassVar[Definition] = Definition(

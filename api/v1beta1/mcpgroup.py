@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from api.common.markers import AGE, Column, Definition, OneOf, condition_column
-from api.common.model import Conditions, Int32, Int64, Resource, SetList, Struct
+from api.common.model import Conditions, CustomResource, Int32, Int64, SetList, Struct
 
 
 class MCPGroupSpec(Struct):
@@ -48,7 +48,7 @@ class MCPGroupStatus(Struct):
     """Aspects of the group's state."""
 
 
-class MCPGroup(Resource):
+class MCPGroup(CustomResource):
     """MCP servers that belong together; a VirtualMCPServer puts one group behind one endpoint."""
 
     definition: ClassVar[Definition] = Definition(

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from api.common.markers import AGE, Column, Definition, Rule, condition_column, rules
-from api.common.model import Conditions, Int64, Resource, Struct
+from api.common.markers import AGE, CelRule, Column, Definition, condition_column, rules
+from api.common.model import Conditions, CustomResource, Int64, Struct
 from api.common.references import CABundleSource, SecretKeyRef
 
 
@@ -54,12 +54,12 @@ class InlineOIDCConfig(Struct):
 
 
 @rules(
-    Rule(
+    CelRule(
         "self.type == 'kubernetesServiceAccount' ? has(self.kubernetesServiceAccount) : "
         "!has(self.kubernetesServiceAccount)",
         "kubernetesServiceAccount must be set when type is 'kubernetesServiceAccount', and must not be set otherwise",
     ),
-    Rule(
+    CelRule(
         "self.type == 'inline' ? has(self.inline) : !has(self.inline)",
         "inline must be set when type is 'inline', and must not be set otherwise",
     ),
@@ -86,7 +86,7 @@ class MCPOIDCConfigStatus(Struct):
     """Aspects of the object's state."""
 
 
-class MCPOIDCConfig(Resource):
+class MCPOIDCConfig(CustomResource):
     """Validation of OIDC tokens that servers share."""
 
     definition: ClassVar[Definition] = Definition(

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf, Required, Rule, rules
-from api.common.model import Conditions, Int32, Int64, Resource, Struct
+from api.common.markers import AGE, REASON, CelRule, Column, Definition, OneOf, Required, ValueBounds, rules
+from api.common.model import Conditions, CustomResource, Int32, Int64, Struct
 from api.common.references import (
     AuthServerRef,
     ExternalAuthConfigRef,
@@ -31,7 +31,7 @@ from api.common.workload import (
 class EndpointCABundleKey(Struct):
     """One key of a ConfigMap with PEM certificates."""
 
-    name: Annotated[str, Limits(min_length=1)]
+    name: Annotated[str, ValueBounds(min_length=1)]
     """Name of the ConfigMap."""
     key: str = "ca.crt"
     """Key within the ConfigMap's data."""
@@ -76,23 +76,23 @@ class RemoteEndpointProxyConfig(Struct):
     """Additions to the generated objects."""
     pod_template_spec: PodTemplatePatch | None = None
     """Strategic merge patch over the generated pod template; the container is named toolhive."""
-    replicas: Annotated[Int32, Limits(minimum=0)] | None = None
+    replicas: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Number of pods; left to others, such as an autoscaler, when absent."""
     session_storage: SessionStorageConfig | None = None
     """Where sessions are kept."""
 
 
 @rules(
-    Rule("self.type == oldSelf.type", "type is immutable; delete the endpoint and create it anew to change it"),
-    Rule("self.type != 'proxy' || has(self.proxyConfig)", "proxyConfig is required when type is 'proxy'"),
-    Rule("self.type != 'direct' || !has(self.proxyConfig)", "proxyConfig must not be set when type is 'direct'"),
+    CelRule("self.type == oldSelf.type", "type is immutable; delete the endpoint and create it anew to change it"),
+    CelRule("self.type != 'proxy' || has(self.proxyConfig)", "proxyConfig is required when type is 'proxy'"),
+    CelRule("self.type != 'direct' || !has(self.proxyConfig)", "proxyConfig must not be set when type is 'direct'"),
 )
 class MCPRemoteEndpointSpec(Struct):
     """Where the server is and how it is reached."""
 
     type: Annotated[Literal["proxy", "direct"], Required()] = "proxy"
     """direct: gateways connect to the server themselves; proxy: a pod stands in front of it. Cannot be changed."""
-    remote_url: Annotated[str, Limits(pattern=r"^https?://")]
+    remote_url: Annotated[str, ValueBounds(pattern=r"^https?://")]
     """URL of the MCP endpoint. Loopback, link-local and metadata addresses are refused by the operator."""
     allow_private_endpoint: bool = False
     """Accept addresses of private ranges, those of Services among them, and names that end in cluster.local. Other
@@ -126,7 +126,7 @@ class MCPRemoteEndpointStatus(Struct):
     """The checks one by one."""
 
 
-class MCPRemoteEndpoint(Resource):
+class MCPRemoteEndpoint(CustomResource):
     """A remote MCP server, reached directly by the gateways of its group or through a proxy of its own."""
 
     definition: ClassVar[Definition] = Definition(

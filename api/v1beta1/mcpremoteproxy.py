@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf, condition_column, rules
-from api.common.model import Conditions, Int32, Int64, Resource, Struct
+from api.common.markers import AGE, REASON, Column, Definition, OneOf, ValueBounds, condition_column, rules
+from api.common.model import Conditions, CustomResource, Int32, Int64, Struct
 from api.common.references import (
     AuthServerRef,
     ExternalAuthConfigRef,
@@ -32,7 +32,7 @@ from api.common.workload import (
 class MCPRemoteProxySpec(Struct):
     """The remote server and the proxy in front of it."""
 
-    remote_url: Annotated[str, Limits(pattern=r"^https?://")]
+    remote_url: Annotated[str, ValueBounds(pattern=r"^https?://")]
     """URL of the MCP endpoint. Loopback, link-local and metadata addresses are refused by the operator."""
     allow_private_endpoint: bool = False
     """Accept addresses of private ranges, those of Services among them, and names that end in cluster.local. Other
@@ -75,7 +75,7 @@ class MCPRemoteProxySpec(Struct):
     """Group that the server belongs to."""
     session_affinity: SessionAffinity = "ClientIP"
     """Whether one client always reaches the same pod."""
-    replicas: Annotated[Int32, Limits(minimum=0)] | None = None
+    replicas: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Number of pods; left to others, such as an autoscaler, when absent."""
     session_storage: SessionStorageConfig | None = None
     """Where sessions are kept."""
@@ -110,7 +110,7 @@ class MCPRemoteProxyStatus(Struct):
     """Aspects of the proxy's state."""
 
 
-class MCPRemoteProxy(Resource):
+class MCPRemoteProxy(CustomResource):
     """A proxy pod in front of a remote MCP server.
 
     Deprecated: superseded by MCPRemoteEndpoint of type proxy.

@@ -8,17 +8,17 @@ from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.markers import (
     AGE,
     REASON,
+    CelRule,
     Column,
     Definition,
-    Limits,
     ListType,
     OneOf,
     Required,
-    Rule,
+    ValueBounds,
     condition_column,
     rules,
 )
-from api.common.model import AtomicList, Conditions, Int32, Int64, Resource, Struct
+from api.common.model import AtomicList, Conditions, CustomResource, Int32, Int64, Struct
 from api.common.references import (
     AuthServerRef,
     ExternalAuthConfigRef,
@@ -81,15 +81,15 @@ _AUTHENTICATED = "has(self.oidcConfigRef) || has(self.externalAuthConfigRef)"
 
 @rules(
     AUTHZ_EXCLUSIVE,
-    Rule(
+    CelRule(
         "!has(self.rateLimiting) || (has(self.sessionStorage) && self.sessionStorage.provider == 'redis')",
         "rateLimiting requires sessionStorage with provider 'redis'",
     ),
-    Rule(
+    CelRule(
         f"!has(self.rateLimiting) || !has(self.rateLimiting.perUser) || {_AUTHENTICATED}",
         "rateLimiting.perUser requires authentication (oidcConfigRef or externalAuthConfigRef)",
     ),
-    Rule(
+    CelRule(
         "!has(self.rateLimiting) || !has(self.rateLimiting.tools) || "
         f"self.rateLimiting.tools.all(tool, !has(tool.perUser)) || {_AUTHENTICATED}",
         "per-tool perUser rate limiting requires authentication (oidcConfigRef or externalAuthConfigRef)",
@@ -152,9 +152,9 @@ class MCPServerSpec(Struct):
     """Group that the server belongs to."""
     session_affinity: SessionAffinity = "ClientIP"
     """Whether one client always reaches the same proxy pod."""
-    replicas: Annotated[Int32, Limits(minimum=0)] | None = None
+    replicas: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Number of proxy pods; left to others, such as an autoscaler, when absent."""
-    backend_replicas: Annotated[Int32, Limits(minimum=0)] | None = None
+    backend_replicas: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Number of server pods; left to others when absent."""
     session_storage: SessionStorageConfig | None = None
     """Where sessions and rate limits are kept."""
@@ -193,7 +193,7 @@ class MCPServerStatus(Struct):
     """Aspects of the server's state."""
 
 
-class MCPServer(Resource):
+class MCPServer(CustomResource):
     """An MCP server that runs in the cluster, behind a proxy."""
 
     definition: ClassVar[Definition] = Definition(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from api.common.headers import HeaderForwardConfig
-from api.common.markers import AGE, REASON, Column, Definition, Limits, OneOf
-from api.common.model import Conditions, Int64, Resource, Struct
+from api.common.markers import AGE, REASON, Column, Definition, OneOf, ValueBounds
+from api.common.model import Conditions, CustomResource, Int64, Struct
 from api.common.references import CABundleSource, ExternalAuthConfigRef, MCPGroupRef
 
-RemoteUrl = Annotated[str, Limits(pattern=r"^https?://")]
+RemoteUrl = Annotated[str, ValueBounds(pattern=r"^https?://")]
 
 
 class MCPServerEntrySpec(Struct):
@@ -43,7 +43,7 @@ class MCPServerEntryStatus(Struct):
     """The checks one by one."""
 
 
-class MCPServerEntry(Resource):
+class MCPServerEntry(CustomResource):
     """A remote MCP server that gateways of its group connect to directly. Nothing is deployed for it.
 
     Deprecated: superseded by MCPRemoteEndpoint of type direct.

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from api.common.markers import AGE, Column, Definition, Limits, ListType, Rule, condition_column, rules
-from api.common.model import Conditions, Int64, Resource, Struct
+from api.common.markers import AGE, CelRule, Column, Definition, ListType, ValueBounds, condition_column, rules
+from api.common.model import Conditions, CustomResource, Int64, Struct
 from api.common.references import CABundleSource, NonEmpty, SecretKeyRef
 
 
@@ -32,12 +32,12 @@ class TracingConfig(Struct):
 
     enabled: bool = False
     """Send traces."""
-    sampling_rate: Annotated[str, Limits(pattern=r"^(0(\.\d+)?|1(\.0+)?)$")] = "0.05"
+    sampling_rate: Annotated[str, ValueBounds(pattern=r"^(0(\.\d+)?|1(\.0+)?)$")] = "0.05"
     """Share of requests that are traced, from 0 to 1."""
 
 
 @rules(
-    Rule(
+    CelRule(
         "!has(self.headers) || !has(self.sensitiveHeaders) || "
         "self.sensitiveHeaders.all(header, !(header.name in self.headers))",
         "a header name cannot appear in both headers and sensitiveHeaders",
@@ -95,7 +95,7 @@ class MCPTelemetryConfigStatus(Struct):
     """Aspects of the object's state."""
 
 
-class MCPTelemetryConfig(Resource):
+class MCPTelemetryConfig(CustomResource):
     """Traces and metrics settings that servers share."""
 
     definition: ClassVar[Definition] = Definition(

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from api.common.markers import AGE, Definition, condition_column
-from api.common.model import Conditions, Int64, Resource, SetList, Struct
+from api.common.model import Conditions, CustomResource, Int64, SetList, Struct
 from api.common.tools import ToolOverride
 
 
@@ -31,7 +31,7 @@ class MCPToolConfigStatus(Struct):
     """Aspects of the object's state."""
 
 
-class MCPToolConfig(Resource):
+class MCPToolConfig(CustomResource):
     """Tool filter and overrides that servers share."""
 
     definition: ClassVar[Definition] = Definition(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from api.common.markers import AGE, Column, Definition, OneOf, condition_column
-from api.common.model import AtomicList, Conditions, Int64, Resource, SetList, Struct
+from api.common.model import AtomicList, Conditions, CustomResource, Int64, SetList, Struct
 from api.common.tools import CompositeTool
 
 
@@ -28,7 +28,7 @@ class VirtualMCPCompositeToolDefinitionStatus(Struct):
     """Aspects of the object's state."""
 
 
-class VirtualMCPCompositeToolDefinition(Resource):
+class VirtualMCPCompositeToolDefinition(CustomResource):
     """A composite tool that gateways share."""
 
     definition: ClassVar[Definition] = Definition(

@@ -11,17 +11,17 @@ from api.common.authz import AUTHZ_EXCLUSIVE, AuthzConfigRef
 from api.common.markers import (
     AGE,
     REASON,
+    CelRule,
     Column,
     Definition,
     KeepUnknown,
-    Limits,
     ListType,
     OneOf,
-    Rule,
+    ValueBounds,
     condition_column,
     rules,
 )
-from api.common.model import AtomicList, Conditions, Int32, Int64, Resource, Struct, Timestamp
+from api.common.model import AtomicList, Conditions, CustomResource, Int32, Int64, Struct, Timestamp
 from api.common.references import (
     EmbeddingServerRef,
     ExternalAuthConfigRef,
@@ -37,7 +37,7 @@ from api.common.workload import PodTemplatePatch, SessionAffinity
 
 
 @rules(
-    Rule(
+    CelRule(
         "self.type != 'oidc' || has(self.oidcConfigRef)",
         "spec.incomingAuth.oidcConfigRef is required when type is oidc",
     ),
@@ -81,20 +81,20 @@ _PER_USER = "!has(self.config) || !has(self.config.rateLimiting) || "
 
 
 @rules(
-    Rule(
+    CelRule(
         f"{_PER_USER}(has(self.sessionStorage) && self.sessionStorage.provider == 'redis')",
         "config.rateLimiting requires sessionStorage with provider 'redis'",
     ),
-    Rule(
+    CelRule(
         f"{_PER_USER}!has(self.config.rateLimiting.perUser) || self.incomingAuth.type == 'oidc'",
         "config.rateLimiting.perUser requires incomingAuth.type oidc",
     ),
-    Rule(
+    CelRule(
         f"{_PER_USER}!has(self.config.rateLimiting.tools) || self.incomingAuth.type == 'oidc' || "
         "self.config.rateLimiting.tools.all(tool, !has(tool.perUser))",
         "per-tool perUser rate limiting requires incomingAuth.type oidc",
     ),
-    Rule(
+    CelRule(
         "!has(self.embeddingServerRef) || !has(self.config) || !has(self.config.optimizer) || "
         "!has(self.config.optimizer.embeddingProvider) || self.config.optimizer.embeddingProvider != 'openai'",
         "embeddingServerRef provisions a managed TEI server and cannot be combined with optimizer.embeddingProvider "
@@ -128,7 +128,7 @@ class VirtualMCPServerSpec(Struct):
     """Embedding service for the tool search."""
     auth_server_config: EmbeddedAuthServerConfig | None = None
     """Authorization server that the gateway hosts for clients."""
-    replicas: Annotated[Int32, Limits(minimum=0)] | None = None
+    replicas: Annotated[Int32, ValueBounds(minimum=0)] | None = None
     """Number of pods; left to others, such as an autoscaler, when absent."""
     session_storage: SessionStorageConfig | None = None
     """Where sessions and rate limits are kept."""
@@ -192,7 +192,7 @@ class VirtualMCPServerStatus(Struct):
     """Aspects of the gateway's state."""
 
 
-class VirtualMCPServer(Resource):
+class VirtualMCPServer(CustomResource):
     """A gateway that puts the servers of a group behind one MCP endpoint."""
 
     definition: ClassVar[Definition] = Definition(

@@ -10,7 +10,7 @@ from api.conditions import MCPExternalAuthConfigCondition as Type
 from api.conditions import MCPExternalAuthConfigReason as Reason
 from api.contract.strategies import Converted, convert_strategy
 from api.contract.validation.auth import check_strategy
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 from api.v1beta1 import MCPExternalAuthConfigSpec
 from api.v1beta1.mcpexternalauthconfig import CONFIGURED_TYPES
 from controllers.mcpexternalauthconfig.auth_server import auth_server_problems, synthesizes_identity
@@ -53,7 +53,7 @@ def _strategy_problems(name: str, spec: MCPExternalAuthConfigSpec) -> Iterator[s
     """Yield what the gateway would refuse in the strategy that it gets."""
     converted = convert_strategy(name, spec)
     if isinstance(converted, Converted):
-        report = Report()
+        report = Findings()
         check_strategy(converted.strategy, "spec", report)
         yield from (f"{error.path}: {error.message}" for error in report.errors)
 

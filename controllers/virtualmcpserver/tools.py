@@ -11,7 +11,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import CompositeTool, VmcpConfig, with_defaults
 from api.contract.validation.composite import check_composite_tool
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 from api.v1beta1 import MCPToolConfig, MCPToolConfigSpec, VirtualMCPCompositeToolDefinition
 from controllers.shared.parts.part import Part
 from controllers.shared.verdicts import Unreadable, Verdict
@@ -81,6 +81,6 @@ def _composite_tool(
     except ValidationError as error:
         return None, [f"{name}: {item['msg']}" for item in error.errors(include_input=False)]
     tool = with_defaults(VmcpConfig(composite_tools=(tool,))).composite_tools[0]
-    report = Report()
+    report = Findings()
     check_composite_tool(tool, name, report)
     return tool, [str(error) for error in report.errors]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from api.contract.auth import IncomingAuth
-from api.contract.config import Aggregation, Backend, VmcpConfig, WorkloadTools
+from api.contract.config import Aggregation, StaticBackend, VmcpConfig, WorkloadTools
 from api.contract.defaults import DEFAULT_PREFIX_FORMAT
 from api.contract.duration import Duration
 from api.contract.errors import ConfigError, join
@@ -171,7 +171,7 @@ def _backends(config: VmcpConfig, operational: Operational, notes: _Notes) -> tu
     )
 
 
-def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardSpec]:
+def _manifests(backends: Iterable[StaticBackend], notes: _Notes) -> dict[str, ForwardSpec]:
     """Read the environment form of header forwarding, by variable: one per backend."""
     found: dict[str, ForwardSpec] = {}
     owners: dict[str, list[int]] = {}
@@ -198,7 +198,7 @@ def _manifests(backends: Iterable[Backend], notes: _Notes) -> dict[str, ForwardS
 
 
 def _backend(
-    index: int, backend: Backend, operational: Operational, manifest: ForwardSpec | None, notes: _Notes
+    index: int, backend: StaticBackend, operational: Operational, manifest: ForwardSpec | None, notes: _Notes
 ) -> BackendSettings:
     timeout, timeouts = _timeouts(operational)
     failure = operational.failure_handling
@@ -218,7 +218,9 @@ def _backend(
     )
 
 
-def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: _Notes) -> tuple[tuple[str, str], ...]:
+def _headers(
+    index: int, backend: StaticBackend, manifest: ForwardSpec | None, notes: _Notes
+) -> tuple[tuple[str, str], ...]:
     where = join("backends", index, "headerForward")
     native = backend.header_forward
     if native is not None and manifest is not None:
@@ -242,7 +244,7 @@ def _headers(index: int, backend: Backend, manifest: ForwardSpec | None, notes: 
     return headers
 
 
-def _breaker(backend: Backend, operational: Operational) -> BreakerSettings | None:
+def _breaker(backend: StaticBackend, operational: Operational) -> BreakerSettings | None:
     """Return the circuit breaker: on where the file says so, and by default towards remote servers."""
     failure = operational.failure_handling
     given = failure.circuit_breaker if failure is not None else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from api.conditions import MemberSkipReason
-from api.contract import Aggregation, Backend, Dialect, OutgoingAuth, Strategy, VmcpConfig
+from api.contract import Aggregation, Dialect, OutgoingAuth, StaticBackend, Strategy, VmcpConfig
 from api.contract.identifiers import EnvInput, assign_env_names
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfigSpec
 from membership import (
@@ -96,7 +96,7 @@ def compose(base: VmcpConfig, view: GroupView, namespace: str) -> Composed:
     )
 
 
-def _anonymous(backend: Backend) -> Backend:
+def _anonymous(backend: StaticBackend) -> StaticBackend:
     """Leave out the metadata: nothing here reads it, and a passing phase is no change of the configuration."""
     return backend.model_copy(update={"metadata": {}})
 

@@ -1,6 +1,6 @@
 """The meaning of a configuration: every rule that the stock gateway's validator has, and the holes that it leaves.
 
-Each module checks one part and adds what it finds to a `Report`; `validate_config` runs them all.
+Each module checks one part and adds what it finds to a `Findings`; `validate_config` runs them all.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from api.contract.validation.auth import check_incoming_auth, check_outgoing_aut
 from api.contract.validation.backends import check_backends
 from api.contract.validation.composite import check_composite_tools
 from api.contract.validation.operations import check_operations
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 
-__all__ = ["Report", "check_composite_tools", "validate_config"]
+__all__ = ["Findings", "check_composite_tools", "validate_config"]
 
 
 def validate_config(config: VmcpConfig, *, env: SecretSource | None = None) -> tuple[ConfigError, ...]:
@@ -25,7 +25,7 @@ def validate_config(config: VmcpConfig, *, env: SecretSource | None = None) -> t
         config: with the defaults filled in (`with_defaults`).
         env: where strategies look up their secrets, such as the environment; None where it is not known (the operator).
     """
-    report = Report()
+    report = Findings()
     report.require("name", config.name)
     report.require("groupRef", config.group_ref)
     check_backends(config, report)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from api.contract.config import Aggregation, VmcpConfig, WorkloadTools
-from api.contract.validation.report import Positions, Report
+from api.contract.validation.report import Findings, Positions
 
 STRATEGIES = ("prefix", "priority", "manual", "prefixOnConflict")
 _WITH_PREFIX = ("prefix", "prefixOnConflict")
 
 
-def check_aggregation(config: VmcpConfig, report: Report) -> None:
+def check_aggregation(config: VmcpConfig, report: Findings) -> None:
     """Check `aggregation`."""
     aggregation = config.aggregation
     if aggregation is None:
@@ -30,7 +30,7 @@ def check_aggregation(config: VmcpConfig, report: Report) -> None:
             _check_tools(tools, f"aggregation.tools[{index}]", report)
 
 
-def _check_strategy(aggregation: Aggregation, report: Report) -> None:
+def _check_strategy(aggregation: Aggregation, report: Findings) -> None:
     strategy = aggregation.conflict_resolution
     settings = aggregation.conflict_resolution_config
     if settings is None:
@@ -51,7 +51,7 @@ def _check_strategy(aggregation: Aggregation, report: Report) -> None:
                 report.add(f"{where}.priorityOrder[{index}]", f'"{name}" needs an entry in tools: the default is deny')
 
 
-def _check_tools(tools: WorkloadTools, where: str, report: Report) -> None:
+def _check_tools(tools: WorkloadTools, where: str, report: Findings) -> None:
     report.require(f"{where}.workload", tools.workload)
     if tools.tool_config_ref is not None:
         report.require(f"{where}.toolConfigRef.name", tools.tool_config_ref.name)

@@ -22,7 +22,7 @@ from api.contract.headers import header_name_problem
 from api.contract.secrets import SecretSource, secret_header_problem, secret_problem, secret_text
 from api.contract.urls import has_http_url_shape
 from api.contract.validation.backends import check_ca_path
-from api.contract.validation.report import Positions, Report
+from api.contract.validation.report import Findings, Positions
 
 STRATEGIES = {
     "unauthenticated": "",
@@ -40,7 +40,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Env = SecretSource | None
 
 
-def check_incoming_auth(config: VmcpConfig, report: Report) -> None:
+def check_incoming_auth(config: VmcpConfig, report: Findings) -> None:
     """Check `incomingAuth`."""
     auth = config.incoming_auth
     if auth is None:
@@ -57,7 +57,7 @@ def check_incoming_auth(config: VmcpConfig, report: Report) -> None:
             report.add("optimizer", "cannot be combined with incomingAuth.authz of type cedar")
 
 
-def _check_oidc(auth: IncomingAuth, report: Report) -> None:
+def _check_oidc(auth: IncomingAuth, report: Findings) -> None:
     if auth.type == "oidc" and auth.oidc is None:
         report.add("incomingAuth.oidc", "is required when type is oidc")
     if auth.oidc is None or auth.type != "oidc":
@@ -72,7 +72,7 @@ def _check_oidc(auth: IncomingAuth, report: Report) -> None:
         check_ca_path(auth.oidc.ca_bundle_path, "incomingAuth.oidc.caBundlePath", report)
 
 
-def check_outgoing_auth(config: VmcpConfig, report: Report, env: Env) -> None:
+def check_outgoing_auth(config: VmcpConfig, report: Findings, env: Env) -> None:
     """Check `outgoingAuth`."""
     auth = config.outgoing_auth
     if auth is None:
@@ -95,7 +95,7 @@ def strategies_of(config: VmcpConfig) -> Iterator[tuple[str, Strategy, tuple[int
         yield join("outgoingAuth", "backends", name), strategy, positions.of(name)
 
 
-def check_strategy(strategy: Strategy, where: str, report: Report, env: Env = None) -> None:
+def check_strategy(strategy: Strategy, where: str, report: Findings, env: Env = None) -> None:
     """Check one strategy: a known type, the sub-object of that type, and its rules."""
     if not report.one_of(f"{where}.type", strategy.type, STRATEGIES):
         return
@@ -133,7 +133,7 @@ def _check_secret(
     variable: str,
     where: str,
     key: str,
-    report: Report,
+    report: Findings,
     env: Env,
     problem_of: Callable[[str], str | None] = secret_problem,
 ) -> None:
@@ -151,7 +151,7 @@ def _check_secret(
         report.add(f"{where}.{key}Env", f"the value of environment variable {variable} {problem}")
 
 
-def _check_header_injection(part: HeaderInjection, where: str, report: Report, env: Env) -> None:
+def _check_header_injection(part: HeaderInjection, where: str, report: Findings, env: Env) -> None:
     if report.require(f"{where}.headerName", part.header_name) and (problem := header_name_problem(part.header_name)):
         report.add(f"{where}.headerName", problem)
     if not part.header_value and not part.header_value_env:
@@ -161,7 +161,7 @@ def _check_header_injection(part: HeaderInjection, where: str, report: Report, e
     )
 
 
-def _check_token_exchange(part: TokenExchange, where: str, report: Report, env: Env) -> None:
+def _check_token_exchange(part: TokenExchange, where: str, report: Findings, env: Env) -> None:
     if report.require(f"{where}.tokenUrl", part.token_url) and not has_http_url_shape(part.token_url):
         report.add(f"{where}.tokenUrl", "must be an http:// or https:// URL with a host")
     _check_secret(part.client_secret, part.client_secret_env, where, "clientSecret", report, env)
@@ -172,7 +172,7 @@ def _check_token_exchange(part: TokenExchange, where: str, report: Report, env: 
     )
 
 
-def _check_aws(part: AwsSts, where: str, report: Report) -> None:
+def _check_aws(part: AwsSts, where: str, report: Findings) -> None:
     report.require(f"{where}.region", part.region)
     if part.session_duration is not None and not 900 <= part.session_duration <= 43200:
         report.add(f"{where}.sessionDuration", "must be between 900 and 43200 seconds")
@@ -182,7 +182,7 @@ def _check_aws(part: AwsSts, where: str, report: Report) -> None:
         _check_mapping(mapping, f"{where}.roleMappings[{index}]", report)
 
 
-def _check_mapping(mapping: RoleMapping, where: str, report: Report) -> None:
+def _check_mapping(mapping: RoleMapping, where: str, report: Findings) -> None:
     report.require(f"{where}.roleArn", mapping.role_arn)
     if bool(mapping.claim) == bool(mapping.matcher):
         report.add(where, "exactly one of claim and matcher is required")
@@ -190,7 +190,7 @@ def _check_mapping(mapping: RoleMapping, where: str, report: Report) -> None:
         report.add(f"{where}.priority", "must not be negative")
 
 
-def _check_xaa(part: Xaa, where: str, report: Report, env: Env) -> None:
+def _check_xaa(part: Xaa, where: str, report: Findings, env: Env) -> None:
     if report.require(f"{where}.idpTokenUrl", part.idp_token_url):
         _check_token_url(part.idp_token_url, f"{where}.idpTokenUrl", report, insecure=False)
     if report.require(f"{where}.targetTokenUrl", part.target_token_url):
@@ -208,7 +208,7 @@ def _check_xaa(part: Xaa, where: str, report: Report, env: Env) -> None:
             report.add(f"{where}.{key}Id", "needs a secret")
 
 
-def _check_token_url(url: str, where: str, report: Report, *, insecure: bool) -> None:
+def _check_token_url(url: str, where: str, report: Findings, *, insecure: bool) -> None:
     if not has_http_url_shape(url):
         report.add(where, "must be an https:// URL with a host")
         return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from api.contract.config import Backend, HeaderForward, VmcpConfig
+from api.contract.config import HeaderForward, StaticBackend, VmcpConfig
 from api.contract.headers import header_problems, passthrough_problem
 from api.contract.urls import has_http_url_shape
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 
 TRANSPORTS = ("streamable-http", "sse")
 BACKEND_TYPES = ("container", "proxy", "entry", "direct")
@@ -16,7 +16,7 @@ REMOTE_TYPES = ("entry", "direct")
 _IDENTIFIER = re.compile(r"[A-Z0-9_]+")
 
 
-def check_backends(config: VmcpConfig, report: Report) -> None:
+def check_backends(config: VmcpConfig, report: Findings) -> None:
     """Check `backends` and `passthroughHeaders`."""
     names = (backend.name for backend in config.backends)
     report.unique("backends", names, "name", "backend name", costs=lambda index, _name: (index,))
@@ -30,7 +30,7 @@ def check_backends(config: VmcpConfig, report: Report) -> None:
             report.add(f"passthroughHeaders[{index}]", problem)
 
 
-def check_ca_path(path: str, where: str, report: Report) -> None:
+def check_ca_path(path: str, where: str, report: Findings) -> None:
     """Check a path of certificates: absolute, without `..` and NUL."""
     if "\0" in path or ".." in path.split("/"):
         report.add(where, 'must not contain NUL or a step ".."')
@@ -38,7 +38,7 @@ def check_ca_path(path: str, where: str, report: Report) -> None:
         report.add(where, "must be an absolute path")
 
 
-def _check_backend(backend: Backend, where: str, report: Report) -> None:
+def _check_backend(backend: StaticBackend, where: str, report: Findings) -> None:
     report.require(f"{where}.name", backend.name)
     if report.require(f"{where}.url", backend.url) and not has_http_url_shape(backend.url):
         report.add(f"{where}.url", "must be an http:// or https:// URL with a host")
@@ -52,7 +52,7 @@ def _check_backend(backend: Backend, where: str, report: Report) -> None:
         _check_headers(backend.header_forward, f"{where}.headerForward", report)
 
 
-def _check_headers(forward: HeaderForward, where: str, report: Report) -> None:
+def _check_headers(forward: HeaderForward, where: str, report: Findings) -> None:
     for problem in header_problems(forward.add_plaintext_headers, forward.add_headers_from_secret):
         key = "addHeadersFromSecret" if problem.secret else "addPlaintextHeaders"
         report.add(f"{where}.{key}.{problem.header}", problem.message)

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.contract.composite import CompositeTool, OnAnswer, OutputProperty, Step
 from api.contract.gotemplate import referenced_outputs, template_problem
-from api.contract.validation.report import Report
+from api.contract.validation.report import Findings
 
 MAX_STEPS = 100
 _TOOL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
@@ -16,7 +16,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OUTPUT_TYPES = ("string", "integer", "number", "boolean", "object", "array")
 
 
-def check_composite_tools(tools: Iterable[CompositeTool], report: Report, where: str = "compositeTools") -> None:
+def check_composite_tools(tools: Iterable[CompositeTool], report: Findings, where: str = "compositeTools") -> None:
     """Check a list of composite tools; also used on the definitions that a VirtualMCPServer refers to."""
     tools = tuple(tools)
     report.unique(where, (tool.name for tool in tools), "name", "composite tool")
@@ -24,7 +24,7 @@ def check_composite_tools(tools: Iterable[CompositeTool], report: Report, where:
         check_composite_tool(tool, f"{where}[{index}]", report)
 
 
-def check_composite_tool(tool: CompositeTool, where: str, report: Report) -> None:
+def check_composite_tool(tool: CompositeTool, where: str, report: Findings) -> None:
     """Check one composite tool."""
     report.require(f"{where}.name", tool.name)
     report.require(f"{where}.description", tool.description)
@@ -49,7 +49,7 @@ def check_composite_tool(tool: CompositeTool, where: str, report: Report) -> Non
     _check_default_results(tool, f"{where}.steps", report)
 
 
-def _check_step(step: Step, where: str, report: Report, known: set[str], *, inner: bool = False) -> None:
+def _check_step(step: Step, where: str, report: Findings, known: set[str], *, inner: bool = False) -> None:
     report.require(f"{where}.id", step.id)
     if not step.type:
         report.add(f"{where}.type", "is required when message is set: tool or elicitation")
@@ -72,23 +72,23 @@ def _check_step(step: Step, where: str, report: Report, known: set[str], *, inne
             _check_template(value, f"{where}.arguments.{key}", report)
 
 
-def _check_tool_step(step: Step, where: str, report: Report) -> None:
+def _check_tool_step(step: Step, where: str, report: Findings) -> None:
     if report.require(f"{where}.tool", step.tool) and not _TOOL.fullmatch(step.tool):
         report.add(f"{where}.tool", "must start with a letter or digit; letters, digits, '.', '_' and '-' may follow")
 
 
-def _check_elicitation(step: Step, where: str, report: Report) -> None:
+def _check_elicitation(step: Step, where: str, report: Findings) -> None:
     report.require(f"{where}.message", step.message)
     for key, answer in (("onDecline", step.on_decline), ("onCancel", step.on_cancel)):
         _check_answer(answer, f"{where}.{key}", report)
 
 
-def _check_answer(answer: OnAnswer | None, where: str, report: Report) -> None:
+def _check_answer(answer: OnAnswer | None, where: str, report: Findings) -> None:
     if answer is not None:
         report.one_of(f"{where}.action", answer.action, ("abort", "continue", "skip_remaining"), optional=True)
 
 
-def _check_for_each(step: Step, where: str, report: Report) -> None:
+def _check_for_each(step: Step, where: str, report: Findings) -> None:
     report.require(f"{where}.collection", step.collection)
     if step.item_var and (not _IDENTIFIER.fullmatch(step.item_var) or step.item_var == "index"):
         report.add(f"{where}.itemVar", "must be an identifier other than index")
@@ -104,7 +104,7 @@ def _check_for_each(step: Step, where: str, report: Report) -> None:
         report.add(f"{where}.step.dependsOn", "an inner step cannot depend on other steps")
 
 
-def _check_on_error(step: Step, where: str, report: Report) -> None:
+def _check_on_error(step: Step, where: str, report: Findings) -> None:
     assert step.on_error is not None
     report.one_of(f"{where}.onError.action", step.on_error.action, ("abort", "continue", "retry"), optional=True)
     if step.on_error.action == "retry" and step.on_error.retry_count < 1:
@@ -113,13 +113,13 @@ def _check_on_error(step: Step, where: str, report: Report) -> None:
         report.add(f"{where}.onError.retryDelay", "must not be negative")
 
 
-def _check_template(text: str, where: str, report: Report) -> None:
+def _check_template(text: str, where: str, report: Findings) -> None:
     problem = template_problem(text)
     if problem:
         report.add(where, f"is not a template: {problem}")
 
 
-def _check_cycles(steps: tuple[Step, ...], where: str, report: Report) -> None:
+def _check_cycles(steps: tuple[Step, ...], where: str, report: Findings) -> None:
     waiting = {step.id: set(step.depends_on) for step in steps}
     done = True
     while done:
@@ -131,7 +131,7 @@ def _check_cycles(steps: tuple[Step, ...], where: str, report: Report) -> None:
         report.add(where, f"the steps {', '.join(sorted(waiting))} depend on each other in a cycle")
 
 
-def _check_output(properties: dict[str, OutputProperty], where: str, report: Report) -> None:
+def _check_output(properties: dict[str, OutputProperty], where: str, report: Findings) -> None:
     for name, entry in properties.items():
         path = f"{where}.{name}"
         report.one_of(f"{path}.type", entry.type, _OUTPUT_TYPES)
@@ -145,7 +145,7 @@ def _check_output(properties: dict[str, OutputProperty], where: str, report: Rep
         _check_output(entry.properties, f"{path}.properties", report)
 
 
-def _check_default_results(tool: CompositeTool, where: str, report: Report) -> None:
+def _check_default_results(tool: CompositeTool, where: str, report: Findings) -> None:
     """What others read of a step that may not run must have a default."""
     for index, step in enumerate(tool.steps):
         may_fail = step.on_error is not None and step.on_error.action == "continue"

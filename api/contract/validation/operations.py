@@ -9,13 +9,13 @@ from api.contract.duration import Duration
 from api.contract.headers import canonical_header, is_header_name
 from api.contract.operations import Bucket, FailureHandling, Operational, Optimizer
 from api.contract.urls import read_host_port
-from api.contract.validation.report import Positions, Report
+from api.contract.validation.report import Findings, Positions
 
 _NUMBER = re.compile(r"([0-9]*[.])?[0-9]+")
 _SECOND = Duration(10**9)
 
 
-def check_operations(config: VmcpConfig, report: Report) -> None:
+def check_operations(config: VmcpConfig, report: Findings) -> None:
     """Check everything around the calls themselves."""
     if config.operational is not None:
         _check_operational(config.operational, Positions(config), report)
@@ -32,12 +32,12 @@ def check_operations(config: VmcpConfig, report: Report) -> None:
     _check_rate_limits(config, report)
 
 
-def _positive(value: Duration | None, where: str, report: Report) -> None:
+def _positive(value: Duration | None, where: str, report: Findings) -> None:
     if value is not None and value <= 0:
         report.add(where, "must be positive")
 
 
-def _check_operational(operational: Operational, positions: Positions, report: Report) -> None:
+def _check_operational(operational: Operational, positions: Positions, report: Findings) -> None:
     report.one_of("operational.logLevel", operational.log_level, ("debug",), optional=True)
     if operational.timeouts is not None:
         _positive(operational.timeouts.default, "operational.timeouts.default", report)
@@ -48,7 +48,7 @@ def _check_operational(operational: Operational, positions: Positions, report: R
         _check_failure_handling(operational.failure_handling, "operational.failureHandling", report)
 
 
-def _check_failure_handling(failure: FailureHandling, where: str, report: Report) -> None:
+def _check_failure_handling(failure: FailureHandling, where: str, report: Findings) -> None:
     _positive(failure.health_check_interval, f"{where}.healthCheckInterval", report)
     _positive(failure.status_reporting_interval, f"{where}.statusReportingInterval", report)
     if failure.unhealthy_threshold < 0:
@@ -68,7 +68,7 @@ def _check_failure_handling(failure: FailureHandling, where: str, report: Report
         report.add(f"{where}.circuitBreaker.timeout", "must be at least 1s")
 
 
-def _check_telemetry(config: VmcpConfig, report: Report) -> None:
+def _check_telemetry(config: VmcpConfig, report: Findings) -> None:
     telemetry = config.telemetry
     if telemetry is None:
         return
@@ -79,12 +79,12 @@ def _check_telemetry(config: VmcpConfig, report: Report) -> None:
         report.add("telemetry.prometheusPort", "must be a port, 0 to 65535")
 
 
-def _check_share(text: str, most: float, where: str, report: Report) -> None:
+def _check_share(text: str, most: float, where: str, report: Findings) -> None:
     if text and (not _NUMBER.fullmatch(text) or float(text) > most):
         report.add(where, f"must be a number from 0 to {most:g}, as text")
 
 
-def _check_audit(config: VmcpConfig, report: Report) -> None:
+def _check_audit(config: VmcpConfig, report: Findings) -> None:
     if config.audit is None:
         return
     if config.audit.max_data_size < 0:
@@ -93,7 +93,7 @@ def _check_audit(config: VmcpConfig, report: Report) -> None:
         report.add("audit.maxDelegationDepth", "must not be negative")
 
 
-def _check_optimizer(optimizer: Optimizer, report: Report) -> None:
+def _check_optimizer(optimizer: Optimizer, report: Findings) -> None:
     report.one_of("optimizer.embeddingProvider", optimizer.embedding_provider, ("tei", "openai"), optional=True)
     openai = optimizer.embedding_provider == "openai"
     if openai:
@@ -112,7 +112,7 @@ def _check_optimizer(optimizer: Optimizer, report: Report) -> None:
     _check_share(optimizer.semantic_distance_threshold, 2.0, "optimizer.semanticDistanceThreshold", report)
 
 
-def _check_code_mode(config: VmcpConfig, report: Report) -> None:
+def _check_code_mode(config: VmcpConfig, report: Findings) -> None:
     code = config.code_mode
     if code is None:
         return
@@ -123,7 +123,7 @@ def _check_code_mode(config: VmcpConfig, report: Report) -> None:
     _positive(code.tool_call_timeout, "codeMode.toolCallTimeout", report)
 
 
-def _check_sessions(config: VmcpConfig, report: Report) -> None:
+def _check_sessions(config: VmcpConfig, report: Findings) -> None:
     storage = config.session_storage
     if storage is None:
         return
@@ -137,7 +137,7 @@ def _check_sessions(config: VmcpConfig, report: Report) -> None:
         report.add("sessionStorage.db", "must not be negative")
 
 
-def _check_rate_limits(config: VmcpConfig, report: Report) -> None:
+def _check_rate_limits(config: VmcpConfig, report: Findings) -> None:
     limits = config.rate_limiting
     if limits is None:
         return
@@ -156,7 +156,7 @@ def _check_rate_limits(config: VmcpConfig, report: Report) -> None:
     _check_user_limits(config, report)
 
 
-def _check_user_limits(config: VmcpConfig, report: Report) -> None:
+def _check_user_limits(config: VmcpConfig, report: Findings) -> None:
     limits = config.rate_limiting
     assert limits is not None
     anonymous = config.incoming_auth is not None and config.incoming_auth.type == "anonymous"
@@ -165,7 +165,7 @@ def _check_user_limits(config: VmcpConfig, report: Report) -> None:
         report.add("rateLimiting", "limits per user need incomingAuth of type oidc")
 
 
-def _check_bucket(bucket: Bucket | None, where: str, report: Report) -> None:
+def _check_bucket(bucket: Bucket | None, where: str, report: Findings) -> None:
     if bucket is None:
         return
     if bucket.max_tokens < 1:

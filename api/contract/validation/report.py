@@ -10,7 +10,7 @@ from api.contract.errors import ConfigError
 from api.contract.nearest import nearest
 
 
-class Report:
+class Findings:
     """Collects mistakes; nothing stops at the first one."""
 
     def __init__(self) -> None:

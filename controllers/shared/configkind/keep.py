@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import orjson
 
-from api.common.model import Resource as Model
+from api.common.model import CustomResource as Model
 from controllers.shared.configkind.decide import Judged, Snapshot, decide
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.finalizers import hold

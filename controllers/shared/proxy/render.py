@@ -18,7 +18,7 @@ from api.contract.identifiers import (
 )
 from api.contract.lifetime import GRACE_PERIOD, GRACE_PERIOD_ENV
 from api.contract.operations import Audit, SessionStorage
-from api.contract.proxy import ProxyConfig, ProxyTools, Remote, dump_proxy, validate_proxy
+from api.contract.proxy import ProxyConfig, ProxyRemote, ProxyTools, dump_proxy, validate_proxy
 from api.contract.strategies import Converted, convert_strategy
 from api.contract.volumes import assign_volume_names
 from controllers.shared.parts.learned import Learned
@@ -161,7 +161,7 @@ def document_of(parts: ProxyParts, names: Mapping[EnvInput, str]) -> ProxyConfig
     )
 
 
-def _remote(parts: ProxyParts, names: Mapping[EnvInput, str]) -> Remote:
+def _remote(parts: ProxyParts, names: Mapping[EnvInput, str]) -> ProxyRemote:
     subject, spec = parts.subject, parts.subject.spec
     strategy = None
     if spec.external_auth_config_ref is not None and parts.auth.section is not None:
@@ -178,7 +178,7 @@ def _remote(parts: ProxyParts, names: Mapping[EnvInput, str]) -> Remote:
             add_plaintext_headers=dict(forward.add_plaintext_headers),
             add_headers_from_secret={name: secret_identifier(names[item]) for name, item in inputs.items()},
         )
-    return Remote(
+    return ProxyRemote(
         url=spec.remote_url,
         transport=spec.transport,
         ca_bundle_path=parts.ca.input.path(parts.ca.key) if parts.ca is not None else "",

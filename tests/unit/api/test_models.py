@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api import v1alpha1, v1beta1
-from api.common.model import Resource
+from api.common.model import CustomResource
 from api.v1beta1 import KINDS, MCPExternalAuthConfig, MCPGroup, MCPRemoteEndpoint, MCPServerEntry, MCPServerEntrySpec
 from hack import gen_api_docs
 from tests.envtest.api.samples import KINDS as TABLE
@@ -17,7 +17,7 @@ from tests.envtest.api.samples import Builder, fields_of
 SPEC = {"remoteUrl": "https://mcp.example.com", "transport": "sse", "groupRef": {"name": "g"}}
 
 
-def of(kind: str) -> type[Resource]:
+def of(kind: str) -> type[CustomResource]:
     return getattr(v1beta1, kind)
 
 

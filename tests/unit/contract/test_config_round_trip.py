@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.contract import (
-    Backend,
     Dialect,
     Duration,
+    StaticBackend,
     VmcpConfig,
     dump_config,
     pack_config,
@@ -144,8 +144,12 @@ def test_a_toolhive_document_holds_only_keys_that_the_stock_parser_knows(config:
         assert ("caBundlePath" in backend) == (backend.get("type") == "entry")
 
 
-@given(st.lists(st.builds(Backend, name=TEXT, url=TEXT, metadata=st.dictionaries(TEXT, TEXT, max_size=3)), max_size=3))
-def test_another_yaml_reader_sees_the_same_texts(backends: list[Backend]):
+@given(
+    st.lists(
+        st.builds(StaticBackend, name=TEXT, url=TEXT, metadata=st.dictionaries(TEXT, TEXT, max_size=3)), max_size=3
+    )
+)
+def test_another_yaml_reader_sees_the_same_texts(backends: list[StaticBackend]):
     document = dump_config(VmcpConfig(backends=tuple(backends)))
     seen = (yaml.safe_load(document) or {}).get("backends", [])
     expected = [backend.model_dump(by_alias=True, exclude_defaults=True) for backend in backends]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from api.contract import Backend, VmcpConfig
+from api.contract import StaticBackend, VmcpConfig
 from tests.envtest.controllers.kit import header, wait_for_the_next_second
 from tests.envtest.controllers.virtualmcpserver.conftest import Gateways
 
@@ -17,7 +17,7 @@ def _names(config: VmcpConfig) -> list[str]:
     return [backend.name for backend in config.backends]
 
 
-async def _watch(cluster: Gateways, seen: list[Backend]) -> None:
+async def _watch(cluster: Gateways, seen: list[StaticBackend]) -> None:
     """Note every version of the backend that is written."""
     async for _, found in cluster.admin.watch("v1", "ConfigMap", namespace=cluster.namespace):
         if found["metadata"]["name"] == "v-vmcp-config":
@@ -38,7 +38,7 @@ async def test_an_endpoint_that_changes_is_never_published_with_parts_of_two_gen
     await cluster.endpoint(remoteUrl="https://host-0.example.com/mcp", headerForward=forward(0))
     await cluster.gateway()
     await cluster.config(until=lambda config: _names(config) == ["d"])
-    seen: list[Backend] = []
+    seen: list[StaticBackend] = []
     watching = asyncio.create_task(_watch(cluster, seen))
     for number in range(1, 7):
         url = f"https://host-{number}.example.com/mcp"
