@@ -106,7 +106,8 @@ class GroupReconciler:
             return Result(requeue_after=min(wait, QUIET), hold=True)  # not looked at earlier anyway
         del self._pending[record.key]
         await self.status.write(record, wanted)
-        if wanted["entryCount"] > (record.path("status.entryCount") or 0):
+        before = record.path("status.entryCount")
+        if wanted["entryCount"] > (before if isinstance(before, int) else 0):
             self._grown.add(record.key)
         return Result(requeue_after=QUIET) if record.key in self._grown else None
 

@@ -134,7 +134,8 @@ def _reported(gateway: Record) -> Mapping[str, str]:
     if any(c.type == VirtualMCPServerCondition.BACKENDS_REPORTED and c.status == "False" for c in conditions):
         return {}  # nobody says any more what it said
     found: Any = gateway.path("status.discoveredBackends")
-    return {b.get("name", ""): _circuit(b.get("circuitBreakerState")) for b in found or () if isinstance(b, dict)}
+    backends = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return {str(b.get("name") or ""): _circuit(b.get("circuitBreakerState")) for b in backends}
 
 
 def _circuit(state: object) -> str:

@@ -21,7 +21,7 @@ import structlog
 
 from api.conditions.vocabulary import CRD_OUTDATED_TYPE, STATUS_FIELDS_UNKNOWN_REASON
 from runtime import ApiError, Condition, InvalidError, Record, Resource, set_condition
-from runtime.util.conditions import parse_conditions
+from runtime.util.conditions import condition_items, parse_conditions
 
 log = structlog.get_logger("controllers.skew")
 
@@ -179,7 +179,7 @@ def _lost(sent: Any, got: Any, path: str = "") -> Iterator[str]:
 
 def _pairs(sent: list[Any], got: list[Any]) -> Iterable[tuple[Any, Any]]:
     """Pair the items of two lists: conditions by their type, since others write there too; all else by position."""
-    types = {item["type"]: item for item in got if isinstance(item, Mapping) and "type" in item}
+    types = {item["type"]: item for item in condition_items(got)}
     if types:
         return [(item, types[item["type"]]) for item in sent if isinstance(item, Mapping) and item.get("type") in types]
     return zip(sent, got, strict=True) if len(sent) == len(got) else ()

@@ -34,6 +34,7 @@ from controllers.virtualmcpserver.status import (
     with_rollout,
 )
 from runtime import Client, Condition, InvalidError, Record, Recorder, ServerError, parse_conditions
+from runtime.util.conditions import condition_items
 
 _FIELDS = (
     "observedGeneration",
@@ -249,7 +250,7 @@ def _status_of(record: Record) -> dict[str, Any]:
 def _differs(present: dict[str, Any], fields: dict[str, Any], *, leave: bool) -> bool:
     if any(present.get(key) != value for key, value in fields.items() if key != "conditions"):
         return True
-    items = {str(item.get("type")): item for item in present.get("conditions") or [] if isinstance(item, dict)}
+    items = {item["type"]: item for item in condition_items(present.get("conditions"))}
     own = {type_: item for type_, item in items.items() if _is_operators(type_, leave=leave)}
     return own != {item["type"]: item for item in fields["conditions"] or []}
 
@@ -261,8 +262,7 @@ def status_view(status: dict[str, Any]) -> tuple[Any, ...]:
     """
     conditions = tuple(
         (item.get("type"), item.get("status"), item.get("reason"), item.get("message"))
-        for item in status.get("conditions") or []
-        if isinstance(item, dict)
+        for item in condition_items(status.get("conditions"))
     )
     overdue = any(type_ == T.BACKENDS_REPORTED and state == "False" for type_, state, _, _ in conditions)
     reported = read_report(status), has_reported(status), status.get("lastReportTime") if overdue else None

@@ -7,7 +7,7 @@ object, so that callers can skip the write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -42,14 +42,15 @@ class Condition:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Condition:
-        """Read a condition from the JSON of a status; fields that are missing become empty."""
+        """Read a condition from the JSON of a status; fields that are missing, or no texts, become empty."""
+        status, generation = raw.get("status"), raw.get("observedGeneration")
         return cls(
-            type=raw.get("type", ""),
-            status=raw.get("status", "Unknown"),
-            reason=raw.get("reason", ""),
-            message=raw.get("message", ""),
-            observed_generation=raw.get("observedGeneration"),
-            last_transition_time=raw.get("lastTransitionTime", ""),
+            type=_text(raw.get("type")),
+            status=status if status in ("True", "False") else "Unknown",
+            reason=_text(raw.get("reason")),
+            message=_text(raw.get("message")),
+            observed_generation=generation if type(generation) is int else None,
+            last_transition_time=_text(raw.get("lastTransitionTime")),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,9 +67,22 @@ class Condition:
 Conditions = tuple[Condition, ...]
 
 
-def parse_conditions(raw: Iterable[Mapping[str, Any]] | None) -> Conditions:
-    """Read `status.conditions`; None (no status yet) is an empty tuple."""
-    return tuple(Condition.parse(item) for item in raw or ())
+def parse_conditions(raw: object) -> Conditions:
+    """Read `status.conditions`; whatever is no list of conditions is an empty tuple.
+
+    An older schema may have let anything in: that must not keep an object from being judged, which mends its status.
+    """
+    return tuple(Condition.parse(item) for item in condition_items(raw))
+
+
+def condition_items(raw: object) -> list[Mapping[str, Any]]:
+    """Return the items of a list of conditions, as they stand there, that have a type."""
+    items = raw if isinstance(raw, list) else []
+    return [item for item in items if isinstance(item, Mapping) and isinstance(item.get("type"), str)]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def get_condition(conditions: Conditions, type_: str) -> Condition | None:

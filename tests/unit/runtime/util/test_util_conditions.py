@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runtime.util.conditions import (
     MAX_MESSAGE,
     Condition,
+    condition_items,
     get_condition,
     parse_conditions,
     remove_condition,
@@ -89,3 +90,26 @@ def test_any_sequence_keeps_one_condition_per_type_and_survives_a_round_trip(ste
         history = [(m, s) for m, (t, s) in enumerate(steps) if t == condition.type]
         last_flip = next(m for i, (m, s) in enumerate(history) if all(later == s for _, later in history[i:]))
         assert condition.last_transition_time == format_time(THEN + timedelta(minutes=last_flip))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ["type", "status", "reason", "message", "observedGeneration", "lastTransitionTime"]
+
+
+@given(JSON | st.lists(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6) | JSON, max_size=3))
+def test_whatever_a_status_holds_becomes_conditions_that_can_be_compared_and_written(raw):
+    found = parse_conditions(raw)
+    assert {condition.type for condition in found} == {item["type"] for item in condition_items(raw)}
+    for condition in found:
+        assert parse_conditions([condition.as_dict()]) == (condition,)
+
+
+@pytest.mark.parametrize(
+    "raw", [True, 5, "Ready", {"Ready": "True"}, [None, [], "x", {"type": {}}, {"status": "True"}]]
+)
+def test_what_is_no_condition_is_none(raw):
+    assert parse_conditions(raw) == ()
