@@ -7,9 +7,14 @@ from api.conditions.vocabulary import (
     CONTESTED_REASON,
     CRD_OUTDATED_PRESENCE,
     CRD_OUTDATED_TYPE,
+    DEPLOYMENT_NOT_READY_REASON,
+    DEPLOYMENT_READY_REASON,
+    DEPLOYMENT_READY_TYPE,
     FOREIGN_OBJECT_REASON,
     OBJECT_REFUSED_REASON,
     OBJECTS_APPLIED_REASON,
+    OBJECTS_APPLIED_TYPE,
+    PROXY_CONFIG_INVALID_REASON,
     STALLED_PRESENCE,
     STALLED_TYPE,
     STATUS_FIELDS_UNKNOWN_REASON,
@@ -42,11 +47,8 @@ class MCPRemoteEndpointCondition(Word):
     OIDC_CONFIG_VALID = "OIDCConfigValid", "Whether the MCPOIDCConfig by which the proxy knows callers can be used."
     AUTHZ_CONFIG_VALID = "AuthzConfigValid", "Whether the policies of the proxy are there and can be read."
     TELEMETRY_CONFIG_VALID = "TelemetryConfigValid", "Whether the MCPTelemetryConfig of the proxy can be used."
-    OBJECTS_APPLIED = "ObjectsApplied", "Whether the generated objects of the proxy could be written."
-    DEPLOYMENT_READY = (
-        "DeploymentReady",
-        "Whether a pod of the proxy serves this generation of the spec; a later rollout takes nothing away.",
-    )
+    OBJECTS_APPLIED = OBJECTS_APPLIED_TYPE
+    DEPLOYMENT_READY = DEPLOYMENT_READY_TYPE
     SESSION_STORAGE_WARNING = "SessionStorageWarning", "What several replicas of the proxy mean for sessions."
     CRD_OUTDATED = CRD_OUTDATED_TYPE
 
@@ -71,10 +73,7 @@ class MCPRemoteEndpointReason(Word):
         "ProxyModeNotSupported",
         "The type is proxy, and the operator runs another image than this project's gateway (dialect toolhive).",
     )
-    PROXY_CONFIG_INVALID = (
-        "ProxyConfigInvalid",
-        "The proxy or the platform would refuse what the spec comes to; the message says what, and where.",
-    )
+    PROXY_CONFIG_INVALID = PROXY_CONFIG_INVALID_REASON
     OIDC_CONFIG_VALID = "OIDCConfigValid", "The MCPOIDCConfig can be used."
     OIDC_CONFIG_NOT_FOUND = "OIDCConfigNotFound", "The MCPOIDCConfig does not exist."
     OIDC_CONFIG_INVALID = "OIDCConfigInvalid", "The MCPOIDCConfig, its Secret or its CA bundle cannot be used."
@@ -113,8 +112,8 @@ class MCPRemoteEndpointReason(Word):
     HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret or a key is missing; the message names each."
     TOOL_CONFIG_VALID = "ToolConfigValid", "The MCPToolConfig exists."
     TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
-    DEPLOYMENT_READY = "DeploymentReady", "A pod serves this generation of the spec."
-    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "No pod serves this generation yet; the message says how far they are."
+    DEPLOYMENT_READY = DEPLOYMENT_READY_REASON
+    DEPLOYMENT_NOT_READY = DEPLOYMENT_NOT_READY_REASON
     READ_FAILED = (
         "ReadFailed",
         "A referenced Secret or ConfigMap exists but could not be read; retried within a minute.",

@@ -42,6 +42,22 @@ STATUS_FIELDS_UNKNOWN_REASON = (
 )
 CRD_OUTDATED_PRESENCE = "only while the CRDs are older than the operator"
 
+OBJECTS_APPLIED_TYPE = "ObjectsApplied", "Whether the generated objects of the proxy could be written."
+"""The condition types and reasons of every kind that runs proxies."""
+DEPLOYMENT_READY_TYPE = (
+    "DeploymentReady",
+    "Whether a pod of the proxy serves this generation of the spec; a later rollout takes nothing away.",
+)
+DEPLOYMENT_READY_REASON = "DeploymentReady", "A pod serves this generation of the spec."
+DEPLOYMENT_NOT_READY_REASON = (
+    "DeploymentNotReady",
+    "No pod serves this generation yet; the message says how far they are.",
+)
+PROXY_CONFIG_INVALID_REASON = (
+    "ProxyConfigInvalid",
+    "The proxy or the platform would refuse what the spec comes to; the message says what, and where.",
+)
+
 OBJECTS_APPLIED_REASON = "ObjectsApplied", "Every generated object is up to date."
 """The reasons of the condition ObjectsApplied, of every kind that deploys something."""
 FOREIGN_OBJECT_REASON = (

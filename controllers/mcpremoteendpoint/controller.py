@@ -8,8 +8,7 @@ from typing import Any
 
 from api.conditions import MCPExternalAuthConfigCondition, VirtualMCPServerCondition
 from api.v1beta1 import MCPRemoteEndpoint, MCPRemoteEndpointSpec
-from controllers.mcpremoteendpoint.decide import AuthConfig, Snapshot, conclude, decide, judge
-from controllers.mcpremoteendpoint.proxies import PROXY_DEPENDS, PROXY_RULES, ObservedProxy, Proxies
+from controllers.mcpremoteendpoint.decide import WORDS, AuthConfig, Snapshot, conclude, decide, judge
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import hash_values
@@ -17,6 +16,7 @@ from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler, remote_depends
 from controllers.shared.memo import PerVersion
+from controllers.shared.proxy.proxies import PROXY_DEPENDS, ObservedProxy, Proxies, proxy_rules
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import older_namesake
@@ -45,7 +45,7 @@ class EndpointReconciler(RemoteReconciler):
 
     def __init__(self, manager: Manager, options: OperatorOptions) -> None:
         super().__init__(manager, ENDPOINT)
-        self.proxies = Proxies(manager, options)
+        self.proxies = Proxies(manager, options, ENDPOINT, lambda _: WORDS)
 
     async def reconcile(self, request: Key) -> Result | None:
         """Judge one endpoint; what was remembered of one that is gone is forgotten."""
@@ -99,13 +99,11 @@ class EndpointReconciler(RemoteReconciler):
         if isinstance(verdicts, Decision):
             return verdicts, None
         fine = all(verdict.ok for verdict in verdicts) and not snapshot.deleting
-        if fine and seen.unread:
-            # What stands stays, its verdicts included. Without the hash of a Secret's value there would be a template
-            # that rolls the pods for nothing, and without its policies a proxy would let everybody in.
+        settled = await self.proxies.settle(record, seen, fine=fine)
+        if settled is None:
             return Decision(), None
-        outcome = await self.proxies.publish(record, seen.objects) if fine and seen.objects is not None else None
-        decision = conclude(snapshot, verdicts, outcome, self.proxies.rollout(record))
-        return decision, outcome.error if outcome is not None else None
+        outcome, rollout = settled
+        return conclude(snapshot, verdicts, outcome, rollout), outcome.error if outcome is not None else None
 
     def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
         ref = spec.external_auth_config_ref
@@ -196,7 +194,7 @@ RULES = (
     PolicyRule.of(ENDPOINT, *READ, why="the kind itself"),
     PolicyRule.of(ENDPOINT, "patch", subresource="status", why="phase, url and conditions"),
     *rules_of(DEPENDS),
-    *PROXY_RULES,
+    *proxy_rules(ENDPOINT),
 )
 
 

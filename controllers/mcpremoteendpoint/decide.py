@@ -14,7 +14,9 @@ from api.contract.urls import validate_remote_url
 from api.v1beta1 import MCPRemoteEndpointSpec
 from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, MemberObservation, with_kept
-from controllers.shared.proxy.resolve import UNUSABLE
+from controllers.shared.parts.part import Words
+from controllers.shared.proxy.resolve import ProxyWords
+from controllers.shared.proxy.standing import PASSING, ProxyState, counted, judge_proxy
 from controllers.shared.remote import (
     Bundle,
     header_problems,
@@ -26,7 +28,7 @@ from controllers.shared.remote import (
 )
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
 from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import WriteOutcome, WriteResult
+from controllers.shared.workload.writing import WriteOutcome
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
@@ -36,26 +38,27 @@ IMAGE_ADVICE = (
     "set VMCP_IMAGE to this project's image, or create the endpoint anew with type direct"
 )
 
-PENDING_REASONS = frozenset(
-    (
-        Reason.GROUP_REF_NOT_READY,
-        Reason.DEPLOYMENT_NOT_READY,
-        Reason.READ_FAILED,
-        Reason.OBJECT_REFUSED,
-        Reason.APPLY_FAILED,
-    )
-)
+PENDING_REASONS = PASSING | {Reason.GROUP_REF_NOT_READY, Reason.READ_FAILED}
 """Something is only not there yet; every other failure is for the user to mend."""
 
-_WRITTEN = {
-    WriteResult.ALL: Reason.OBJECTS_APPLIED,
-    WriteResult.FOREIGN: Reason.FOREIGN_OBJECT,
-    WriteResult.REFUSED: Reason.OBJECT_REFUSED,
-    WriteResult.CONTESTED: Reason.CONTESTED,
-    WriteResult.FAILED: Reason.APPLY_FAILED,
-}
-_WHOLE = frozenset((WriteResult.ALL, WriteResult.CONTESTED))
-"""Everything was written for this generation, though somebody may have changed it since."""
+WORDS = ProxyWords(
+    oidc=Words(
+        Type.OIDC_CONFIG_VALID, Reason.OIDC_CONFIG_VALID, Reason.OIDC_CONFIG_NOT_FOUND, Reason.OIDC_CONFIG_INVALID
+    ),
+    authz=Words(
+        Type.AUTHZ_CONFIG_VALID, Reason.AUTHZ_CONFIG_VALID, Reason.AUTHZ_CONFIG_NOT_FOUND, Reason.AUTHZ_CONFIG_INVALID
+    ),
+    telemetry=Words(
+        Type.TELEMETRY_CONFIG_VALID,
+        Reason.TELEMETRY_CONFIG_VALID,
+        Reason.TELEMETRY_CONFIG_NOT_FOUND,
+        Reason.TELEMETRY_CONFIG_INVALID,
+    ),
+    auth=Words(
+        Type.AUTH_CONFIG_VALID, Reason.AUTH_CONFIG_VALID, Reason.AUTH_CONFIG_NOT_FOUND, Reason.AUTH_CONFIG_INVALID
+    ),
+    unread=Reason.READ_FAILED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +72,6 @@ class AuthConfig:
 
     type: str
     problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyState:
-    """What the references of a proxy came to, and what it is made of.
-
-    Attributes:
-        url: of its Service.
-        native: the operator runs this project's image; the stock one reads another document.
-        verdicts: of its references.
-        problems: what the program or the platform would refuse.
-    """
-
-    url: str
-    native: bool = True
-    verdicts: tuple[Verdict, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,41 +135,9 @@ def conclude(
     assert not isinstance(spec, Unreadable)
     if proxy is None:
         return Decision(_status(snapshot, verdicts, url=spec.remote_url))
-    if outcome is not None:
-        verdict = Verdict(
-            Type.OBJECTS_APPLIED, outcome.written is WriteResult.ALL, _WRITTEN[outcome.written], outcome.message
-        )
-        verdicts = [*verdicts, verdict]
-    verdicts = [
-        *verdicts,
-        _check_deployment(snapshot, rollout, written=outcome is not None and outcome.written in _WHOLE),
-    ]
+    verdicts = [*verdicts, *judge_proxy(snapshot.previous, snapshot.generation, outcome, rollout)]
     status = _status(snapshot, verdicts, url=proxy.url, advice=_advice(spec))
     return Decision(status, again=outcome.due if outcome is not None else None)
-
-
-def _check_deployment(snapshot: Snapshot, rollout: Rollout | None, *, written: bool) -> Verdict:
-    """Say whether a pod serves this generation; once one did, another rollout takes nothing away while one is there.
-
-    Where nothing could be written for this generation, pods that serve have what was written for an earlier one.
-    """
-    type_ = Type.DEPLOYMENT_READY
-    if rollout is None:
-        return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, "the Deployment is not there yet")
-    available = f"{rollout.available} of {rollout.wanted} pods are available"
-    message = "; ".join(filter(None, (str(rollout) if written else available, rollout.problem)))
-    served = _served(snapshot) and rollout.available > 0
-    if served or (written and rollout.serving):
-        return Verdict(type_, True, Reason.DEPLOYMENT_READY, message)
-    return Verdict(type_, False, Reason.DEPLOYMENT_NOT_READY, message)
-
-
-def _served(snapshot: Snapshot) -> bool:
-    """Whether a pod of the proxy served this generation of the spec before."""
-    return any(
-        c.type == Type.DEPLOYMENT_READY and c.status == "True" and c.observed_generation == snapshot.generation
-        for c in snapshot.previous
-    )
 
 
 def _advice(spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:
@@ -233,9 +187,6 @@ def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> 
     if problem is not None:
         yield Reason.REMOTE_URL_INVALID, problem
     config = snapshot.auth_config
-    if proxy is not None and config is not None and config.type in UNUSABLE:
-        message = f"an auth config of type {config.type} is not supported by a proxy of this version"
-        yield Reason.PROXY_CONFIG_INVALID, message
     if spec.type == "direct" and config is not None and config.type in NOT_DIRECT:
         message = f"an auth config of type {config.type} cannot be used by a direct endpoint"
         yield Reason.UNSUPPORTED_AUTH_TYPE, message
@@ -246,8 +197,9 @@ def _configuration_problems(snapshot: Snapshot, spec: MCPRemoteEndpointSpec) -> 
     if snapshot.older_namesake is not None:
         message = f"an older {snapshot.older_namesake} has the same name; this endpoint waits until it is gone"
         yield Reason.NAME_COLLISION, message
-    for message in proxy.problems if proxy is not None else ():
-        yield Reason.PROXY_CONFIG_INVALID, message
+    for message in (*proxy.problems, proxy.template_problem) if proxy is not None else ():
+        if message:
+            yield Reason.PROXY_CONFIG_INVALID, message
 
 
 def _check_auth_config(config: AuthConfig | None, name: str) -> Verdict:
@@ -312,14 +264,9 @@ def _phase(snapshot: Snapshot, sums: list[Verdict]) -> Phase:
 def _status(
     snapshot: Snapshot, verdicts: list[Verdict], *, url: str | None, advice: Iterable[Verdict] = ()
 ) -> Mapping[str, Any]:
-    """Return the status. Its url is there while every check passes; an open circuit does not take it away.
-
-    Nor does an object that somebody else keeps changing, nor a failure that passes once this generation was served: as
-    long as pods are ready, they serve.
-    """
-    standing = {Reason.CONTESTED, Reason.APPLY_FAILED} if _served(snapshot) else {Reason.CONTESTED}
-    counted = [verdict for verdict in verdicts if verdict.reason not in standing]
-    sums = sum_up(counted, fine=_ready(snapshot), passing=PENDING_REASONS)
+    """Return the status. Its url is there while every check passes; an open circuit does not take it away."""
+    decisive = counted(verdicts, snapshot.previous, snapshot.generation)
+    sums = sum_up(decisive, fine=_ready(snapshot), passing=PENDING_REASONS)
     made = (*verdicts, *advice, *sums)
     said = {str(verdict.type) for verdict in made}
     conditions = fold(
@@ -329,7 +276,7 @@ def _status(
         generation=snapshot.generation,
         now=snapshot.now,
     )
-    failed = any(not verdict.ok for verdict in counted)
+    failed = any(not verdict.ok for verdict in decisive)
     return {
         "observedGeneration": snapshot.generation,
         "phase": str(_phase(snapshot, sums)),

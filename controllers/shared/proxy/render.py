@@ -74,10 +74,12 @@ class Rendered:
     Attributes:
         objects: None where there are problems.
         problems: what cannot be served, each a sentence with its place.
+        template_problem: why the user's pod template cannot be merged; "" where it can.
     """
 
     objects: ProxyObjects | None = None
     problems: tuple[str, ...] = field(default=())
+    template_problem: str = ""
 
 
 def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> Rendered:
@@ -94,7 +96,7 @@ def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> 
     config = document_of(parts, names)
     places = tuple(said)
     problems = [
-        *filter(None, (service_problem(subject.name, service_name), parts.tools_problem)),
+        *filter(None, (service_problem(subject.name, service_name), parts.auth_problem, parts.tools_problem)),
         *(str(error) for error in validate_proxy(config) if not _answered(error, places)),
         *_unsupported(subject),
         *_unfit(parts, learned),
@@ -106,8 +108,7 @@ def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> 
     try:
         deployment = _deployment(parts, document, variables, rotation_hash(variables, learned.stamp))
     except StrategicMergeError as error:
-        problems.append(f"podTemplateSpec cannot be merged: {error}")
-        return Rendered(problems=tuple(problems))
+        return Rendered(problems=tuple(problems), template_problem=f"podTemplateSpec cannot be merged: {error}")
     if subject.pods.restricted:
         account = account_name(subject.name)
         problems += template_problems(deployment["spec"]["template"], account=account)
@@ -123,7 +124,7 @@ def _answered(error: ConfigError, places: tuple[str, ...]) -> bool:
 def _unsupported(subject: ProxySubject) -> Iterator[str]:
     """Say what the spec asks for and the document cannot even say."""
     if subject.proxy.auth_server_ref is not None:
-        yield "proxyConfig.authServerRef: an authorization server of its own is not supported by this version"
+        yield "authServerRef: an authorization server of its own is not supported by this version"
 
 
 def _unfit(parts: ProxyParts, learned: Learned) -> Iterator[str]:
@@ -138,12 +139,12 @@ def _unfit(parts: ProxyParts, learned: Learned) -> Iterator[str]:
 
 def document_of(parts: ProxyParts, names: Mapping[EnvInput, str]) -> ProxyConfig:
     """Return what the program reads. Values of Secrets are in it by the names of variables only."""
-    subject, spec, proxy = parts.subject, parts.subject.spec, parts.subject.proxy
+    subject, proxy = parts.subject, parts.subject.proxy
     storage = proxy.session_storage
     authenticated = proxy.oidc_config_ref is not None
     return ProxyConfig(
         name=subject.name,
-        group_ref=spec.group_ref.name,
+        group_ref=subject.group,
         remote=_remote(parts, names),
         incoming_auth=IncomingAuth(
             type="oidc" if authenticated else "anonymous", oidc=parts.oidc.section, authz=parts.authz.section

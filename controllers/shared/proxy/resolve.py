@@ -16,12 +16,13 @@ from api.v1beta1 import (
     MCPExternalAuthConfig,
     MCPOIDCConfig,
     MCPRemoteEndpointSpec,
+    MCPRemoteProxySpec,
     MCPTelemetryConfig,
     MCPToolConfig,
     MCPToolConfigSpec,
 )
 from api.v1beta1.mcpexternalauthconfig import MCPExternalAuthConfigSpec
-from api.v1beta1.mcpremoteendpoint import RemoteEndpointProxyConfig
+from api.v1beta1.mcpremoteendpoint import EndpointCABundleKey, RemoteEndpointProxyConfig
 from controllers.shared.parts.learned import PolicyText
 from controllers.shared.parts.oidc import resolve_oidc
 from controllers.shared.parts.part import CaVolume, Need, Part, Words, secret_needs
@@ -36,6 +37,9 @@ from membership import Failure, judge_auth_config
 
 UNUSABLE = ("bearerToken", "embeddedAuthServer", "obo", "awsSts", "upstreamInject", "xaa")
 """Types of auth configs that this version's proxy cannot apply towards its remote."""
+
+ProxySpec = MCPRemoteEndpointSpec | MCPRemoteProxySpec
+"""What asks for a proxy. Of the same settings both kinds say the same; where they stand differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +58,38 @@ class ProxySubject:
     name: str
     namespace: str
     app: str
-    spec: MCPRemoteEndpointSpec
+    spec: ProxySpec
     cluster_domain: str
     pods: PodSettings
 
     @property
-    def proxy(self) -> RemoteEndpointProxyConfig:
-        """The proxy's own part of the spec; a kind without one has none of its settings."""
-        assert self.spec.proxy_config is not None, "the schema asks for it"
-        return self.spec.proxy_config
+    def proxy(self) -> RemoteEndpointProxyConfig | MCPRemoteProxySpec:
+        """Where the spec has the settings of the proxy itself."""
+        return settings_of(self.spec)
+
+    @property
+    def group(self) -> str:
+        """The group that the proxy is a member of; "" for none."""
+        return self.spec.group_ref.name if self.spec.group_ref is not None else ""
+
+    @property
+    def bundle(self) -> EndpointCABundleKey | None:
+        """Certificates for the remote; an MCPRemoteProxy knows none but the system's."""
+        ref = self.spec.ca_bundle_ref if isinstance(self.spec, MCPRemoteEndpointSpec) else None
+        return ref.config_map_ref if ref is not None else None
 
     @property
     def url(self) -> str:
         """Where clients inside the cluster reach it."""
         return service_url(service_name(self.name), self.namespace, self.cluster_domain, self.proxy.proxy_port)
+
+
+def settings_of(spec: ProxySpec) -> RemoteEndpointProxyConfig | MCPRemoteProxySpec:
+    """Return where a spec has the settings of the proxy itself."""
+    if isinstance(spec, MCPRemoteProxySpec):
+        return spec
+    assert spec.proxy_config is not None, "the schema asks for it"
+    return spec.proxy_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +137,7 @@ class ProxyParts:
         authz: what they may do.
         telemetry: its signals.
         auth: how it authenticates towards the remote.
+        auth_problem: why this version cannot authenticate like that; "" where it can.
         tools: which tools are shown; None for all as they are.
         tools_problem: why the MCPToolConfig cannot be read: without it, what shall be hidden would be shown.
         ca: certificates for the remote.
@@ -125,6 +148,7 @@ class ProxyParts:
     authz: Part[Authz | None]
     telemetry: Part[Telemetry | None]
     auth: Part[MCPExternalAuthConfigSpec | None]
+    auth_problem: str = ""
     tools: MCPToolConfigSpec | None = None
     tools_problem: str = ""
     ca: CaVolume | None = None
@@ -169,9 +193,7 @@ class ProxyParts:
 
 def resolve(subject: ProxySubject, found: Referenced, words: ProxyWords) -> ProxyParts:
     """Resolve every reference. What Secrets and ConfigMaps hold is not asked here, only which of them matter."""
-    spec, proxy = subject.spec, subject.proxy
-    bundle = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
-    tools = found.tool_config
+    proxy, bundle, tools = subject.proxy, subject.bundle, found.tool_config
     return ProxyParts(
         subject=subject,
         oidc=_with_client(resolve_oidc(proxy.oidc_config_ref, found.oidc_config, words.oidc, subject.url), words.oidc),
@@ -180,6 +202,7 @@ def resolve(subject: ProxySubject, found: Referenced, words: ProxyWords) -> Prox
             proxy.telemetry_config_ref, found.telemetry_config, words.telemetry, subject.name, subject.namespace
         ),
         auth=_auth(subject, found.auth_config, words.auth),
+        auth_problem=_auth_problem(found.auth_config),
         tools=tools.spec if isinstance(tools, MCPToolConfig) else None,
         tools_problem=f"MCPToolConfig: {tools.message}" if isinstance(tools, Unreadable) else "",
         ca=CaVolume(VolumeInput(VolumePurpose.BACKEND_CA, subject.name, bundle.name), bundle.name, bundle.key)
@@ -225,7 +248,7 @@ def _judged_policies(outcome: Authz | PolicyProblem, words: ProxyWords, fine: st
 def _auth(
     subject: ProxySubject, config: MCPExternalAuthConfig | Unreadable | None, words: Words
 ) -> Part[MCPExternalAuthConfigSpec | None]:
-    """Resolve how the proxy authenticates towards the remote; `UNUSABLE` types are refused by the spec's own check."""
+    """Resolve how the proxy authenticates towards the remote; of `UNUSABLE` types see `_auth_problem`."""
     ref = subject.spec.external_auth_config_ref
     if ref is None:
         return Part(section=None)
@@ -249,6 +272,12 @@ def _auth(
         ),
     )
     return Part(section=outcome, checks=(*needs, fine))
+
+
+def _auth_problem(config: MCPExternalAuthConfig | Unreadable | None) -> str:
+    if config is None or isinstance(config, Unreadable) or config.spec.type not in UNUSABLE:
+        return ""
+    return f"an auth config of type {config.spec.type} is not supported by a proxy of this version"
 
 
 def env_names(parts: ProxyParts, assigned: Mapping[EnvInput, str]) -> tuple[Variable, ...]:

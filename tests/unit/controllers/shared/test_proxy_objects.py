@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from api.contract.proxy import ProxyConfig, parse_proxy, validate_proxy
 from api.v1beta1 import MCPExternalAuthConfig, MCPOIDCConfig, MCPRemoteEndpointSpec, MCPToolConfig
-from controllers.mcpremoteendpoint.proxies import WORDS
+from controllers.mcpremoteendpoint.decide import WORDS
 from controllers.shared.content import Facts
 from controllers.shared.parts.learned import Learned, PolicyText
 from controllers.shared.parts.part import judged
@@ -233,7 +233,7 @@ def test_who_scales_is_left_to_others_unless_the_spec_says_a_number() -> None:
 )
 def test_what_cannot_be_served_is_a_sentence_and_no_object(settings: dict[str, Any], word: str) -> None:
     made = rendered(**settings)
-    said = "; ".join(made.problems)
+    said = "; ".join((*made.problems, made.template_problem))
     assert made.objects is None
     assert word in said
     assert "gateway" not in said, "whoever reads it has none"

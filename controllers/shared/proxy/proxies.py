@@ -1,36 +1,41 @@
-"""The proxies of endpoints: what their specs refer to, in the words of an endpoint's conditions."""
+"""The proxies of one kind: what their specs refer to, and what becomes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from api import v1beta1
-from api.conditions import MCPRemoteEndpointCondition as Type
-from api.conditions import MCPRemoteEndpointReason as Reason
 from api.contract import Dialect
-from api.v1beta1 import MCPRemoteEndpointSpec
-from controllers.mcpremoteendpoint.decide import ProxyState
 from controllers.options import OperatorOptions
 from controllers.shared.content import Unknown
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates
+from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.learning import Learning
-from controllers.shared.parts.part import Words, judged
+from controllers.shared.parts.part import judged
 from controllers.shared.proxy.names import generated
 from controllers.shared.proxy.publish import ProxyPublisher
 from controllers.shared.proxy.render import ProxyObjects, render
-from controllers.shared.proxy.resolve import ProxySubject, ProxyWords, Referenced, resolve
+from controllers.shared.proxy.resolve import (
+    ProxyParts,
+    ProxySpec,
+    ProxySubject,
+    ProxyWords,
+    Referenced,
+    resolve,
+    settings_of,
+)
+from controllers.shared.proxy.standing import ProxyState
 from controllers.shared.remote import ContentReads
 from controllers.shared.resources import (
     AUTH_CONFIG,
     AUTHZ_CONFIG,
     CONFIG_MAP,
     DEPLOYMENT,
-    ENDPOINT,
     OIDC_CONFIG,
     SECRET,
     SERVICE,
@@ -38,7 +43,7 @@ from controllers.shared.resources import (
     TELEMETRY_CONFIG,
     TOOL_CONFIG,
 )
-from controllers.shared.verdicts import Unreadable, Verdict, one_per_type, read_model
+from controllers.shared.verdicts import Unreadable, one_per_type, read_model
 from controllers.shared.workload.pod import PodSettings
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.shared.workload.writing import WriteOutcome
@@ -48,34 +53,10 @@ from runtime.util.rbac import WATCH
 
 M = TypeVar("M", bound=BaseModel)
 
-APP = "mcpremoteendpoint"
-WORDS = ProxyWords(
-    oidc=Words(
-        Type.OIDC_CONFIG_VALID, Reason.OIDC_CONFIG_VALID, Reason.OIDC_CONFIG_NOT_FOUND, Reason.OIDC_CONFIG_INVALID
-    ),
-    authz=Words(
-        Type.AUTHZ_CONFIG_VALID, Reason.AUTHZ_CONFIG_VALID, Reason.AUTHZ_CONFIG_NOT_FOUND, Reason.AUTHZ_CONFIG_INVALID
-    ),
-    telemetry=Words(
-        Type.TELEMETRY_CONFIG_VALID,
-        Reason.TELEMETRY_CONFIG_VALID,
-        Reason.TELEMETRY_CONFIG_NOT_FOUND,
-        Reason.TELEMETRY_CONFIG_INVALID,
-    ),
-    auth=Words(
-        Type.AUTH_CONFIG_VALID, Reason.AUTH_CONFIG_VALID, Reason.AUTH_CONFIG_NOT_FOUND, Reason.AUTH_CONFIG_INVALID
-    ),
-    unread=Reason.READ_FAILED,
-)
-_ELSEWHERE = ("remote.url", "remote.headerForward")
-"""Places of the document that the spec's own checks answer for, in proxies and direct endpoints alike."""
-_PLACES = {
-    str(Type.OIDC_CONFIG_VALID): "incomingAuth",
-    str(Type.AUTHZ_CONFIG_VALID): "incomingAuth.authz",
-    str(Type.TELEMETRY_CONFIG_VALID): "telemetry",
-    str(Type.AUTH_CONFIG_VALID): "remote.auth",
-}
-"""Check -> the part of the document that lacks what failed it."""
+CHECKED_BY_KIND = ("remote.url", "remote.headerForward")
+"""Places of the document that a kind's own checks answer for, in its own words."""
+PLACES = ("incomingAuth", "incomingAuth.authz", "telemetry", "remote.auth")
+"""The part of the document that lacks what failed each of `ProxyParts.in_order`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,23 +79,31 @@ class ObservedProxy:
 class Proxies:
     """Looks at what proxies refer to, notes it, and has their objects written.
 
+    Args:
+        manager: for the client and the cache.
+        options: of the installation.
+        kind: of the objects that ask for proxies.
+        words: what that kind calls the checks of a spec's references.
+
     Attributes:
         dependencies: who looked at what.
     """
 
-    def __init__(self, manager: Manager, options: OperatorOptions) -> None:
+    def __init__(
+        self, manager: Manager, options: OperatorOptions, kind: Resource, words: Callable[[ProxySpec], ProxyWords]
+    ) -> None:
         self._reader, self._options = manager.reader, options
+        self._app, self._words = kind.kind.lower(), words
         self.dependencies = Dependencies()
         self._learning = Learning(manager, self.dependencies)
-        self._publisher = ProxyPublisher(manager, manager.recorder("mcpremoteendpoint-controller"))
+        self._publisher = ProxyPublisher(manager, manager.recorder(f"{self._app}-controller"))
 
-    async def look(self, record: Record, spec: MCPRemoteEndpointSpec) -> ObservedProxy:
+    async def look(self, record: Record, spec: ProxySpec) -> ObservedProxy:
         """Look up everything that the spec names, and make what is to be written of it."""
-        key, proxy = record.key, spec.proxy_config
-        assert proxy is not None, "the schema asks for it"
+        key, proxy = record.key, settings_of(spec)
         self.dependencies.forget(key)
         for kind, name in generated(key.name):
-            self._note(key, kind, name)  # one that belongs to somebody else wakes the endpoint when it goes
+            self._note(key, kind, name)  # one that belongs to somebody else wakes the owner when it goes
         text, text_error = await self._learning.policy_text(key, proxy.authz_config)
         found = Referenced(
             auth_config=self._named(key, AUTH_CONFIG, v1beta1.MCPExternalAuthConfig, spec.external_auth_config_ref),
@@ -125,16 +114,17 @@ class Proxies:
             policy_text=text,
         )
         subject = self._subject(key, spec)
-        parts = resolve(subject, found, WORDS)
+        parts = resolve(subject, found, self._words(spec))
         learned, error = await self._learning.learn(key, parts.secrets, parts.config_maps)
         verdicts = one_per_type(judged(parts.in_order, learned))
-        rendered = render(parts, learned, said=(*_ELSEWHERE, *_failed(verdicts)))
+        rendered = render(parts, learned, said=(*CHECKED_BY_KIND, *_failed(parts, learned)))
         bundle = parts.ca.config_map if parts.ca is not None else ""
         state = ProxyState(
             url=subject.url,
             native=Dialect(self._options.vmcp_dialect) is Dialect.NATIVE,
             verdicts=verdicts,
             problems=rendered.problems,
+            template_problem=rendered.template_problem,
         )
         material = ContentReads(
             secrets=learned.secrets,
@@ -148,28 +138,36 @@ class Proxies:
             unread=learned.unread or any(verdict.ok is None for verdict in verdicts),
         )
 
-    async def publish(self, record: Record, objects: ProxyObjects) -> WriteOutcome:
-        """Write the objects."""
-        return await self._publisher.publish(record, objects)
+    async def settle(
+        self, record: Record, seen: ObservedProxy, *, fine: bool
+    ) -> tuple[WriteOutcome | None, Rollout | None] | None:
+        """Write the proxy's objects if every check passes.
 
-    def rollout(self, record: Record) -> Rollout | None:
-        """Return how far the pods are; None when there is no Deployment of the proxy."""
-        return self._publisher.rollout(record)
+        Returns:
+            What came of it (None where nothing was to be written), and how far the pods are (None where there is no
+            Deployment of the proxy's own). None altogether where what stands must stay, the verdicts included: without
+            the hash of a Secret's value there would be a template that rolls the pods for nothing, and without its
+            policies a proxy would let everybody in.
+        """
+        if fine and seen.unread:
+            return None
+        objects = seen.objects if fine else None
+        outcome = await self._publisher.publish(record, objects) if objects is not None else None
+        return outcome, self._publisher.rollout(record)
 
     def forget(self, key: Key) -> None:
-        """The endpoint is gone."""
+        """The owner is gone."""
         self.dependencies.forget(key)
         self._publisher.forget(key)
 
-    def _subject(self, key: Key, spec: MCPRemoteEndpointSpec) -> ProxySubject:
-        proxy, options = spec.proxy_config, self._options
-        assert proxy is not None
+    def _subject(self, key: Key, spec: ProxySpec) -> ProxySubject:
+        proxy, options = settings_of(spec), self._options
         overrides = proxy.resource_overrides.proxy_deployment if proxy.resource_overrides is not None else None
         own = [ref.name for ref in (overrides.image_pull_secrets if overrides is not None else ()) if ref.name]
         return ProxySubject(
             name=key.name,
             namespace=key.namespace,
-            app=APP,
+            app=self._app,
             spec=spec,
             cluster_domain=options.cluster_domain,
             pods=PodSettings(
@@ -195,9 +193,10 @@ class Proxies:
         self.dependencies.note(user, kind, Key(user.namespace, name))
 
 
-def _failed(verdicts: Iterable[Verdict]) -> list[str]:
+def _failed(parts: ProxyParts, learned: Learned) -> list[str]:
     """Return the places of the document that are empty because a check failed."""
-    return [_PLACES[str(verdict.type)] for verdict in verdicts if not verdict.ok]
+    failed = (any(not verdict.ok for verdict in judged([part], learned)) for part in parts.in_order)
+    return [place for place, empty in zip(PLACES, failed, strict=True) if empty]
 
 
 _WHY = "generated for proxies: applied when something differs"
@@ -211,9 +210,13 @@ PROXY_DEPENDS = (
     generates(SERVICE, why=_WHY),
     generates(SERVICE_ACCOUNT, why=_WHY),
 )
-PROXY_RULES = (
-    PolicyRule.of(ENDPOINT, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
-    PolicyRule.of(CONFIG_MAP, "create", "patch", why="the proxy's configuration"),
-    PolicyRule.of(SERVICE_ACCOUNT, "delete", why="removed when the user names an account"),
-    PolicyRule.of(SECRET, "create", why="the key for hashes of Secrets is made once"),
-)
+
+
+def proxy_rules(kind: Resource) -> tuple[PolicyRule, ...]:
+    """Return the permissions that proxies of a kind take, besides those of `PROXY_DEPENDS`."""
+    return (
+        PolicyRule.of(kind, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
+        PolicyRule.of(CONFIG_MAP, "create", "patch", why="the proxy's configuration"),
+        PolicyRule.of(SERVICE_ACCOUNT, "delete", why="removed when the user names an account"),
+        PolicyRule.of(SECRET, "create", why="the key for hashes of Secrets is made once"),
+    )
