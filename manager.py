@@ -24,11 +24,25 @@ from runtime.observe.servers import parse_bind
 from runtime.transport.config import Endpoint, load_endpoint
 
 with growing_heap():
-    from controllers import mcpexternalauthconfig, mcpgroup, mcpremoteendpoint, mcpserverentry, virtualmcpserver
+    from controllers import (
+        mcpexternalauthconfig,
+        mcpgroup,
+        mcpremoteendpoint,
+        mcpremoteproxy,
+        mcpserverentry,
+        virtualmcpserver,
+    )
 
 CONTROLLERS = {
     each.NAME: each.setup
-    for each in (mcpgroup, mcpserverentry, mcpexternalauthconfig, mcpremoteendpoint, virtualmcpserver)
+    for each in (
+        mcpgroup,
+        mcpserverentry,
+        mcpexternalauthconfig,
+        mcpremoteendpoint,
+        mcpremoteproxy,
+        virtualmcpserver,
+    )
 }
 """Name, as for `--concurrency`, -> what adds the controller to a manager."""
 

@@ -140,11 +140,12 @@ def unused_but_needed() -> dict[str, str]:
         "asked for by the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) when an object "
         "is made whose owner reference blocks the owner's deletion; plain clusters do not check it"
     )
+    lost_race = "read live when a write lost a race; see tests/envtest/controllers/shared/test_lost_races.py"
     return {f"get {name}": taken_over for name in generated} | {
-        "get mcpremoteendpoints.toolhive.stacklok.dev": (
-            "read live when a write lost a race; see tests/envtest/controllers/shared/test_lost_races.py"
-        ),
+        "get mcpremoteendpoints.toolhive.stacklok.dev": lost_race,
+        "get mcpremoteproxies.toolhive.stacklok.dev": lost_race,
         "update mcpremoteendpoints/finalizers.toolhive.stacklok.dev": blocks,
+        "update mcpremoteproxies/finalizers.toolhive.stacklok.dev": blocks,
         "update virtualmcpservers/finalizers.toolhive.stacklok.dev": blocks,
     }
 

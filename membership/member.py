@@ -160,8 +160,8 @@ def read_member(kind: str, meta: MemberMeta, raw: bytes) -> Member:
     if type_ is MemberType.DIRECT and spec.type != "direct":
         type_ = MemberType.PROXY
     remote = type_ in (MemberType.ENTRY, MemberType.DIRECT)
-    # Both are judged by this operator for each generation; of other workloads the status only gives a URL.
-    counted = remote or kind == "MCPRemoteEndpoint"
+    # All others are judged by this operator for each generation; the status of an MCPServer only gives a URL.
+    counted = kind != "MCPServer"
     headers = spec.header_forward if remote else None
     bundle = spec.ca_bundle_ref.config_map_ref if spec.ca_bundle_ref is not None else None
     return Member(

@@ -29,6 +29,12 @@ from api.conditions.mcpremoteendpoint import (
     MCPRemoteEndpointPhase,
     MCPRemoteEndpointReason,
 )
+from api.conditions.mcpremoteproxy import (
+    MCPREMOTEPROXY,
+    MCPRemoteProxyCondition,
+    MCPRemoteProxyPhase,
+    MCPRemoteProxyReason,
+)
 from api.conditions.mcpserverentry import (
     MCPSERVERENTRY,
     MCPServerEntryCondition,
@@ -46,10 +52,8 @@ from api.conditions.virtualmcpserver import (
 from api.conditions.vocabulary import ConditionRule, KindVocabulary, Word
 from api.conditions.workloads import (
     EMBEDDINGSERVER,
-    MCPREMOTEPROXY,
     MCPSERVER,
     EmbeddingServerPhase,
-    MCPRemoteProxyPhase,
     MCPServerPhase,
     WorkloadCondition,
     WorkloadReason,
@@ -61,8 +65,8 @@ VOCABULARIES: tuple[KindVocabulary, ...] = (
     VIRTUALMCPSERVER,
     MCPEXTERNALAUTHCONFIG,
     MCPREMOTEENDPOINT,
-    MCPSERVER,
     MCPREMOTEPROXY,
+    MCPSERVER,
     MCPTOOLCONFIG,
     MCPOIDCCONFIG,
     MCPTELEMETRYCONFIG,
@@ -90,7 +94,9 @@ __all__ = [
     "MCPRemoteEndpointCondition",
     "MCPRemoteEndpointPhase",
     "MCPRemoteEndpointReason",
+    "MCPRemoteProxyCondition",
     "MCPRemoteProxyPhase",
+    "MCPRemoteProxyReason",
     "MCPServerEntryCondition",
     "MCPServerEntryPhase",
     "MCPServerEntryReason",

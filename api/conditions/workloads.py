@@ -1,4 +1,4 @@
-"""Words of MCPServer, MCPRemoteProxy and EmbeddingServer: kinds that other controllers run and this operator reads."""
+"""Words of MCPServer and EmbeddingServer: kinds that other controllers run and this operator reads."""
 
 from __future__ import annotations
 
@@ -15,15 +15,6 @@ class MCPServerPhase(Word):
     STOPPED = "Stopped", "Scaled to zero."
 
 
-class MCPRemoteProxyPhase(Word):
-    """`status.phase` of an MCPRemoteProxy."""
-
-    PENDING = "Pending", "No pod runs yet."
-    READY = "Ready", "A pod runs."
-    FAILED = "Failed", "A check did not pass, or every pod failed."
-    TERMINATING = "Terminating", "Declared by the schema."
-
-
 class EmbeddingServerPhase(Word):
     """`status.phase` of an EmbeddingServer."""
 
@@ -35,13 +26,10 @@ class EmbeddingServerPhase(Word):
 
 
 class WorkloadCondition(Word):
-    """Condition types of MCPServer, MCPRemoteProxy and EmbeddingServer."""
+    """Condition types of MCPServer and EmbeddingServer."""
 
     READY = "Ready", "Whether the workload serves."
-    CONFIGURATION_VALID = "ConfigurationValid", "Whether the spec, judged on its own, can be served."
-    AUTH_CONFIGURED = "AuthConfigured", "Whether the authentication settings in the spec are valid."
     GROUP_REF_VALIDATED = "GroupRefValidated", "Whether the group of spec.groupRef exists and is Ready."
-    TOOL_CONFIG_VALIDATED = "ToolConfigValidated", "Whether the MCPToolConfig exists."
     TELEMETRY_CONFIG_REF_VALIDATED = "TelemetryConfigRefValidated", "Whether the MCPTelemetryConfig can be used."
     EXTERNAL_AUTH_CONFIG_VALIDATED = "ExternalAuthConfigValidated", "Whether the MCPExternalAuthConfig can be used."
     AUTH_SERVER_REF_VALIDATED = "AuthServerRefValidated", "Whether the embedded authorization server can be used."
@@ -64,25 +52,12 @@ class WorkloadReason(Word):
 
     READY = "Ready", "A pod is ready."
     NOT_READY = "NotReady", "No pod is ready."
-    DEPLOYMENT_READY = "DeploymentReady", "The Deployment is ready."
-    DEPLOYMENT_NOT_READY = "DeploymentNotReady", "The Deployment is not ready."
-    CONFIGURATION_VALID = "ConfigurationValid", "The spec can be served."
-    REMOTE_URL_INVALID = "RemoteURLInvalid", "The URL broke a rule."
-    AUTHZ_POLICY_SYNTAX_INVALID = "AuthzPolicySyntaxInvalid", "An inline policy does not parse."
-    AUTHZ_CONFIG_MAP_NOT_FOUND = "AuthzConfigMapNotFound", "The ConfigMap with the policies does not exist."
-    AUTHZ_CONFIG_MAP_INVALID = "AuthzConfigMapInvalid", "The ConfigMap's policies do not parse."
-    HEADER_SECRET_NOT_FOUND = "HeaderSecretNotFound", "A Secret of the forwarded headers is missing."
-    AUTH_INVALID = "AuthInvalid", "The validation of the spec failed."
     GROUP_REF_IS_VALID = "GroupRefIsValid", "The group exists and is Ready."
     GROUP_REF_NOT_FOUND = "GroupRefNotFound", "The group does not exist."
     GROUP_REF_NOT_READY = "GroupRefNotReady", "The group is not Ready."
-    TOOL_CONFIG_VALID = "ToolConfigValid", "The MCPToolConfig exists."
-    TOOL_CONFIG_NOT_FOUND = "ToolConfigNotFound", "The MCPToolConfig does not exist."
-    TOOL_CONFIG_FETCH_ERROR = "ToolConfigFetchError", "The MCPToolConfig could not be read."
     TELEMETRY_CONFIG_REF_VALID = "TelemetryConfigRefValid", "The MCPTelemetryConfig can be used."
     TELEMETRY_CONFIG_REF_NOT_FOUND = "TelemetryConfigRefNotFound", "The MCPTelemetryConfig does not exist."
     TELEMETRY_CONFIG_REF_INVALID = "TelemetryConfigRefInvalid", "The MCPTelemetryConfig is not valid."
-    TELEMETRY_CONFIG_REF_FETCH_ERROR = "TelemetryConfigRefFetchError", "The MCPTelemetryConfig could not be read."
     TELEMETRY_CONFIG_REF_ERROR = "TelemetryConfigRefError", "MCPServer: the MCPTelemetryConfig could not be used."
     EXTERNAL_AUTH_CONFIG_VALID = "ExternalAuthConfigValid", "The MCPExternalAuthConfig can be used."
     EXTERNAL_AUTH_CONFIG_NOT_FOUND = "ExternalAuthConfigNotFound", "The MCPExternalAuthConfig does not exist."
@@ -167,54 +142,6 @@ _SESSIONS = ConditionRule(
     (_R.SESSION_STORAGE_CONFIGURED, _R.SESSION_STORAGE_NOT_APPLICABLE),
 )
 _PRIMARY = ConditionRule(_T.AUTHZ_PRIMARY_UPSTREAM_IGNORED, (_R.PRIMARY_UPSTREAM_IGNORED,))
-
-MCPREMOTEPROXY = KindVocabulary(
-    kind="MCPRemoteProxy",
-    phase=MCPRemoteProxyPhase,
-    types=_T,
-    reasons=_R,
-    controlled=False,
-    rules=(
-        ConditionRule(_T.READY, (_R.DEPLOYMENT_READY,), (_R.DEPLOYMENT_NOT_READY, _R.NOT_READY)),
-        ConditionRule(
-            _T.CONFIGURATION_VALID,
-            (_R.CONFIGURATION_VALID,),
-            (
-                _R.REMOTE_URL_INVALID,
-                _R.AUTHZ_POLICY_SYNTAX_INVALID,
-                _R.AUTHZ_CONFIG_MAP_NOT_FOUND,
-                _R.AUTHZ_CONFIG_MAP_INVALID,
-                _R.HEADER_SECRET_NOT_FOUND,
-                _R.EXTERNAL_AUTH_CONFIG_NOT_FOUND,
-                _R.EXTERNAL_AUTH_CONFIG_FETCH_ERROR,
-            ),
-        ),
-        ConditionRule(_T.AUTH_CONFIGURED, false=(_R.AUTH_INVALID,)),
-        _GROUP,
-        ConditionRule(
-            _T.TOOL_CONFIG_VALIDATED,
-            (_R.TOOL_CONFIG_VALID,),
-            (_R.TOOL_CONFIG_NOT_FOUND, _R.TOOL_CONFIG_FETCH_ERROR),
-        ),
-        ConditionRule(
-            _T.TELEMETRY_CONFIG_REF_VALIDATED,
-            (_R.TELEMETRY_CONFIG_REF_VALID,),
-            (
-                _R.TELEMETRY_CONFIG_REF_NOT_FOUND,
-                _R.TELEMETRY_CONFIG_REF_INVALID,
-                _R.TELEMETRY_CONFIG_REF_FETCH_ERROR,
-            ),
-        ),
-        _EXTERNAL_AUTH,
-        _AUTH_SERVER,
-        _OIDC,
-        _AUTHZ,
-        _CA,
-        _POD_TEMPLATE,
-        _SESSIONS,
-        _PRIMARY,
-    ),
-)
 
 MCPSERVER = KindVocabulary(
     kind="MCPServer",

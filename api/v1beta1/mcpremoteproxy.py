@@ -136,6 +136,7 @@ class MCPRemoteProxy(CustomResource):
             ".spec.telemetryConfigRef.name",
             ".spec.authzConfigRef.name",
         ),
+        reconciled=True,
     )
 
     kind: str = "MCPRemoteProxy"

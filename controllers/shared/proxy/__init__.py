@@ -4,6 +4,6 @@
     render     -> Rendered      the document that the program reads, every object, and what cannot be served
     publish    -> Outcome       writes what differs
 
-`resolve` and `render` are pure. The spec is that of an MCPRemoteEndpoint of type proxy; a kind that says the same in
-other words translates. The words of conditions are the kind's own.
+`proxies` takes one object through the three; `standing` says what came of it. All but `publish` and `proxies` is pure.
+The words of conditions are the kind's own.
 """

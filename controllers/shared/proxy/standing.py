@@ -98,7 +98,10 @@ def counted(verdicts: list[Verdict], previous: Conditions, generation: int) -> l
     """Return the verdicts that decide whether the proxy can be used.
 
     An object that somebody else keeps changing takes nothing away, nor does a failure that passes once this generation
-    was served: as long as pods are ready, they serve.
+    was served: as long as pods are ready, they serve. That no pod serves is not the reason where another check keeps
+    pods from being made.
     """
     harmless = {CONTESTED, APPLY_FAILED} if was_served(previous, generation) else {CONTESTED}
-    return [verdict for verdict in verdicts if verdict.reason not in harmless]
+    found = [verdict for verdict in verdicts if verdict.reason not in harmless]
+    others = [verdict for verdict in found if verdict.reason != DEPLOYMENT_NOT_READY]
+    return found if all(verdict.ok for verdict in others) else others

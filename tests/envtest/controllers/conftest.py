@@ -15,7 +15,7 @@ from hack.controlplane.rest import Kube
 from tests.envtest.controllers.kit import Cluster
 from tests.envtest.controllers.lifecycles import MARK, Ledger, claims_of, follow, version_of
 
-MINE = ("mcpgroup", "mcpserverentry", "mcpexternalauthconfig", "mcpremoteendpoint")
+MINE = ("mcpgroup", "mcpserverentry", "mcpexternalauthconfig", "mcpremoteendpoint", "mcpremoteproxy")
 CLAIMS_FILE = "LIFECYCLE_CLAIMS"
 """Environment variable: where to write all claims of the collected tests, for the test that counts them."""
 

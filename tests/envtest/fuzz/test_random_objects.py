@@ -25,6 +25,7 @@ KINDS = {
     "mcpserverentry": "mcpserverentries",
     "mcpexternalauthconfig": "mcpexternalauthconfigs",
     "mcpremoteendpoint": "mcpremoteendpoints",
+    "mcpremoteproxy": "mcpremoteproxies",
     "virtualmcpserver": "virtualmcpservers",
 }
 ALLOW_ALL = "permit(principal, action, resource);"

@@ -1,4 +1,4 @@
-"""Every condition, status and reason of the five kinds appears and goes away in a test, or stands in the docs as one
+"""Every condition, status and reason of the six kinds appears and goes away in a test, or stands in the docs as one
 that this design cannot produce.
 
 The tests claim it with `shows` (`tests/envtest/controllers/lifecycles.py`) and each claim is checked on the server when
@@ -19,7 +19,14 @@ import pytest
 from api.conditions import VOCABULARIES, KindVocabulary
 
 ROOT = Path(__file__).parents[3]
-KINDS = ("MCPGroup", "MCPServerEntry", "VirtualMCPServer", "MCPExternalAuthConfig", "MCPRemoteEndpoint")
+KINDS = (
+    "MCPGroup",
+    "MCPServerEntry",
+    "VirtualMCPServer",
+    "MCPExternalAuthConfig",
+    "MCPRemoteEndpoint",
+    "MCPRemoteProxy",
+)
 HEADING = "## Reasons that this design cannot produce\n"
 Words = set[tuple[str, str, str]]
 """Kind, condition type, "Status/Reason"."""

@@ -15,7 +15,7 @@ from hack.controlplane.handle import Handle
 from hack.controlplane.plane import ControlPlane, Options
 from hack.controlplane.rest import Kube
 from runtime.transport.config import load_endpoint
-from tests.envtest.controllers.kit import API, Cluster, Object, conditions_of
+from tests.envtest.controllers.kit import API, URL, Cluster, Object, conditions_of
 from tests.envtest.controllers.lifecycles import shows
 from tests.support.operator import launch
 from tests.support.process import ROOT
@@ -26,6 +26,7 @@ LACKS = {
     "MCPGroup": ("memberCount", "servedCount"),
     "MCPServerEntry": ("observedGeneration",),
     "MCPRemoteEndpoint": ("url",),
+    "MCPRemoteProxy": ("message",),
     "MCPExternalAuthConfig": ("configHash",),
     "VirtualMCPServer": ("url", "message"),
 }
@@ -84,6 +85,7 @@ async def cluster(
 @shows("MCPGroup", OUTDATED)
 @shows("MCPServerEntry", OUTDATED)
 @shows("MCPRemoteEndpoint", OUTDATED)
+@shows("MCPRemoteProxy", OUTDATED)
 @shows("MCPExternalAuthConfig", OUTDATED)
 @shows("VirtualMCPServer", OUTDATED)
 async def test_older_crds_cost_what_they_lack_until_they_are_replaced(cluster: Cluster) -> None:
@@ -91,6 +93,7 @@ async def test_older_crds_cost_what_they_lack_until_they_are_replaced(cluster: C
     await cluster.entry()
     await cluster.entry("broken", remoteUrl="http://169.254.169.254/")
     await cluster.endpoint()
+    await cluster.create("MCPRemoteProxy", "r", {"remoteUrl": URL})
     await cluster.auth()
     gateway = {"groupRef": {"name": "g"}, "incomingAuth": {"type": "anonymous"}, "outgoingAuth": {"source": "inline"}}
     await cluster.create("VirtualMCPServer", "v", gateway)
@@ -101,6 +104,7 @@ async def test_older_crds_cost_what_they_lack_until_they_are_replaced(cluster: C
         "MCPGroup": "g",
         "MCPServerEntry": "e",
         "MCPRemoteEndpoint": "d",
+        "MCPRemoteProxy": "r",
         "MCPExternalAuthConfig": "a",
         "VirtualMCPServer": "v",
     }
