@@ -23,11 +23,12 @@ import re
 
 from msgspec import UNSET
 
-from vmcp.backend.errors import BackendProtocolError, BackendUnavailable
+from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendProtocolError, BackendUnavailable
 from vmcp.backend.interface import Reply
 from vmcp.backend.model import Era
 from vmcp.http.client.types import LATER, Response
-from vmcp.wire.jsonrpc import JsonRpcError, Message, RpcError, parse
+from vmcp.wire.jsonrpc import EMPTY, JsonRpcError, Message, RpcError
+from vmcp.wire.mending import read_batch, read_message
 from vmcp.wire.protocol import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, SSE_TYPE
 from vmcp.wire.sse import SseError, SseParser
 
@@ -92,8 +93,8 @@ def message_of(name: str, response: Response) -> Message:
     try:
         if response.body:
             if status >= 400 and response.media_type == SSE_TYPE:
-                return parse(_event_in(response))
-            return parse(response.body)
+                return read_message(_event_in(response))
+            return _message_in(response.body)
         problem = "it is empty"
     except JsonRpcError as err:
         problem = str(err)
@@ -104,6 +105,32 @@ def message_of(name: str, response: Response) -> Message:
     if status == 202:
         problem = "it accepted a request without answering it"
     raise BackendProtocolError(name, f"answered HTTP {status}, but {problem}", status=status)
+
+
+def _message_in(body: bytes) -> Message:
+    """Return the message that a body is, or the response among those in an array.
+
+    Raises:
+        JsonRpcError: There is none.
+    """
+    try:
+        return read_message(body)
+    except JsonRpcError:
+        found = next((message for message in read_batch(body) if message.is_response), None)
+        if found is None:
+            raise
+        return found
+
+
+def refusal_of(err: BackendAuthFailed, id_: int) -> Message | None:
+    """Return the error in a 401 or 403 that names request `id_`: the request was understood, and this is its answer."""
+    if err.response is None:
+        return None
+    try:
+        message = message_of(err.backend, err.response)
+    except BackendError:
+        return None
+    return message if isinstance(message.error, RpcError) and answers(message, id_) else None
 
 
 def _event_in(response: Response) -> bytes:
@@ -137,13 +164,19 @@ def reply_of(name: str, message: Message, id: int, *, status: int, era: Era) -> 
     An error counts whatever its id: the answer to a POST can only belong to that POST.
 
     Raises:
-        BackendProtocolError: A result that belongs to another request.
+        BackendProtocolError: A result that belongs to another request, or that is none: whoever takes it further
+            relies on an object.
     """
     if isinstance(message.error, RpcError):
         return Reply(error=message.error, era=era, status=status)
     if message.result is UNSET or (message.id != id and not answers(message, id)):
         raise BackendProtocolError(name, "answered a different request", status=status)
-    return Reply(result=bytes(message.result), era=era, status=status)
+    result = bytes(message.result)
+    if result[:1] != b"{":
+        if result != b"null":  # which is how some servers say that there is nothing to say
+            raise BackendProtocolError(name, "answered with a result that is not an object", status=status)
+        result = EMPTY
+    return Reply(result=result, era=era, status=status)
 
 
 def check_session(response: Response, message: Message | None, id_: int, session: str | None) -> None:

@@ -177,7 +177,9 @@ class McpEndpoint:
         if anonymous and response.status in _ASKS_FOR_CALLERS:
             reason = f"requires a caller's credentials (HTTP {response.status})"
             raise BackendAuthFailed(self.name, reason, status=response.status, anonymous=True)
-        raise BackendAuthFailed(self.name, f"refused our credentials (HTTP {response.status})", status=response.status)
+        reason = f"refused our credentials (HTTP {response.status})"
+        said = response if response.status in _ASKS_FOR_CALLERS else None
+        raise BackendAuthFailed(self.name, reason, status=response.status, response=said)
 
     def translate(self, err: HttpError) -> BackendError:
         """Return what an HTTP failure means for the caller."""

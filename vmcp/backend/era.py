@@ -32,6 +32,7 @@ REPROBE_EVERY = 5.0
 DISCOVER_TIMEOUT = 5.0
 """Seconds for `server/discover`, at most half of the time for a probe: what is left belongs to `initialize`."""
 
+_FORBIDDEN = 403
 TRY_AGAIN = 300.0
 """Seconds after which an era that a backend did not seem to have is tried again."""
 
@@ -149,8 +150,11 @@ class Eras:
         deadline = loop_time() + min(self._probe_timeout() / 2, DISCOVER_TIMEOUT)
         try:
             verdict = await ask(deadline, principal, headers)
-        except BackendAuthFailed:
-            raise
+        except BackendAuthFailed as err:
+            # Who polices methods answers an unknown one with 403, and takes the handshake.
+            if err.status != _FORBIDDEN:
+                raise
+            verdict = ProbeVerdict(None)
         except BackendError as err:
             if not err.sent:
                 raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vmcp.http.client import Response
+
 
 class BackendError(Exception):
     """The call has no answer. The text is safe to show: no header, no token, no body of the backend.
@@ -48,15 +50,24 @@ class BackendAuthFailed(BackendError):  # noqa: N818
 
     Attributes:
         anonymous: It was our own request, for which the strategy has no credentials: callers have some.
+        response: Its refusal, where callers' credentials were refused; it may say more.
     """
 
     category = "auth"
 
     def __init__(
-        self, backend: str, reason: str, *, status: int = 0, sent: bool = True, anonymous: bool = False
+        self,
+        backend: str,
+        reason: str,
+        *,
+        status: int = 0,
+        sent: bool = True,
+        anonymous: bool = False,
+        response: Response | None = None,
     ) -> None:
         super().__init__(backend, reason, status=status, sent=sent)
         self.anonymous = anonymous
+        self.response = response
 
 
 class BackendProtocolError(BackendError):

@@ -12,13 +12,17 @@ from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendProtocolError, BackendTimeout
 from vmcp.http.client import BodyStream, HttpError, HttpTimeout
 from vmcp.turns import LARGE, turn
-from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
+from vmcp.wire.jsonrpc import JsonRpcError, Message
+from vmcp.wire.mending import read_batch, read_message
 from vmcp.wire.sse import SseError, SseEvent, SseParser
 
 log = structlog.get_logger(__name__)
 
 OPEN_TIMEOUT = 3600.0
 """Seconds for the head of a standing stream: a server may hold it back until it has something to say."""
+
+MAX_EVENT_ID = 1024
+"""Bytes of an event's id with which a stream can be resumed: it travels in a header."""
 
 LINGER = 1.0
 """Seconds that the end of a stream may take after its last message, before its connection is given up."""
@@ -28,19 +32,20 @@ class MessageStream:
     """Events of one HTTP answer.
 
     Attributes:
-        last_id: The newest event id, for resumption; None = the server sends none.
+        last_id: The newest event id, for resumption; None = the server sends none that a header can carry.
         retry: Seconds that the server asks us to wait before we come back; None = no wish.
         messages: How many came.
         noise: Words to append to a complaint: that events were skipped; "" = none were.
     """
 
-    __slots__ = ("_endpoint", "_events", "_parser", "_stream", "last_id", "messages", "noise", "retry")
+    __slots__ = ("_batch", "_endpoint", "_events", "_parser", "_stream", "last_id", "messages", "noise", "retry")
 
     def __init__(self, endpoint: McpEndpoint, stream: BodyStream, *, max_event: int) -> None:
         self._endpoint = endpoint
         self._stream = stream
         self._parser = SseParser(max_event=max_event)
         self._events: deque[SseEvent] = deque()
+        self._batch: deque[Message] = deque()
         self.last_id: str | None = None
         self.retry: float | None = None
         self.messages = 0
@@ -65,7 +70,12 @@ class MessageStream:
             try:
                 chunk = await self._stream.chunk(idle=idle)
                 if chunk is None:
-                    return None
+                    # Its last event may lack the empty line behind it. A message that is not whole is no JSON.
+                    last = self._parser.end()
+                    if last is None:
+                        return None
+                    self._events.append(last)
+                    break
                 self._events.extend(self._parser.feed(chunk))
                 await self.pay((chunk.count(b"\n") + chunk.count(b"\r")) * LINE)
             except HttpTimeout as err:
@@ -80,7 +90,7 @@ class MessageStream:
                 raise BackendProtocolError(self._endpoint.name, str(err)) from err
             self.retry = self._parser.retry
         event = self._events.popleft()
-        if event.id is not None:
+        if event.id is not None and _travels(event.id):
             self.last_id = event.id
         return event
 
@@ -94,27 +104,37 @@ class MessageStream:
             BackendError: As `event`.
         """
         while True:
-            event = await self.event(idle=idle)
-            if event is None:
-                return None
-            if not event.data or event.event not in {"message", ""}:
+            message = self._batch.popleft() if self._batch else None
+            if message is None:
+                event = await self.event(idle=idle)
+                if event is None:
+                    return None
+                if not event.data or event.event not in {"message", ""}:
+                    continue
+                message = await self._read(event.data)
+            if message is None:
                 continue
-            if len(event.data) > LARGE:
-                await turn()
-            try:
-                message = parse(event.data)
-            except JsonRpcError as err:
+            self.messages += 1
+            if not message.is_response:
+                await self.pay(1)
+            return message
+
+    async def _read(self, data: bytes) -> Message | None:
+        """Return the message in an event; None where there is none, or an array whose messages come next."""
+        if len(data) > LARGE:
+            await turn()
+        try:
+            return read_message(data)
+        except JsonRpcError as err:
+            self._batch.extend(read_batch(data))
+            if not self._batch:
                 if not self.noise:
                     log.debug(
                         "an event that is not a message was skipped", backend=self._endpoint.name, reason=str(err)
                     )
                 self.noise = f", and one of its events is not a message: {err}"
                 await self.pay(1)
-                continue
-            self.messages += 1
-            if not message.is_response:
-                await self.pay(1)
-            return message
+        return None
 
     async def pay(self, messages: float) -> None:
         """Charge the backend for what it sent unasked; wait when it sends more than it may.
@@ -138,3 +158,8 @@ class MessageStream:
     def finish(self) -> None:
         """The answer is here: wait a moment for the stream's end, so that its connection can serve again."""
         self._stream.discard(LINGER)
+
+
+def _travels(event_id: str) -> bool:
+    """Tell whether a header can carry an event's id."""
+    return len(event_id.encode()) <= MAX_EVENT_ID and event_id.isprintable()

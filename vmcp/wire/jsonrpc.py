@@ -7,10 +7,10 @@ that fields which we do not know, number formats and key order survive a pass th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 RequestId = str | int | float
 """MCP allows strings and integers; fractional numbers are accepted because JSON-RPC does."""
@@ -18,16 +18,20 @@ RequestId = str | int | float
 _COLON_NULL: Final = b"null"
 
 
-class RpcError(msgspec.Struct, frozen=True, omit_defaults=True):
+MAX_CODE: Final = 2**53 - 1
+"""Greatest amount of an error code: what is not exact in JavaScript, clients of it refuse with the whole message."""
+
+
+class RpcError(msgspec.Struct, frozen=True):
     """The `error` member.
 
     Attributes:
         code: JSON-RPC or MCP error code.
-        message: For people.
+        message: For people. Written even where it is empty: clients refuse an error without one.
         data: Raw JSON, untouched; UNSET when there is none.
     """
 
-    code: int
+    code: Annotated[int, Meta(ge=-MAX_CODE, le=MAX_CODE)]
     message: str = ""
     data: Raw | UnsetType = UNSET
 

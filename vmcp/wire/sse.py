@@ -81,6 +81,14 @@ class SseParser:
             self._take(rest)
         return events
 
+    def end(self) -> SseEvent | None:
+        """Return the event that the stream ended in, without its id: it was never dispatched."""
+        if self._line:
+            self._on_line(bytes(self._line))
+            self._line.clear()
+        self._id = None
+        return self._dispatch()
+
     def _take(self, piece: bytes) -> None:
         """Add to the line that is being read; its length counts wherever the chunks end, and whatever it says."""
         if len(self._line) + len(piece) + self._size > self._limit:

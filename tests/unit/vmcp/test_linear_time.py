@@ -51,6 +51,7 @@ from vmcp.http.server.asgi import Refusal
 from vmcp.observe.redact import Redactor, is_secret_key
 from vmcp.trace import parse as parse_trace
 from vmcp.wire.jsonrpc import fields, loads_str, parse
+from vmcp.wire.mending import read_batch, read_message
 from vmcp.wire.protocol import check_header, decode_value, encode_value
 from vmcp.wire.sse import SseParser, encode
 
@@ -155,6 +156,9 @@ def streamed(text: str) -> None:
 TEXT_FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "check_depth": raw(lambda body: check_depth(body, 100)),
     "parse": raw(parse),
+    "read_message": raw(read_message),
+    "read_message, half of a pair": raw(lambda body: read_message(b'["\\ud83d",NaN,"' + body)),
+    "read_batch": raw(lambda body: read_batch(b"[" + body)),
     "fields": raw(fields),
     "loads_str": raw(loads_str),
     "read_target": raw(lambda body: read_target(body, "name")),

@@ -195,7 +195,9 @@ class LegacySession:
     async def _sync_level(self, link: Link, call: Call, deadline: float) -> None:
         """Tell the server the level that this call wants, when it is another than the session's.
 
-        The client did not ask for this request, so nothing that becomes of it concerns the call.
+        The client did not ask for this request, so nothing that becomes of it concerns the call. A server that answers
+        every unknown method with a bare 404 seems to have lost the session: of one in which nothing was answered yet,
+        the call itself will find out.
 
         Raises:
             SessionLost: The server does not know the session.
@@ -211,6 +213,10 @@ class LegacySession:
             reason = "" if reply.error is None else f"error {reply.error.code}"
         except BackendError as err:
             reason = err.reason
+        except SessionLost:
+            if link.answered:
+                raise
+            reason = "the session is unknown"
         if reason:
             link.deaf = True
             log.info("a backend does not accept a log level", backend=self._endpoint.name, reason=reason)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from msgspec import UNSET
-
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import check_session, is_answer, message_of
+from vmcp.backend.answers import check_session, is_answer, message_of, refusal_of
 from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
-from vmcp.backend.errors import BackendError, BackendTimeout, BackendUnavailable
+from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendTimeout, BackendUnavailable
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.model import BackendLink, Handshake
@@ -18,7 +16,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
 from vmcp.turns import LARGE, turn
-from vmcp.wire.jsonrpc import Message
+from vmcp.wire.jsonrpc import Message, RpcError
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
 
 RESUME_WAIT = 1.0
@@ -110,16 +108,23 @@ class StreamableChannel:
             BackendError: No answer.
         """
         call = active.call
-        response = await self._endpoint.send(
-            "POST",
-            body,
-            self._headers,
-            deadline=active.deadline,
-            principal=self.principal,
-            passthrough=call.headers or self.passthrough,
-            trace=call.trace,
-            idempotent=idempotent,
-        )
+        try:
+            response = await self._endpoint.send(
+                "POST",
+                body,
+                self._headers,
+                deadline=active.deadline,
+                principal=self.principal,
+                passthrough=call.headers or self.passthrough,
+                trace=call.trace,
+                idempotent=idempotent,
+            )
+        except BackendAuthFailed as err:
+            # Of lists and handshakes it is the refusal that counts: the backend needs other credentials.
+            if idempotent or (message := refusal_of(err, id_)) is None or err.response is None:
+                raise
+            check_session(err.response, message, id_, self.session_id)
+            return message, err.status
         self._keep_cookies(response)
         if self._version is None:
             self.session_id = response.headers.get(H_SESSION) or None
@@ -138,7 +143,7 @@ class StreamableChannel:
             if self._version is not None and err.status >= 400:
                 check_session(response, None, id_, self.session_id)
             raise
-        if self._version is not None and message.result is UNSET:
+        if self._version is not None and isinstance(message.error, RpcError):
             check_session(response, message, id_, self.session_id)
         return message
 
@@ -204,7 +209,8 @@ class StreamableChannel:
         """
         headers = GET_HEADERS + self._session_headers()
         if last_id is not None:
-            headers = (*headers, (H_LAST_EVENT, last_id))
+            # UTF-8, as HTML's EventSource writes it.
+            headers = (*headers, (H_LAST_EVENT, last_id.encode().decode("latin-1")))
         return await self._endpoint.send(
             "GET",
             None,

@@ -12,9 +12,9 @@ import structlog
 from msgspec import UNSET, Raw, UnsetType
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import is_answer, message_of, reply_of
+from vmcp.backend.answers import is_answer, message_of, refusal_of, reply_of
 from vmcp.backend.endpoint import POST_HEADERS, McpEndpoint
-from vmcp.backend.errors import BackendError, BackendProtocolError, BackendUnavailable
+from vmcp.backend.errors import BackendAuthFailed, BackendError, BackendProtocolError, BackendUnavailable
 from vmcp.backend.handshake import WrongEra, supported_versions
 from vmcp.backend.interface import Call, InputRequired, NotificationSink, Reply, RpcFault
 from vmcp.backend.meta import modern_params, progress_token
@@ -27,6 +27,7 @@ from vmcp.tasks import loop_time
 from vmcp.turns import LARGE, turn
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
+from vmcp.wire.mending import read_message
 from vmcp.wire.protocol import (
     H_METHOD,
     H_NAME,
@@ -112,16 +113,21 @@ class ModernCaller:
     async def _once(self, call: Call, deadline: float, *, final: bool, probe: bool) -> Reply:
         id_ = next(self._ids)
         params = modern_params(call)
-        response = await self._endpoint.send(
-            "POST",
-            jsonrpc.request(id_, call.method, params),
-            self._headers(call),
-            deadline=deadline,
-            principal=None if probe else call.principal,
-            passthrough=call.headers,
-            trace=call.trace,
-            idempotent=call.method in _IDEMPOTENT,
-        )
+        try:
+            response = await self._endpoint.send(
+                "POST",
+                jsonrpc.request(id_, call.method, params),
+                self._headers(call),
+                deadline=deadline,
+                principal=None if probe else call.principal,
+                passthrough=call.headers,
+                trace=call.trace,
+                idempotent=call.method in _IDEMPOTENT,
+            )
+        except BackendAuthFailed as err:
+            if call.method in _IDEMPOTENT or (message := refusal_of(err, id_)) is None:
+                raise
+            return reply_of(self._endpoint.name, message, id_, status=err.status, era=Era.MODERN)
         if response.stream is not None:
             message = await self._follow(response, id_, call, deadline)
             return self._sort(call, reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN))
@@ -272,7 +278,7 @@ async def _answers(backend: str, call: Call, asked: InputRequired) -> bytes:
 def _is_legacy_refusal(response: Response) -> bool:
     """Tell whether a refusal is one that no modern server gives."""
     try:
-        error = jsonrpc.parse(response.body).error
+        error = read_message(response.body).error
     except jsonrpc.JsonRpcError:
         return True
     if not isinstance(error, RpcError):

@@ -297,7 +297,8 @@ class ClientConnection(asyncio.Protocol):
         length = headers.get("content-length")
         self._eof_body = length is None and "transfer-encoding" not in headers and status not in _NO_BODY
         self._size = 0
-        if status == 200 and headers.get("content-type", "").lower().startswith("text/event-stream"):
+        streams = 200 <= status < 300 and status not in _NO_BODY
+        if streams and headers.get("content-type", "").lower().startswith("text/event-stream"):
             self._state = _State.STREAM
             self._stream = BodyStream(self, self._loop, self._limits.stream_buffer, self._decoder)
             self._resolve(Response(status, headers, b"", self._stream))
@@ -364,7 +365,7 @@ class ClientConnection(asyncio.Protocol):
             return min(self._limits.idle_timeout, self._limits.silent_idle_timeout)
         for part in said.split(","):
             name, _, value = part.partition("=")
-            if name.strip().lower() == "timeout" and value.strip().isdigit():
+            if name.strip().lower() == "timeout" and value.isascii() and value.strip().isdigit():
                 return min(self._limits.idle_timeout, max(0.0, int(value.strip()[:6]) - 1.0))
         return min(self._limits.idle_timeout, self._limits.silent_idle_timeout)
 

@@ -107,6 +107,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
         (b"keep-alive: timeout=75, max=100\r\n", 29.0, 1),
         (b"keep-alive: timeout=75\r\n", 31.0, 2),
         (b"keep-alive: max=100\r\n", 4.1, 2),
+        (b"keep-alive: timeout=\xb2\r\n", 4.1, 2),
     ],
 )
 async def test_a_connection_that_its_server_may_be_closing_is_not_used(
