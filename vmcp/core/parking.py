@@ -219,5 +219,6 @@ class ParkedCalls:
         if call.expiry is not None:
             call.expiry.cancel()
             call.expiry = None
-        if call.task is not None:
-            call.task.cancel()
+        task, call.task = call.task, None  # the two know each other: together they would wait for a collection
+        if task is not None:
+            task.cancel()

@@ -7,7 +7,6 @@ was started: no task, no queue.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final
@@ -74,7 +73,7 @@ class SseWriter:
         self._send = send
         self._headers = (*SSE_HEADERS, *headers)
         self._keep_alive = keep_alive
-        self._queue: deque[bytes] = deque()
+        self._queue: list[bytes] = []
         self._size = 0
         self._wake = asyncio.Event()
         self._closed = False
@@ -297,8 +296,9 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._watch is not None:
-            self._watch.cancel()
+        watch, self._watch = self._watch, None  # which knows us: the two would wait for a collection of garbage
+        if watch is not None:
+            watch.cancel()
 
     def _open(self) -> SseWriter:
         if self._writer is None:

@@ -7,7 +7,6 @@ whose connection broke can ask for what it missed (`Last-Event-ID`), on the stre
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 
 from vmcp.budget import MemoryBudget
@@ -38,7 +37,7 @@ class EventStream:
     def __init__(self, name: str) -> None:
         self.name = name
         self.done = False
-        self._events: deque[tuple[int, bytes]] = deque()
+        self._events: list[tuple[int, bytes]] = []  # few, or none: an empty deque takes as much as a hundred places
         self._bytes = 0
         self._next = 1
         self._sent = 0
@@ -63,7 +62,7 @@ class EventStream:
         return event
 
     def _drop_oldest(self) -> None:
-        size = len(self._events.popleft()[1])
+        size = len(self._events.pop(0)[1])
         self._bytes -= size
         KEPT.left += size
 

@@ -225,6 +225,9 @@ class Inbox:
         except Exception:
             log.exception("a request from the backend could not be answered", backend=self._backend)
             body = jsonrpc.error_response(id_, RpcError(INTERNAL_ERROR, "the client could not be asked"))
+        if owner is not None:
+            # From here on it is the backend that waits, and to give up half of a request costs a connection.
+            owner.tasks.discard(self._tasks[id_])
         try:
             await self._post(body)
         except BackendError as err:

@@ -92,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
         self._on_free = on_free
         self._on_close = on_close
         self._on_stay = on_stay
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._state = _State.IDLE
         self._waiter: asyncio.Future[Response] | None = None
@@ -237,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
         if self._state is _State.HEAD:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(data)  # type: ignore[union-attr]  # there until the connection is lost
         except httptools.HttpParserUpgrade:
             self._fail(BadResponse("the server switched protocols without being asked", status=self._status))
         except httptools.HttpParserCallbackError as err:
@@ -254,6 +254,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a body that lasts until the end of the connection; fail anything else that is under way."""
+        self._lost(exc)
+        self._parser = None  # it knows its connection: the two would wait for a collection of garbage
+
+    def _lost(self, exc: Exception | None) -> None:
         if self._eof_body and exc is None and self._state in {_State.BODY, _State.STREAM}:
             try:
                 self._finish(reusable=False)
@@ -286,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Decide how the body is read."""
-        self._status = status = self._parser.get_status_code()
+        self._status = status = self._parser.get_status_code()  # type: ignore[union-attr]  # it calls this
         if not 100 <= status <= 599:
             raise BadResponse("the answer has an invalid HTTP status", status=status)
         if status < 200:
@@ -331,7 +335,7 @@ class ClientConnection(asyncio.Protocol):
             self._reset_answer()
             return
         if self._state in {_State.BODY, _State.STREAM}:
-            self._finish(reusable=self._parser.should_keep_alive())
+            self._finish(reusable=self._parser.should_keep_alive())  # type: ignore[union-attr]  # it calls this
 
     # --- endings ---
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Protocol
 
 from vmcp.http.client.coding import Decoder
@@ -67,7 +66,7 @@ class BodyStream:
         self._connection: StreamFeed | None = connection
         self._loop = loop
         self._high = high_water
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
         self._discarding = False
@@ -119,7 +118,7 @@ class BodyStream:
             raise
 
     def _take(self) -> bytes:
-        chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._take_all()
+        chunk = self._chunks.pop() if len(self._chunks) == 1 else self._take_all()
         self._buffered -= len(chunk)
         if self._paused and self._connection is not None:
             self._paused = False

@@ -11,7 +11,6 @@ Answers keep the order of their requests, refusals included.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -119,7 +118,7 @@ class GuardedProtocol(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._cycle: Cycle | None = None
         self._incoming: Cycle | None = None
-        self._waiting: deque[Cycle] = deque()
+        self._waiting: list[Cycle] = []
         self._worker: asyncio.Task[None] | None = None
         self._called: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -283,7 +282,7 @@ class GuardedProtocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin(self._waiting.pop(0))
         elif self._refusal:
             self._end(self._refusal)
             return
@@ -381,6 +380,8 @@ class GuardedProtocol(asyncio.Protocol):
                     await asyncio.sleep(0)
         finally:
             self._tasks.discard(task)
+            if self.transport.is_closing():
+                self._cycle = None  # it knows its connection: the two would wait for a collection of garbage
 
     def _head_size(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)

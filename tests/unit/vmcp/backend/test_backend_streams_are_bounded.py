@@ -10,9 +10,10 @@ import pytest
 from tests.support.eventually import at_rest, eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
 from vmcp.backend.errors import BackendTimeout
-from vmcp.backend.interface import BreakerSettings, Call, Circuit, SessionSpec
+from vmcp.backend.interface import BreakerSettings, Call, Circuit, RpcFault, SessionSpec
 from vmcp.backend.legacy.inbox import MAX_ANSWERS, MAX_QUESTIONS
-from vmcp.wire.protocol import MESSAGE, PROGRESS
+from vmcp.wire.jsonrpc import RpcError
+from vmcp.wire.protocol import INTERNAL_ERROR, MESSAGE, PROGRESS
 
 
 def call(timeout: float = 5.0, **members) -> Call:
@@ -99,6 +100,39 @@ async def test_questions_beyond_what_people_can_think_about_are_refused_and_the_
     reply = await session.call(call(bridge=thinking))
     assert reply.result == b'{"content": []}'
     assert {answer["error"]["message"] for answer in answers} == {"too many requests at a time"}
+    await session.close()
+
+
+async def test_an_answer_that_is_on_its_way_arrives_though_its_call_ends(server, backend_of) -> None:
+    """Half a request costs its connection, and a call that is refused an answer ends at once."""
+    told = asyncio.Event()
+    broken: list[bool] = []
+
+    async def asks(request) -> None:
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {}})
+        await request.peer.gone()
+
+    async def take(request) -> None:
+        gone = asyncio.ensure_future(request.peer.gone())
+        told.set()
+        await eventually(lambda: server.posts("notifications/cancelled"))
+        broken.append(gone.done())
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await request.peer.accept()
+
+    async def refuse(method: str, params: bytes) -> bytes:
+        raise RpcFault(RpcError(INTERNAL_ERROR, "too many"))
+
+    server.on["tools/call"] = asks
+    server.on[""] = take
+    session = backend_of(server.url).open(SessionSpec())
+    running = asyncio.create_task(session.call(call(bridge=refuse)))
+    await told.wait()
+    running.cancel()
+    await eventually(lambda: broken)
+    assert broken == [False]
     await session.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 
 import pytest
@@ -137,6 +139,28 @@ async def test_a_call_that_asks_when_too_many_wait_is_over_whatever_its_backend_
     assert isinstance(first, ParkedCall)
     await parked.close()
     assert len(parked) == 0
+
+
+async def test_a_call_that_is_over_leaves_nothing_to_the_garbage_collector():
+    parked = ParkedCalls(per_owner=1)
+    first = await parked.run("ann", asks("one"), None)
+
+    async def goes_on(bridge, sink):
+        with contextlib.suppress(RpcFault):
+            await bridge("elicitation/create", b"{}")
+        await asyncio.Event().wait()
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert isinstance(await parked.run("ann", goes_on, None), Reply)
+        for _ in range(5):
+            await asyncio.sleep(0)  # for the cancelled tasks to end
+        assert [one for one in gc.get_objects() if isinstance(one, ParkedCall)] == [first]
+    finally:
+        gc.enable()
+        await parked.close()
 
 
 async def test_notifications_go_to_the_request_that_waits_now():

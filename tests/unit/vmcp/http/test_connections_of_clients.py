@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ import vmcp.http.server.protocol as guarded
 from tests.support.eventually import eventually
 from vmcp.http.server import asgi
 from vmcp.http.server.asgi import Disconnected, answer, read_body, read_headers
+from vmcp.http.server.cycle import Cycle
 from vmcp.http.server.door import Door
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.http.server.sweep import sweep
@@ -244,6 +246,26 @@ async def test_requests_that_came_in_one_read_let_others_in_between(listener) ->
         await talk.answer()
     looking.cancel()
     assert max(after - before for before, after in pairwise(answered)) == 1
+
+
+async def test_a_connection_that_is_over_leaves_nothing_to_the_garbage_collector(listener) -> None:
+    await listener.start()
+    listener.gate = asyncio.Event()
+    gc.collect()
+    gc.disable()
+    try:
+        for path in (b"/x", b"/slow"):
+            talk = await Talk.open(listener.port)
+            await talk.say(post(path, b"{}"))
+            await eventually(
+                lambda path=path: listener.asked and listener.asked[-1].startswith(f"POST {path.decode()}")
+            )
+            talk.writer.close()
+        listener.gate.set()
+        await eventually(lambda: not listener.connections)
+        await eventually(lambda: not any(isinstance(one, Cycle) for one in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 def _silent_reader(port: int) -> socket.socket:

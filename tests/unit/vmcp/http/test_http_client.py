@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 
+import httptools
 import pytest
 
 from tests.support.eventually import at_rest, eventually
@@ -94,7 +96,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
-        await eventually(lambda: client.pool.open == 0)
+        assert client.pool.open == 0
     assert scripted.connections == 3
 
 
@@ -214,7 +216,7 @@ async def test_bytes_after_an_answer_poison_the_connection_and_no_other_call(scr
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).body == b"{}"
-        await eventually(lambda: client.pool.open == 0)
+        assert client.pool.open == 0
     assert scripted.connections == 3
 
 
@@ -571,3 +573,20 @@ async def test_deadlines_of_later_requests_hold_on_a_connection_that_is_used_aga
             await client.send("POST", "/", [], b"never", deadline=loop_time() + second)
         assert second - 0.01 <= time.monotonic() - began < second + 2
     assert scripted.connections == 3
+
+
+async def test_a_connection_that_is_closed_leaves_nothing_to_the_garbage_collector(scripted, client_of) -> None:
+    async def handler(peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello")
+
+    client = client_of(await scripted.start(handler))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).body == b"hello"
+        assert client.pool.open == 0
+        await eventually(lambda: not any(isinstance(one, httptools.HttpResponseParser) for one in gc.get_objects()))
+    finally:
+        gc.enable()
