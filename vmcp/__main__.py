@@ -105,8 +105,10 @@ def _validated(path: Path, loaded: Loaded) -> int:
 def _served(options: ServeOptions, loaded: Loaded, environ: Mapping[str, str]) -> int:
     import uvloop
 
+    from vmcp import allocator
     from vmcp.run import run
 
+    allocator.settle()
     logs.configure(debug=options.debug or loaded.settings.debug)
     for warning in loaded.settings.warnings:
         log.warning("configuration", warning=warning)

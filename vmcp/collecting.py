@@ -11,11 +11,12 @@ What a request leaves behind is freed when the last reference goes; the collecto
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import time
 from collections.abc import Callable
 from typing import Final
+
+from vmcp.allocator import give_back
 
 YOUNG: Final = 10_000
 """Objects after which the youngest generation is looked at, which takes 1 to 3 ms. 256 calls under way at once hold
@@ -26,16 +27,17 @@ NEVER: Final = 1_000_000_000
 LOOK: Final = 1.0
 """Seconds between two looks whether it is quiet."""
 QUIET: Final = 0.05
-"""Part of a second that a process works at most that serves nobody to speak of."""
+"""Part of the time that a process works at most that serves few: it gives free memory back, which takes a moment."""
+IDLE: Final = 0.005
+"""The same of one that serves nobody: whoever calls once in a while should not wait for a look at everything."""
+LATE: Final = 0.05
+"""Seconds by which a look comes too late where others have the core: then to have worked little says nothing."""
 WORK: Final = 0.5
 """Seconds of work after which there may be free memory to give back."""
 MANY: Final = 100
 """Looks at the middle generation after which the old one may hold so much that it does not wait for quiet any more."""
 OFTEN: Final = 30.0
 """Seconds between two such looks without quiet."""
-
-_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""None = another C library, without it."""
 
 
 class Collector:
@@ -61,18 +63,20 @@ class Collector:
         gc.set_threshold(YOUNG, MIDDLE, NEVER)
 
     def look(self) -> bool:
-        """Look at everything if it is quiet, or if that is overdue; return whether it was done.
+        """Look at everything if nobody is served, or if that is overdue; return whether it was done.
 
-        In quiet moments free memory goes back to the system, too: large messages leave some, and nothing to collect.
+        In quiet moments free memory goes back to the system: large messages leave some, and nothing to collect.
         """
         now, worked = self._clock(), self._work()
-        quiet = worked - self._worked < QUIET * (now - self._looked)
+        passed, did = now - self._looked, worked - self._worked
+        in_time = passed < LOOK + LATE
+        quiet, idle = in_time and did < QUIET * passed, in_time and did < IDLE * passed
         self._looked, self._worked = now, worked
         if quiet and worked - self._trimmed >= WORK:
-            _give_back()
+            give_back()
             self._trimmed = worked
         since = gc.get_count()[2]
-        if not since or not (quiet or (since >= MANY and now - self._collected >= OFTEN)):
+        if not since or not (idle or (since >= MANY and now - self._collected >= OFTEN)):
             return False
         gc.collect()
         self._collected, self._worked = now, self._work()
@@ -83,9 +87,3 @@ class Collector:
         while True:
             await asyncio.sleep(LOOK)
             self.look()
-
-
-def _give_back() -> None:
-    """Return free memory to the system: glibc keeps what lies between two pieces that are in use (malloc_trim(3))."""
-    if _trim is not None:
-        _trim(0)

@@ -72,15 +72,19 @@ def test_no_look_takes_in_more_the_more_is_kept(looks: _Looks) -> None:
     assert all(generation < 2 for generation, _ in looks.found)
 
 
-def test_everything_is_looked_at_in_a_quiet_second_and_only_where_there_is_something_new(looks: _Looks) -> None:
+def test_everything_is_looked_at_in_an_idle_second_and_only_where_there_is_something_new(looks: _Looks) -> None:
     clocks = _Clocks()
     collector = _begun(clocks, looks)
     kept = [[] for _ in range(50_000)]
-    clocks.second(worked=0.9)
-    assert not collector.look(), "somebody is served"
-    clocks.second(worked=0.01)
+    for part in (0.9, 0.02):
+        clocks.second(worked=part)
+        assert not collector.look(), "somebody is served"
+    clocks.now += 1.0  # the look came a second too late: others had the core
+    clocks.second(worked=0.001)
+    assert not collector.look(), "somebody may wait for the core as well"
+    clocks.second(worked=0.001)
     assert collector.look()
-    clocks.second(worked=0.01)
+    clocks.second(worked=0.001)
     assert not collector.look(), "nothing was added"
     assert len(kept) == 50_000
 
