@@ -43,9 +43,9 @@ def _page(rows: Iterable[Row]) -> str:
 <!-- Written by `make hostile-matrix ARGS=--write`. Do not edit. -->
 
 Every limit was driven with ten times its value, where its row does not say otherwise, by one client while another one
-called a tool. Time is what the other one waited, and beside it what it waits when its neighbour is as busy with
-something else; `/ping` is what the gateway answers alone, so its longest answer is how long the gateway looked after
-nobody else. The memory is the gateway's, all of it.
+called a tool of another server. Time is what the other one waited, and beside it what it waits when its neighbour is as
+busy with something else; `/ping` is what the gateway answers alone, so its longest answer is how long the gateway
+looked after nobody else. The memory is the gateway's, all of it.
 
 {HEAD}{chr(10).join(map(str, rows))}
 """

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from hack.hostile_matrix.attacker import Attacker
 from hack.hostile_matrix.limits import LIMIT_TABLE
-from hack.hostile_matrix.requests import modern
+from hack.hostile_matrix.requests import OWN_ECHO, modern
 
 YIELDING: Final = 10
-"""Niceness of who drives a limit, and of the neighbour."""
+"""Niceness of who drives a limit, of the server that is driven through it, and of the neighbour."""
 BIG: Final = 4 * 1024 * 1024
 PAUSE: Final = 0.004
 """Seconds between two requests of the bystander."""
@@ -99,7 +99,13 @@ async def _serve(port: int) -> None:
 
 
 def backend(port: str) -> None:
-    """Serve until the process is ended."""
+    """Be the server that the bystander calls, until the process is ended."""
+    asyncio.run(_serve(int(port)))
+
+
+def driven(port: str) -> None:
+    """Be the server that is called by who drives a limit, until the process is ended."""
+    os.nice(YIELDING)
     asyncio.run(_serve(int(port)))
 
 
@@ -109,7 +115,7 @@ def bystander(port: str) -> None:
     Says a line of JSON for each: when it began, on `time.monotonic()`, the seconds that it took, whether it worked, and
     whether it was a call.
     """
-    body, headers = modern("tools/call", {"name": "b_echo", "arguments": {}}, "b_echo")
+    body, headers = modern("tools/call", {"name": OWN_ECHO, "arguments": {}}, OWN_ECHO)
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60, source_address=("127.0.0.2", 0))
     while True:
         for call in (True, False):
@@ -148,7 +154,7 @@ def neighbour() -> None:
 
 
 PROGRAMS: Final[dict[str, Callable[..., None]]] = {
-    program.__name__: program for program in (backend, bystander, attacker, neighbour)
+    program.__name__: program for program in (backend, driven, bystander, attacker, neighbour)
 }
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from hack.hostile_matrix.attacker import Attacker
 from hack.hostile_matrix.limits import LIMIT_TABLE, Limit
-from hack.hostile_matrix.requests import modern
+from hack.hostile_matrix.requests import OWN_ECHO, modern
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MAX_RSS: Final = 200 * 1024 * 1024
@@ -82,7 +82,7 @@ class Row:
 
 
 class House:
-    """The gateway, its backend and the bystander, as processes."""
+    """The gateway, the servers behind it and the bystander, as processes."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
@@ -96,11 +96,14 @@ class House:
         self._own_core, self._shared_core = {cores[0]}, set(cores[1:2] or cores)
 
     async def __aenter__(self) -> Self:
-        backend = _free_port()
+        ports = {"b": _free_port(), "own": _free_port()}
         document = {
             "name": "gw",
             "groupRef": "matrix",
-            "backends": [{"name": "b", "url": f"http://b.example:{backend}/mcp", "transport": "streamable-http"}],
+            "backends": [
+                {"name": name, "url": f"http://{name}.example:{port}/mcp", "transport": "streamable-http"}
+                for name, port in ports.items()
+            ],
             "incomingAuth": {"type": "anonymous"},
             "outgoingAuth": {"source": "inline"},
             "aggregation": {
@@ -110,8 +113,10 @@ class House:
         }
         file = Path(self._directory.name) / "config.yaml"
         file.write_text(json.dumps(document))
-        self._start(self._shared_core, *_beside("backend", backend))
-        options = ("--config", str(file), "--port", str(self.port), "--resolve", f"b.example:{backend}:127.0.0.1")
+        self._start(self._shared_core, *_beside("driven", ports["b"]))
+        self._start(self._shared_core, *_beside("backend", ports["own"]))
+        resolve = [text for name, port in ports.items() for text in ("--resolve", f"{name}.example:{port}:127.0.0.1")]
+        options = ("--config", str(file), "--port", str(self.port), *resolve)
         self._gateway = self._start(self._own_core, "-m", "vmcp", "serve", *options)
         await self._ready()
         self._bystander = await self._ask(*_beside("bystander", self.port))
@@ -147,16 +152,19 @@ class House:
         return process
 
     async def _ready(self) -> None:
-        body, headers = modern("tools/call", {"name": "b_echo", "arguments": {}}, "b_echo")
+        """Wait until the tools of both servers can be called."""
+        missing = ["b_echo", OWN_ECHO]
         async with asyncio.timeout(60):
-            while True:
+            while missing:
                 client = Attacker(self.port)
                 with contextlib.suppress(OSError):
+                    body, headers = modern("tools/call", {"name": missing[0], "arguments": {}}, missing[0])
                     await client.ask(body, headers)
                 await client.close()
                 if client.answers.get("200"):
-                    return
-                await asyncio.sleep(0.1)
+                    missing.pop(0)
+                else:
+                    await asyncio.sleep(0.1)
 
     async def _read(self, stream: Any) -> None:
         while line := await stream.readline():

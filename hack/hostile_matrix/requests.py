@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+OWN_ECHO: Final = "own_echo"
+"""The bystander's tool: of the server `own`. Limits are driven with the tools of the server `b`."""
 MODERN: Final = "2026-07-28"
 BASE: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 OPEN: Final = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
