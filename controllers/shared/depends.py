@@ -21,7 +21,7 @@ from controllers.shared.references import INDEXES, users
 from controllers.shared.references import Mapping as Wakes
 from runtime import Builder, Manager, PolicyRule, Reader, Record, Resource
 from runtime.control.handlers import Handler
-from runtime.control.predicates import Predicate, always
+from runtime.control.predicates import Event, Predicate, always, never
 from runtime.util.rbac import READ, WATCH, Verb
 
 Index = Callable[[Record], Iterable[str]]
@@ -102,6 +102,7 @@ def watch(
     *,
     noted: Handler | None = None,
     owned: Predicate = always,
+    known: Predicate = never,
 ) -> None:
     """Declare the informers and indexes of a controller, and what wakes it.
 
@@ -112,6 +113,7 @@ def watch(
         depends: its rows.
         noted: from an event to those whose last decision looked the object up; needed by rows that say `noted`.
         owned: which events of owned objects count.
+        known: which events tell what `by` was told by another source before.
     """
     rows = tuple(depends)
     for row in rows:
@@ -130,7 +132,7 @@ def watch(
     for row in rows:
         if row.by is not None:
             make = row.by if not isinstance(row.by, str) else _naming(row.by)
-            builder.watches(row.kind, make(manager.reader, kind), predicate=row.when)
+            builder.watches(row.kind, make(manager.reader, kind), predicate=_new(row.when, known))
         if row.events is not None:
             builder.watches_events(row.kind, row.events, predicate=row.when)
         if row.owned:
@@ -138,6 +140,13 @@ def watch(
         if row.noted is not None:
             assert noted is not None, f"{row.kind}: nobody notes what is looked up"
             builder.watches_events(row.kind, noted, predicate=row.noted)
+
+
+def _new(when: Predicate, known: Predicate) -> Predicate:
+    def new(event: Event) -> bool:
+        return not known(event) and when(event)
+
+    return new if known is not never else when
 
 
 def _naming(index: str) -> By:

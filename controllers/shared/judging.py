@@ -15,6 +15,7 @@ from typing import Any
 from api.common.headers import HeaderForwardConfig
 from controllers.shared import references
 from controllers.shared.content import Content, Unknown, contents
+from controllers.shared.decided import decided
 from controllers.shared.depends import Depends
 from controllers.shared.groups import GroupState, Patience
 from controllers.shared.references import came_or_went
@@ -140,7 +141,7 @@ class RemoteReconciler(ABC):
         self._secrets, self._config_maps = contents(manager, SECRET), contents(manager, CONFIG_MAP)
         self._patience = Patience()
         recorder = manager.recorder(f"{kind.kind.lower()}-controller")
-        self.status = StatusWriter(manager.client, kind, StatusRepairs(manager, kind, recorder))
+        self.status = StatusWriter(manager.client, kind, StatusRepairs(manager, kind, recorder), decided(manager))
 
     @abstractmethod
     async def judge(self, record: Record) -> tuple[Decision, Exception | None]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from controllers.shared.decided import Decided
 from controllers.shared.skew import ATTEMPTS, InstalledSchema
 from controllers.shared.status_repairs import StatusRepairs
 from runtime import (
@@ -141,13 +142,21 @@ class StatusWriter:
         client: writes.
         kind: of the objects.
         repairs: the rate at which what others change is written again; None: at once.
+        decided: is told of each status before it is written; None where nobody goes by it.
 
     Attributes:
         schema: what the installed CRD does not know.
     """
 
-    def __init__(self, client: Client, kind: Resource, repairs: StatusRepairs | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        kind: Resource,
+        repairs: StatusRepairs | None = None,
+        decided: Decided | None = None,
+    ) -> None:
         self._client = client
+        self._decided = decided
         self.schema = InstalledSchema(kind)
         self.repairs = repairs
         self._last: dict[str, str] = {}
@@ -194,6 +203,8 @@ class StatusWriter:
     async def _patch(self, record: Record, patch: Mapping[str, Any]) -> Record:
         uid = record.meta.uid
         self._writing.add(uid)
+        if self._decided is not None:
+            self._decided.tell(record, patch)
         try:
             written = await self._client.merge_patch(
                 record.resource,
@@ -202,6 +213,10 @@ class StatusWriter:
                 resource_version=record.meta.resource_version,
                 subresource="status",
             )
+        except BaseException:
+            if self._decided is not None:
+                self._decided.withdraw(record)
+            raise
         finally:
             self._writing.discard(uid)
         self._last[uid] = written.meta.resource_version

@@ -15,6 +15,7 @@ from api.v1beta1 import VirtualMCPServer
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.content import hash_values
+from controllers.shared.decided import decided
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates, rules_of, watch
 from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
@@ -80,6 +81,7 @@ class VirtualMCPServerReconciler:
         self._reader = manager.reader
         self.dependencies = Dependencies()
         recorder = manager.recorder(f"{NAME}-controller")
+        self._decided = decided(manager)
         self._observer = Observer(manager, options, self.dependencies)
         self._publisher = Publisher(manager, recorder)
         self.repairs = StatusRepairs(manager, VMCP, recorder)
@@ -166,6 +168,11 @@ class VirtualMCPServerReconciler:
             return found
         owner = event.new.meta.controller
         return [key for key in found if owner is None or key.name != owner.name]
+
+    def is_known(self, event: Event) -> bool:
+        """Predicate for members: the watch tells of a verdict that was told when it was decided, and of no more."""
+        told, new = self._decided.take(event), event.new
+        return told is not None and new is not None and new.same_spec(told) and read_member(told) == read_member(new)
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)
@@ -337,5 +344,9 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     reconciler = VirtualMCPServerReconciler(manager, options)
     hash_values(manager, options.pod_namespace)
     builder = Builder(manager, NAME).for_(VMCP, predicate=gateway_changed)
-    watch(builder, manager, VMCP, DEPENDS, noted=reconciler.users, owned=reconciler.wakes_owner)
+    watch(
+        builder, manager, VMCP, DEPENDS, noted=reconciler.users, owned=reconciler.wakes_owner, known=reconciler.is_known
+    )
+    gateways = references.members_of_group(manager.reader, VMCP)
+    builder.watches_source(decided(manager).source, gateways, predicate=member_changed)
     complete(builder, reconciler, manager, VMCP, reconciler.schema, reconciler.repairs, concurrency=4)

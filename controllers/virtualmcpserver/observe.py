@@ -16,6 +16,7 @@ from api.contract import Dialect
 from api.v1beta1 import MCPExternalAuthConfig, VirtualMCPServerSpec
 from controllers.options import OperatorOptions
 from controllers.shared.content import Facts, contents
+from controllers.shared.decided import decided
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.groups import group_state
 from controllers.shared.parts.learned import PolicyText
@@ -65,6 +66,7 @@ class Observer:
 
     def __init__(self, manager: Manager, options: OperatorOptions, dependencies: Dependencies) -> None:
         self._reader = manager.reader
+        self._decided = decided(manager)
         self._options = options
         self._learning = Learning(manager, dependencies)
         self._secrets = contents(manager, SECRET)
@@ -122,7 +124,7 @@ class Observer:
     def _read_members(self, gateway: Key, group: str) -> tuple[Member, ...]:
         """Read the members of the group; those that did not change since the last look are not read again."""
         found = (
-            (record.meta.uid, record)
+            (record.meta.uid, self._decided.view(record))
             for kind in MEMBER_KINDS
             for record in self._reader.by_index(kind, GROUP_REF, group, namespace=gateway.namespace)
         )

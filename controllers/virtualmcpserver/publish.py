@@ -55,6 +55,9 @@ from runtime import (
 )
 from runtime.util.owner import controller_reference, set_controller_reference
 
+MOMENT = 0.05
+"""Seconds after which objects are looked at again that somebody else changed while they were written."""
+
 _BY_KIND = {
     "ServiceAccount": SERVICE_ACCOUNT,
     "Role": ROLE,
@@ -173,7 +176,8 @@ class Publisher:
             wanted = [(kind, name) for kind, name, body in _optional(owner.key.name, intents) if body is not None]
             self._done[owner.key] = _Done(writing.secret, tuple(wanted))
         verdict = Verdict(T.OBJECTS_APPLIED, whole, _REASONS[outcome.written], outcome.message)
-        due = min((after for after in (outcome.due, writing.due) if after is not None), default=None)
+        missed = MOMENT if self._writer.applier.missed(owner.key) else None
+        due = min((after for after in (outcome.due, writing.due, missed) if after is not None), default=None)
         return Published(verdict, due, outcome.error)
 
     async def _write(self, present: Present, decision: GatewayDecision, writing: _Writing) -> None:

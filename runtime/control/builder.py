@@ -15,7 +15,7 @@ from runtime.control.controller import Controller, ControllerOptions, Watch
 from runtime.control.handlers import Handler, Mapping, enqueue_mapped, enqueue_object, enqueue_owner
 from runtime.control.predicates import Event, Predicate, always
 from runtime.control.reconcile import Reconciler
-from runtime.control.source import Listener, Subscription
+from runtime.control.source import Listener, Source, Subscription
 from runtime.wire.gvk import Resource
 
 
@@ -115,6 +115,11 @@ class Builder:
     def watches_events(self, kind: Resource, handler: Handler, *, predicate: Predicate = always) -> Self:
         """As `watches`, with a handler that sees the whole event."""
         return self._watch(kind, handler, predicate)
+
+    def watches_source(self, source: Source, mapping: Mapping, *, predicate: Predicate = always) -> Self:
+        """As `watches`, for events that come from no informer."""
+        self._watches.append(Watch(source, enqueue_mapped(mapping), predicate))
+        return self
 
     def options(self, **changes: Any) -> Self:
         """Change fields of `ControllerOptions`. The composition root's own choice for this controller wins."""

@@ -55,10 +55,14 @@ class Applied:
     contest: Contest | None = None
 
 
+_Place = tuple[Resource, Key]
+_Fingerprint = tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Memory:
     intent: str
-    seen: tuple[Any, ...]
+    seen: _Fingerprint
     owner: Key
 
 
@@ -78,7 +82,9 @@ class Applier:
         self._transport = manager.transport
         self._field_manager = field_manager
         self._contests = contests or Contests()
-        self._memory: dict[tuple[Resource, Key], _Memory] = {}
+        self._memory: dict[_Place, _Memory] = {}
+        self._early: dict[_Place, set[_Fingerprint]] = {}
+        self._missed: set[Key] = set()
 
     def intends(self, resource: Resource, body: Json, owner: Record) -> bool:
         """Whether the last apply by this process had the same intent; False also when there was none."""
@@ -95,10 +101,25 @@ class Applier:
     def left(self, record: Record) -> bool:
         """Whether this very version of an object is what the last apply of this process left.
 
-        Never for kinds that have a generation: their status is somebody else's.
+        Never for kinds that have a generation: their status is somebody else's. The watch is often faster than the
+        answer, so what it tells while an apply is under way counts as what that leaves; if it turns out to be something
+        else, `missed` says so.
         """
-        memory = self._memory.get((record.resource, record.key))
-        return memory is not None and not record.meta.generation and memory.seen == fingerprint(record)
+        if record.meta.generation:
+            return False
+        place, seen = (record.resource, record.key), fingerprint(record)
+        if place in self._early:
+            self._early[place].add(seen)
+            return True
+        memory = self._memory.get(place)
+        return memory is not None and memory.seen == seen
+
+    def missed(self, owner: Key) -> bool:
+        """Whether something else was told than what the applies left while they were under way; once per occasion."""
+        if owner not in self._missed:
+            return False
+        self._missed.discard(owner)
+        return True
 
     async def apply(self, resource: Resource, body: Json, owner: Record) -> Applied:
         """Make an object what it shall be.
@@ -126,14 +147,21 @@ class Applier:
             await self._blame(place, intent)
         if again and contest is not None and not contest.repair:
             return Applied(live, contest=self._contests.of(place))
-        record = None
-        if live is None:
-            record, live = await self._create(resource, place[1], intent)
-        created = record is not None
-        if record is None:
-            assert live is not None
-            record = await self._change(resource, live, intent, claim(live, owner, _labels(body)))
-        self._memory[place] = _Memory(wanted, fingerprint(record), owner.key)
+        record, created, left = None, False, None
+        early = self._early[place] = set()
+        try:
+            if live is None:
+                record, live = await self._create(resource, place[1], intent)
+            created = record is not None
+            if record is None:
+                assert live is not None
+                record = await self._change(resource, live, intent, claim(live, owner, _labels(body)))
+            left = fingerprint(record)
+        finally:
+            del self._early[place]
+            if early - {left}:
+                self._missed.add(owner.key)
+        self._memory[place] = _Memory(wanted, left, owner.key)
         changed = live is not None and live.meta.resource_version != record.meta.resource_version
         if again and (created or changed):
             self._contests.repaired(place)
@@ -144,6 +172,7 @@ class Applier:
         for place in [place for place, memory in self._memory.items() if memory.owner == owner]:
             del self._memory[place]
             self._contests.forget(place)
+        self._missed.discard(owner)
 
     async def _create(self, resource: Resource, key: Key, intent: Json) -> tuple[Record | None, Record | None]:
         """Make the object, and return what was made, or else the one that the cache does not know yet."""
@@ -226,7 +255,7 @@ def intent_hash(intent: Json) -> str:
     return hashlib.sha256(orjson.dumps(intent, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def fingerprint(record: Record) -> tuple[Any, ...]:
+def fingerprint(record: Record) -> _Fingerprint:
     """Return what changes when somebody changes the object; a status does not count where the kind has generations."""
     meta = record.meta
     if not meta.generation:

@@ -93,8 +93,10 @@ class Cluster:
         raise AssertionError("the watch ended")
 
     @asynccontextmanager
-    async def broken_webhook(self, resource: str = "deployments") -> AsyncIterator[str]:
-        """Have the server ask a webhook that is down about every write of an `apps` resource; yields its name."""
+    async def broken_webhook(
+        self, resource: str = "deployments", group: str = "apps", version: str = "v1"
+    ) -> AsyncIterator[str]:
+        """Have the server ask a webhook that is down about every write of a resource; yields its name."""
         name = "check.policy.example.com"
         hook = {
             "apiVersion": "admissionregistration.k8s.io/v1",
@@ -105,7 +107,7 @@ class Cluster:
                     "name": name,
                     "clientConfig": {"url": "https://127.0.0.1:1/validate"},
                     "rules": [
-                        {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": [resource]}
+                        {"apiGroups": [group], "apiVersions": [version], "operations": ["*"], "resources": [resource]}
                     ],
                     "failurePolicy": "Fail",
                     "sideEffects": "None",

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from api.common.model import GROUP as API_GROUP
 from api.contract import StaticBackend, VmcpConfig
+from runtime.observe.metrics import REGISTRY
 from tests.envtest.controllers.kit import header, wait_for_the_next_second
 from tests.envtest.controllers.virtualmcpserver.conftest import Gateways
 
@@ -120,3 +122,71 @@ async def test_an_auth_config_counts_as_it_stood_until_its_new_spec_is_judged(
     assert token_url(config) == old
     await judge(2)
     await cluster.config(until=lambda config: token_url(config) == new)
+
+
+def _looks() -> float:
+    """Return how often gateways were looked at."""
+    name, controller = "controller_runtime_reconcile_total", "virtualmcpserver"
+    results = ("success", "requeue", "requeue_after", "error")
+    found = (REGISTRY.get_sample_value(name, {"controller": controller, "result": result}) for result in results)
+    return sum(value or 0.0 for value in found)
+
+
+async def test_a_member_that_changed_is_published_whole_without_waiting_until_its_status_is_stored(
+    cluster: Gateways,
+) -> None:
+    """The verdict is about the version that is published; storing it only tells others."""
+    await cluster.group()
+    plain = {"headerForward": {"addPlaintextHeaders": {"X-For": "old"}}}
+    await cluster.entry(remoteUrl="https://old.example.com/mcp", **plain)
+    await cluster.gateway()
+    await cluster.config(until=lambda config: _names(config) == ["e"])
+    await cluster.come_to_rest()
+    seen: list[StaticBackend] = []
+    watching = asyncio.create_task(_watch(cluster, seen))
+    async with cluster.broken_webhook("mcpserverentries/status", API_GROUP, "v1beta1"):
+        changed = {"remoteUrl": "https://new.example.com/mcp"} | {
+            "headerForward": {"addPlaintextHeaders": {"X-For": "new"}}
+        }
+        await cluster.patch("MCPServerEntry", "e", {"spec": changed})
+        await cluster.config(until=lambda config: config.backends[0].url == "https://new.example.com/mcp")
+        found = await cluster.get("MCPServerEntry", "e")
+        assert found["status"]["observedGeneration"] < found["metadata"]["generation"]
+    await cluster.until("MCPServerEntry", "e", Ready="True/EntryReady")
+    await cluster.come_to_rest()
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    of_old, of_new = ("https://old.example.com/mcp", "old"), ("https://new.example.com/mcp", "new")
+    for backend in seen:
+        assert backend.header_forward is not None
+        assert (backend.url, backend.header_forward.add_plaintext_headers["X-For"]) in (of_old, of_new)
+
+
+async def test_a_member_that_changed_is_judged_once_more_if_it_failed(cluster: Gateways) -> None:
+    """A verdict that a gateway went by is not the last word: the member goes, and comes back, with the next one."""
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway()
+    await cluster.config(until=lambda config: _names(config) == ["e"])
+    await cluster.patch("MCPServerEntry", "e", {"spec": {"remoteUrl": "https://169.254.169.254/mcp"}})
+    await cluster.config(until=lambda config: _names(config) == [])
+    await cluster.until("VirtualMCPServer", "v", BackendsIncluded="False/MembersSkipped")
+    await cluster.patch("MCPServerEntry", "e", {"spec": {"remoteUrl": "https://new.example.com/mcp"}})
+    await cluster.config(until=lambda config: _names(config) == ["e"])
+    await cluster.until("VirtualMCPServer", "v", BackendsIncluded="True/AllMembersIncluded")
+
+
+async def test_a_change_of_one_member_costs_its_gateway_one_look(cluster: Gateways) -> None:
+    """Neither the status of the member, which was told before, nor the gateway's own ConfigMap starts another one."""
+    await cluster.group()
+    await cluster.entry()
+    await cluster.gateway()
+    await cluster.config(until=lambda config: _names(config) == ["e"])
+    for number in range(2):
+        await cluster.come_to_rest()
+        before, url = _looks(), f"https://new-{number}.example.com/mcp"
+        await cluster.patch("MCPServerEntry", "e", {"spec": {"remoteUrl": url}})
+        await cluster.config(until=lambda config, url=url: config.backends[0].url == url)  # type: ignore[misc]
+        await cluster.come_to_rest()
+        assert _looks() - before == 1
