@@ -17,7 +17,7 @@ import structlog
 
 from runtime.control.handlers import Handler, enqueue_object
 from runtime.control.outcome import Outcome, run_reconcile
-from runtime.control.predicates import Event, Predicate, always
+from runtime.control.predicates import Event, Predicate, always, is_behind
 from runtime.control.reconcile import Reconciler
 from runtime.control.scope import ReconcileScope, current_scope
 from runtime.control.source import Listener, Source, Subscription
@@ -176,7 +176,8 @@ class Controller:
             try:
                 if not watch.predicate(event):
                     return
-                priority = LOW_PRIORITY if event.initial or event.resync else NORMAL_PRIORITY
+                quiet = event.resync or (event.initial and not (own and is_behind(event.record)))
+                priority = LOW_PRIORITY if quiet else NORMAL_PRIORITY
                 for request in watch.handler(event):
                     self.queue.add(request, priority=priority, urgent=own)
             except Exception:

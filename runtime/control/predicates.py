@@ -55,6 +55,15 @@ def never(event: Event) -> bool:  # noqa: ARG001  the signature of a predicate
     return False
 
 
+def is_behind(record: Record) -> bool:
+    """Whether an object's status speaks of an older spec: somebody changed that while nobody looked, and waits.
+
+    False for a kind whose status names no generation, and for an object that has no status yet.
+    """
+    observed = record.path("status.observedGeneration") if record.meta.generation else None
+    return observed is not None and observed != record.meta.generation
+
+
 def generation_changed(event: Event) -> bool:
     """The spec changed, or deletion was asked for (the server raises the generation for that too).
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from runtime.control.controller import Controller, ControllerOptions, SourceNotSyncedError, Watch
 from runtime.control.handlers import enqueue_mapped, enqueue_object, enqueue_owner
-from runtime.control.predicates import Event, generation_changed
+from runtime.control.predicates import Event, generation_changed, is_behind
 from runtime.control.reconcile import Result, TerminalError
 from runtime.control.scope import reconcile_id
 from runtime.control.source import Listener, Subscription
@@ -455,6 +455,45 @@ async def test_initial_lists_and_resyncs_are_queued_with_low_priority():
         "resync": {0: 1, -100: 2},
         "gone": {0: 2, -100: 2},
     }
+
+
+def judged(name: str, generation: int, observed: object) -> Record:
+    """An object whose status speaks of a generation; None for an object without status."""
+    status = {"status": {"observedGeneration": observed}} if observed is not None else {}
+    return decode_record(THING, orjson.dumps(record(name, generation=generation).as_dict() | status))
+
+
+@virtual_time
+async def test_what_was_changed_while_nobody_looked_comes_before_the_rest_of_the_first_list():
+    script = Script(lambda _: asyncio.sleep(1))
+    async with Running(script, concurrency=1) as running:
+        running.send("block the only worker")
+        await settle()
+        for found in (judged("a", 1, 1), judged("b", 1, None), judged("changed", 2, 1), record("c")):
+            for listener in running.channel.listeners:
+                listener(Event(None, found, initial=True))
+        await asyncio.sleep(10)
+    assert [name for name, _ in script.runs[1:]] == ["changed", "a", "b", "c"]
+
+
+@virtual_time
+async def test_of_other_objects_of_the_first_list_none_comes_before_a_change():
+    """They are many, and what they lead to is looked at once for all of them."""
+    script = Script(lambda _: asyncio.sleep(1))
+    mapped = enqueue_mapped(lambda found: [found.key])
+    async with Running(script, concurrency=1, watches=lambda channel: [Watch(channel, mapped)]) as running:
+        running.send("block the only worker")
+        await settle()
+        for listener in running.channel.listeners:
+            listener(Event(None, judged("changed", 2, 1), initial=True))
+        assert running.controller.queue.depth_by_priority() == {LOW_PRIORITY: 1}
+
+
+@pytest.mark.parametrize(
+    ("generation", "observed", "behind"), [(2, 1, True), (2, 2, False), (2, None, False), (0, 1, False), (2, "x", True)]
+)
+def test_a_status_is_behind_when_it_speaks_of_another_generation(generation, observed, behind):
+    assert is_behind(judged("a", generation, observed)) is behind
 
 
 def test_a_moved_reference_wakes_both_sides_once():
