@@ -63,8 +63,8 @@ OWN_WORDS = {
     "missing backends; `best_effort`: lists contain what is available. The documented default is `fail`, which the "
     "stock gateway never acted on; here only a file that says `fail` itself gets it",
     "audit.enabled": "The section's presence switches the audit log on; only an explicit `false` switches it off",
-    "rateLimiting": "Limits of tool calls, counted in this process. Buckets fill evenly, from empty to full in "
-    "`refillPeriod`",
+    "rateLimiting": "Limits of tool calls, counted by all replicas together where they share a store, else by each for "
+    "itself. Buckets fill evenly, from empty to full in `refillPeriod`",
     "telemetry.enablePrometheusMetricsPath": "Serve `/metrics` on the gateway's own port",
 }
 """Where the gateway's behaviour needs other words than the API's."""

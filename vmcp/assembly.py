@@ -83,7 +83,7 @@ class RunningParts:
     mark: str
     authenticator: Made[IncomingSettings, Authenticator]
     authorizer: Made[CedarSettings | None, Authorizer]
-    limiter: Made[RateLimits | None, RateLimiter | None]
+    limiter: Made[tuple[RateLimits | None, bool], RateLimiter | None]
     audit: Made[AuditSettings | None, AuditLog]
     backends: dict[str, RunningBackend] = field(default_factory=dict)
     standing: frozenset[str] = frozenset()
@@ -139,6 +139,7 @@ class Assembly:
         overrides: The same for issuers.
         token_endpoints: Where token endpoints may be, and what is known of their tokens.
         audit_dropped: Called for each event that the audit log had no room for.
+        share_limits: Makes the limiter of a gateway whose replicas share a store.
     """
 
     make_backend: BackendFactory
@@ -146,6 +147,7 @@ class Assembly:
     overrides: Overrides | None
     token_endpoints: TokenEndpoints
     audit_dropped: Callable[[], None]
+    share_limits: Callable[[RateLimits], RateLimiter]
 
     def build(self, settings: Settings, old: RunningParts | None = None) -> RunningParts:
         """Return the parts of `settings`; starts nothing, and leaves `old` as it is.
@@ -162,7 +164,7 @@ class Assembly:
             gateway_mark(settings.name, settings.group, ((backend.name, backend.url) for backend in settings.backends)),
             kept(old.authenticator if old else None, settings.incoming, self._authenticator),
             kept(old.authorizer if old else None, settings.authz, _authorizer),
-            kept(old.limiter if old else None, settings.limits, _limiter),
+            kept(old.limiter if old else None, (settings.limits, settings.store is not None), self._limiter),
             kept(old.audit if old else None, settings.audit, self._audit),
             standing=frozenset(standing),
         )
@@ -193,6 +195,12 @@ class Assembly:
             log.exception("backend cannot be served", backend=settings.name)
             return None
 
+    def _limiter(self, settings: tuple[RateLimits | None, bool]) -> RateLimiter | None:
+        limits, shared = settings
+        if limits is None:
+            return None
+        return self.share_limits(limits) if shared else MemoryRateLimiter(limits)
+
     def _authenticator(self, settings: IncomingSettings) -> Authenticator:
         return build_authenticator(settings, self.overrides)
 
@@ -222,7 +230,3 @@ def _take(into: dict[str, Value], given: Mapping[str, Value], name: str) -> None
 
 def _authorizer(settings: CedarSettings | None) -> Authorizer:
     return AllowAll() if settings is None else CedarAuthorizer(settings)
-
-
-def _limiter(settings: RateLimits | None) -> RateLimiter | None:
-    return None if settings is None else MemoryRateLimiter(settings)

@@ -25,7 +25,10 @@ from vmcp.front.service import Service, ServiceApp
 from vmcp.front.sessions import Sessions
 from vmcp.front.settings import FrontSettings
 from vmcp.http.server.sweep import sweep
+from vmcp.limits.bucket import RateLimits
+from vmcp.limits.interface import RateLimiter
 from vmcp.observe.metrics import BackendSample, Metrics
+from vmcp.sessions.limits import SharedRateLimiter
 from vmcp.sessions.settings import RedisSettings
 from vmcp.sessions.store import ProcessStore, SessionStore
 from vmcp.tasks import Background
@@ -85,6 +88,7 @@ class Server:
             overrides=overrides,
             token_endpoints=token_endpoints or TokenEndpoints(),
             audit_dropped=self.metrics.audit_dropped.inc,
+            share_limits=self._share_limits,
         )
         self._parts = self._assembly.build(settings)
         sealer = Sealer(secrets)
@@ -160,6 +164,9 @@ class Server:
         from vmcp.sessions.redis import RedisStore  # its client is for gateways that have a use for one
 
         return RedisStore(settings, self._sealer, idle=self._idle)
+
+    def _share_limits(self, limits: RateLimits) -> RateLimiter:
+        return SharedRateLimiter(limits, lambda: self._store.part.link, self.metrics.rate_limits_apart.inc)
 
     async def _follow_store(self, settings: Settings) -> None:
         """Go on with the store that a reloaded configuration names."""

@@ -27,6 +27,9 @@ SEPARATE_ANONYMOUS_ENV = "VMCP_SEPARATE_ANONYMOUS"
 """`true` = as the command line's flag."""
 MAX_NAME_ENV = "VMCP_MAX_NAME_LENGTH"
 """The most characters of a name that is advertised, as the command line's flag."""
+RATE_LIMIT_FAILURE_ENV = "VMCP_RATE_LIMIT_FAILURE_MODE"
+"""What holds while the store of shared limits does not answer: `open` = each replica counts by itself, `closed` = no
+tool is called."""
 _OPAQUE = re.compile(rf"(https?://.+)=({UNCHECKED}|https?://.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

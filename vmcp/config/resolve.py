@@ -25,7 +25,7 @@ from vmcp.auth.outgoing.registry import read_strategy
 from vmcp.auth.outgoing.strategy import OutgoingSettings
 from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
-from vmcp.config.options import MAX_NAME_ENV
+from vmcp.config.options import MAX_NAME_ENV, RATE_LIMIT_FAILURE_ENV
 from vmcp.config.settings import Settings
 from vmcp.core.naming import MIN_LIMIT
 from vmcp.core.rules import AggregationRules, ConflictPolicy, Override, WorkloadRules
@@ -106,7 +106,7 @@ def resolve(config: VmcpConfig, surroundings: Surroundings) -> tuple[Settings, t
         incoming=_incoming(config.incoming_auth, notes),
         authz=_authz(config),
         aggregation=_aggregation(config.aggregation or Aggregation(), _max_name(notes)),
-        limits=_limits(config.rate_limiting),
+        limits=_limits(config.rate_limiting, notes),
         audit=_audit(config, notes),
         timeout=_timeouts(operational)[0],
         timeouts=_timeouts(operational)[1],
@@ -144,8 +144,6 @@ def _store(config: VmcpConfig, notes: _Notes) -> RedisSettings | None:
         return None  # the contract's checks have told of it
     if not notes.around.secrets.get(SESSION_HMAC_ENV, ""):
         notes.error(SESSION_HMAC_ENV, "is required with sessionStorage: replicas seal sessions with one secret")
-    if config.rate_limiting is not None:
-        notes.warnings.append("rateLimiting: each replica counts by itself, although replicas share sessions")
     return RedisSettings(
         host=host,
         port=port,
@@ -366,11 +364,14 @@ def _rate(bucket: Bucket | None) -> Rate | None:
     return Rate(bucket.max_tokens, bucket.refill_period.seconds)
 
 
-def _limits(given: RateLimiting | None) -> RateLimits | None:
+def _limits(given: RateLimiting | None, notes: _Notes) -> RateLimits | None:
     if given is None:
         return None
+    mode = notes.around.environ.get(RATE_LIMIT_FAILURE_ENV, "").strip() or "open"
+    if mode not in ("open", "closed"):
+        notes.error(RATE_LIMIT_FAILURE_ENV, f'"{mode[:32]}" is neither "open" nor "closed"')
     tools = {tool.name: ToolRates(_rate(tool.shared), _rate(tool.per_user)) for tool in given.tools}
-    return RateLimits(_rate(given.shared), _rate(given.per_user), tools)
+    return RateLimits(_rate(given.shared), _rate(given.per_user), tools, fail_closed=mode == "closed")
 
 
 def _audit(config: VmcpConfig, notes: _Notes) -> AuditSettings | None:

@@ -180,7 +180,7 @@ class Gateway:
             state = None if target.requestState is UNSET else self._state(caller, route, method, target, arguments)
         except StateError as err:
             return failed(INVALID_PARAMS, str(err), name=name)
-        if method == TOOLS_CALL and plan.limiter is not None and (state is None or not self._continues.take(state)):
+        if method == TOOLS_CALL and plan.limiter is not None and not await self._counted(plan.limiter, state):
             limited = await _limited(plan.limiter, caller, route)
             if limited is not None:
                 return limited
@@ -263,6 +263,12 @@ class Gateway:
         if state.backend != route.backend:
             raise StateError("requestState is not valid")
         return state
+
+    async def _counted(self, limiter: RateLimiter, state: RequestState | None) -> bool:
+        """Say whether a request is part of a call that has been counted."""
+        if state is None or not self._continues.take(state):
+            return False
+        return bool(state.parked) or await limiter.continues(state.nonce)
 
     async def _call(self, caller: Caller, route: Route, method: str, params: bytes) -> Call:
         named, large = method in _NAMED, len(params) > LARGE

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vmcp.auth.interface import Principal
@@ -38,11 +38,30 @@ class ToolRates:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """What `rateLimiting` says. Tool names are advertised names."""
+    """What `rateLimiting` says. Tool names are advertised names.
+
+    Attributes:
+        fail_closed: While replicas that share their buckets cannot reach them, nothing passes; else each counts by
+            itself.
+    """
 
     shared: Rate | None = None
     per_user: Rate | None = None
     tools: Mapping[str, ToolRates] = field(default_factory=dict)
+    fail_closed: bool = False
+
+    def matching(self, principal: Principal, tool: str) -> Iterator[tuple[tuple[str, str], Rate]]:
+        """Yield each bucket that a call is measured against: (tool, caller), "" = of all of them; and its rate."""
+        if self.shared is not None:
+            yield ("", ""), self.shared
+        if self.per_user is not None:
+            yield ("", principal.key), self.per_user
+        of_tool = self.tools.get(tool)
+        if of_tool is not None:
+            if of_tool.shared is not None:
+                yield (tool, ""), of_tool.shared
+            if of_tool.per_user is not None:
+                yield (tool, principal.key), of_tool.per_user
 
 
 class TokenBucket:
@@ -92,18 +111,8 @@ class TokenBuckets:
 
     def take(self, principal: Principal, tool: str) -> float | None:
         """Take a token from every bucket that matches, or none from any; see `RateLimiter.take`."""
-        limits, now = self._limits, self._clock()
-        tool_rates = limits.tools.get(tool)
-        matching: list[TokenBucket] = []
-        if limits.shared is not None:
-            matching.append(self._bucket("", "", limits.shared, now))
-        if limits.per_user is not None:
-            matching.append(self._bucket("", principal.key, limits.per_user, now))
-        if tool_rates is not None:
-            if tool_rates.shared is not None:
-                matching.append(self._bucket(tool, "", tool_rates.shared, now))
-            if tool_rates.per_user is not None:
-                matching.append(self._bucket(tool, principal.key, tool_rates.per_user, now))
+        now = self._clock()
+        matching = [self._bucket(key, rate, now) for key, rate in self._limits.matching(principal, tool)]
         wait = max((bucket.wait(now) for bucket in matching), default=0.0)
         if wait > 0.0:
             return wait
@@ -111,8 +120,7 @@ class TokenBuckets:
             bucket.take()
         return None
 
-    def _bucket(self, tool: str, who: str, rate: Rate, now: float) -> TokenBucket:
-        key = (tool, who)
+    def _bucket(self, key: tuple[str, str], rate: Rate, now: float) -> TokenBucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(rate, now)
@@ -133,3 +141,7 @@ class MemoryRateLimiter:
     async def take(self, principal: Principal, tool: str) -> float | None:
         """See `RateLimiter.take`. Waits for nobody."""
         return self._buckets.take(principal, tool)
+
+    async def continues(self, nonce: str) -> bool:  # noqa: ARG002  the core knows what was used in this process
+        """See `RateLimiter.continues`."""
+        return True

@@ -9,6 +9,7 @@
 | `toolhive_vmcp_backend_requests_total`, `..._errors_total`, `..._requests_duration_seconds` | `target_workload_id`,
 `mcp_method` |
 | `vmcp_session_store_available` | - |
+| `vmcp_rate_limit_uncounted_total` | - |
 | `vmcp_sessions`, `vmcp_rate_limited_total`, `vmcp_unauthenticated_total`, `vmcp_audit_dropped_total` | - |
 | `vmcp_config_reloads_total` | `result` |
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
@@ -139,6 +140,11 @@ class Metrics:
             registry=registry,
         )
         self.rate_limited = Counter("vmcp_rate_limited", "Calls refused by rate limits.", registry=registry)
+        self.rate_limits_apart = Counter(
+            "vmcp_rate_limit_uncounted",
+            "Calls that could not be counted together with those of other replicas.",
+            registry=registry,
+        )
         self.unauthenticated = Counter("vmcp_unauthenticated", "Requests without valid credentials.", registry=registry)
         self.audit_dropped = Counter("vmcp_audit_dropped", "Audit events that were lost.", registry=registry)
         self._states = _BackendCollector()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from vmcp.sessions.record import Change, SessionRecord
+
+if TYPE_CHECKING:
+    from vmcp.sessions.link import RedisLink
 
 CONNECTING: Final = "connecting"
 """`SessionStore.trouble` of a store that has not been asked anything yet."""
@@ -89,6 +92,11 @@ class SessionStore(Protocol):
     listener: StoreListener | None
 
     @property
+    def link(self) -> RedisLink | None:
+        """The server that it is at, for what else replicas share; None = there is none."""
+        ...
+
+    @property
     def trouble(self) -> str:
         """Why the store does not answer at the moment, in one word; "" = it does, as far as is known."""
         ...
@@ -161,6 +169,11 @@ class ProcessStore:
 
     def __init__(self) -> None:
         self.listener: StoreListener | None = None
+
+    @property
+    def link(self) -> RedisLink | None:
+        """See `SessionStore`."""
+        return None
 
     @property
     def trouble(self) -> str:

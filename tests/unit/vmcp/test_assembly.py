@@ -20,7 +20,7 @@ from vmcp.backend.backend import McpBackend
 from vmcp.backend.settings import BackendSettings
 from vmcp.config.settings import LeftOut, Settings
 from vmcp.core.rules import AggregationRules, WorkloadRules
-from vmcp.limits.bucket import Rate, RateLimits
+from vmcp.limits.bucket import MemoryRateLimiter, Rate, RateLimits
 
 NAMES = ("github", "jira")
 SETTINGS = Settings(
@@ -63,6 +63,7 @@ async def assembly() -> AsyncIterator[Assembly]:
         overrides=None,
         token_endpoints=TokenEndpoints(),
         audit_dropped=lambda: None,
+        share_limits=MemoryRateLimiter,
     )
     for backend in made:
         await backend.close()

@@ -417,3 +417,16 @@ def test_sessions_cannot_be_shared_without_a_secret_to_seal_them():
 def test_an_address_that_is_not_host_and_port_is_refused(address):
     found = errors(SEALED, sessionStorage=REDIS | {"address": address})
     assert any("sessionStorage.address: must be HOST:PORT" in message for message in found)
+
+
+@pytest.mark.parametrize(("mode", "closed"), [(None, False), ("", False), ("open", False), ("closed", True)])
+def test_what_holds_while_shared_limits_cannot_be_counted_is_an_option(mode, closed):
+    limits = {"shared": {"maxTokens": 3, "refillPeriod": "1m"}}
+    environ = {} if mode is None else {"VMCP_RATE_LIMIT_FAILURE_MODE": mode}
+    assert settings(environ, rateLimiting=limits).limits.fail_closed is closed
+
+
+def test_an_option_for_shared_limits_that_means_nothing_is_refused():
+    limits = {"shared": {"maxTokens": 3, "refillPeriod": "1m"}}
+    (error,) = errors({"VMCP_RATE_LIMIT_FAILURE_MODE": "sometimes"}, rateLimiting=limits)
+    assert error == 'VMCP_RATE_LIMIT_FAILURE_MODE: "sometimes" is neither "open" nor "closed"'
