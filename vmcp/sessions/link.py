@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -36,6 +36,8 @@ COMMAND_TIMEOUT: Final = 1.0
 """Seconds for a command, a new connection included."""
 CONNECTIONS: Final = 16
 """Commands at the same time. Those that wait for a place are not the server's fault: their time begins with it."""
+LATE: Final = 0.1
+"""Seconds by which a timer may be late before this process counts as having stood still."""
 QUIET: Final = 1.0
 """Seconds without a message after which the server is asked for a sign of life."""
 FIRST_WAIT: Final = 0.1
@@ -74,11 +76,13 @@ class RedisLink:
                 db=settings.db,
                 password=settings.password or None,
                 protocol=2,
-                socket_timeout=COMMAND_TIMEOUT,
-                socket_connect_timeout=COMMAND_TIMEOUT,
+                driver_info=None,  # a command less for each connection, and one less that a user must be allowed
+                socket_timeout=3 * COMMAND_TIMEOUT,  # the time-outs that count are ours
+                socket_connect_timeout=3 * COMMAND_TIMEOUT,
                 retry=Retry(NoBackoff(), 0),
             )
         )
+        self._scripts: list[AsyncScript] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._background = Background("link to the shared server")
         self._broken = asyncio.Event()
@@ -95,7 +99,9 @@ class RedisLink:
 
     def script(self, text: str) -> AsyncScript:
         """Return a script that runs at the server."""
-        return self.redis.register_script(text)
+        script = self.redis.register_script(text)
+        self._scripts.append(script)
+        return script
 
     async def run(self, script: AsyncScript, keys: list[Any], arguments: list[Any]) -> Any:
         """Run a script; see `ask`."""
@@ -117,7 +123,7 @@ class RedisLink:
     async def _carry_out(self, command: Callable[[], Awaitable[T]]) -> T:
         for last in (False, True):
             try:
-                async with asyncio.timeout(COMMAND_TIMEOUT):
+                async with _in_time():
                     return await command()
             except ReadOnlyError as err:  # it was the primary once
                 await self.redis.connection_pool.disconnect(inuse_connections=False)
@@ -159,9 +165,11 @@ class RedisLink:
         """Hear what other replicas say, until the connection breaks or a command says that the server is away."""
         self._broken.clear()
         async with self.redis.pubsub() as channels:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
+            async with _in_time():
                 await channels.subscribe(*self.ears)
                 await self.redis.ping()
+                for script in self._scripts:
+                    await self.redis.script_load(script.script)
             if self._broken.is_set():
                 return
             if self.trouble:
@@ -179,13 +187,35 @@ class RedisLink:
             if message is None:
                 if asked:
                     raise RedisTimeoutError("no sign of life")
-                async with asyncio.timeout(COMMAND_TIMEOUT):
+                async with _in_time():
                     await channels.ping()
                 asked = True
                 continue
             asked = False
             if message["type"] == "message":
                 self.ears[message["channel"].decode()](message["data"])
+
+
+@contextlib.asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Limit the time of a command, but not where this process has just been standing still itself.
+
+    A container that is throttled, or suspended, finds its time-outs over when it goes on, while the answers have been
+    waiting for it to read them. The server is not to blame for that, so the command gets its time once more.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time() + COMMAND_TIMEOUT
+    async with asyncio.timeout_at(due) as deadline:
+
+        def look() -> None:
+            if loop.time() - due > LATE:
+                deadline.reschedule(loop.time() + COMMAND_TIMEOUT)
+
+        watch = loop.call_at(due - LATE / 10, look)  # before the deadline, if both are overdue
+        try:
+            yield
+        finally:
+            watch.cancel()
 
 
 def _kind(err: BaseException) -> str:
