@@ -28,6 +28,7 @@ from vmcp.http.server.sweep import sweep
 from vmcp.limits.bucket import RateLimits
 from vmcp.limits.interface import RateLimiter
 from vmcp.observe.metrics import BackendSample, Metrics
+from vmcp.sessions.calls import SharedCalls
 from vmcp.sessions.limits import SharedRateLimiter
 from vmcp.sessions.settings import RedisSettings
 from vmcp.sessions.store import ProcessStore, SessionStore
@@ -98,6 +99,8 @@ class Server:
         self._count(settings)
         self._sealer = sealer
         self._idle = front.session_ttl
+        self._calls = SharedCalls(self.gateway.parked, sealer, lambda: self._store.part.link)
+        self.gateway.reach(self._calls)
         self._store = kept(None, settings.store, self._make_store)
         self._sessions = Sessions(self.gateway, front, self._store.part)
         self._legacy = LegacyFront(self._front, self._sessions)
@@ -163,7 +166,9 @@ class Server:
             return ProcessStore()
         from vmcp.sessions.redis import RedisStore  # its client is for gateways that have a use for one
 
-        return RedisStore(settings, self._sealer, idle=self._idle)
+        store = RedisStore(settings, self._sealer, idle=self._idle)
+        self._calls.listen(store.link)
+        return store
 
     def _share_limits(self, limits: RateLimits) -> RateLimiter:
         return SharedRateLimiter(limits, lambda: self._store.part.link, self.metrics.rate_limits_apart.inc)
@@ -204,6 +209,7 @@ class Server:
     async def close(self) -> None:
         """End sessions, backends and the rest. Bounded by what the parts promise."""
         await self._background.close()
+        await self._calls.close()
         await self._sessions.close()
         await self.gateway.close()
         await self._parts.close()

@@ -68,7 +68,6 @@ def resolve(snapshot: Snapshot) -> Parts:
             config.section.session_storage,
             snapshot.options.redis,
             spec.replicas,
-            snapshot.dialect,
         ),
         tools=resolve_tool_configs(spec.config, snapshot.tool_configs),
         composite_tools=resolve_composite_tools(spec.config, snapshot.composite_tools),

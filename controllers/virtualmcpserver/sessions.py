@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.common.traffic import SessionStorageConfig
 from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
-from api.contract import Dialect, SessionStorage
+from api.contract import SessionStorage
 from api.contract.identifiers import REDIS_PASSWORD_ENV
 from controllers.options import DefaultRedis
 from controllers.shared.parts.part import Part, secret_needs
@@ -19,7 +19,6 @@ def resolve_sessions(
     given: SessionStorage | None,
     default: DefaultRedis | None,
     replicas: int | None,
-    dialect: Dialect,
 ) -> Part[SessionStorage | None]:
     """Say where sessions are kept.
 
@@ -28,7 +27,6 @@ def resolve_sessions(
         given: that of spec.config.
         default: the operator's Redis, for gateways that say nothing.
         replicas: of the gateway.
-        dialect: which gateway it is.
     """
     storage = _storage(own, given, default)
     password = _password(own, storage, default)
@@ -37,7 +35,7 @@ def resolve_sessions(
         return Verdict(T.AUTH_CONFIGURED, False, R.AUTH_INVALID, f"{what} of the session store not found")
 
     needs = secret_needs(((variable.secret, variable.key) for variable in password), refused)
-    return Part(section=storage, checks=needs, variables=password, advice=(_advice(storage, replicas, dialect),))
+    return Part(section=storage, checks=needs, variables=password, advice=(_advice(storage, replicas),))
 
 
 def _storage(
@@ -65,15 +63,12 @@ def _password(
     return ()
 
 
-def _advice(storage: SessionStorage | None, replicas: int | None, dialect: Dialect) -> Condition:
+def _advice(storage: SessionStorage | None, replicas: int | None) -> Condition:
     type_ = str(T.SESSION_STORAGE_WARNING)
     if replicas is None or replicas <= 1:
         reason = str(R.SESSION_STORAGE_NOT_APPLICABLE)
         return Condition(type_, "False", reason, "a single replica needs no shared session store")
     if storage is not None:
-        message = "replicas share sessions through Redis"
-        if dialect is Dialect.NATIVE:
-            message += "; rate limits, and requests that await a modern client's answer, stay with one replica"
-        return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), message)
+        return Condition(type_, "False", str(R.SESSION_STORAGE_CONFIGURED), "replicas share sessions through Redis")
     message = f"{replicas} replicas without sessionStorage.provider redis: a session lives in one pod only"
     return Condition(type_, "True", str(R.SESSION_STORAGE_MISSING), message)

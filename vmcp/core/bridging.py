@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Final
 
 from msgspec import Raw
 
@@ -26,7 +27,14 @@ from vmcp.backend.interface import (
     ServerRequestBridge,
 )
 from vmcp.core.outcomes import conclude
-from vmcp.core.parking import ParkedCall, ParkedCalls
+from vmcp.core.parking import (
+    CallLost,
+    CallsElsewhere,
+    ParkedCall,
+    ParkedCalls,
+    ParkedElsewhere,
+    ReplicaUnreachable,
+)
 from vmcp.core.seal import Sealer
 from vmcp.core.snapshot import Route
 from vmcp.core.state import TTL, RequestState, request_digest, seal_state
@@ -35,6 +43,7 @@ from vmcp.core.url_elicitation import modern_params, pages_as_requests
 from vmcp.wire.jsonrpc import RpcError, dumps, fields, join
 from vmcp.wire.protocol import (
     ELICIT,
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
@@ -45,15 +54,22 @@ from vmcp.wire.protocol import (
 
 CAPABILITY = {ELICIT: "elicitation", SAMPLE: "sampling", ROOTS_LIST: "roots"}
 """What a client must have declared to be asked."""
+LOST: Final = "the call was lost with the replica of the gateway that held it"
+UNREACHABLE: Final = "the replica of the gateway that holds the call cannot be reached now; send the answer again later"
 _ASKABLE = frozenset(CAPABILITY.values())
 
 
 class Bridging:
-    """Sends the calls of modern clients."""
+    """Sends the calls of modern clients.
+
+    Attributes:
+        elsewhere: Reaches calls that are parked at other replicas; None = there are none.
+    """
 
     def __init__(self, sealer: Sealer, parked: ParkedCalls) -> None:
         self._sealer = sealer
         self._parked = parked
+        self.elsewhere: CallsElsewhere | None = None
 
     async def send(
         self,
@@ -98,7 +114,17 @@ class Bridging:
         Raises:
             BackendError: There is no answer.
         """
-        reply = await self._parked.resume(state.parked, caller.principal.key, responses, caller.sink)
+        owner, elsewhere = caller.principal.key, self.elsewhere
+        reply: Reply | ParkedCall | ParkedElsewhere | None
+        if elsewhere is None or state.replica in ("", elsewhere.replica):
+            reply = await self._parked.resume(state.parked, owner, responses, caller.sink)
+        else:
+            try:
+                reply = await elsewhere.resume(state.replica, state.parked, owner, responses, caller.sink)
+            except CallLost:
+                return failed(INTERNAL_ERROR, LOST, verdict=AuditResult.ERROR, name=route.name)
+            except ReplicaUnreachable as err:
+                return _unreachable(err, route)
         if reply is None:
             return failed(INVALID_PARAMS, "requestState is not valid", name=route.name)
         return self._outcome(caller, route, method, arguments, reply, [])
@@ -109,11 +135,13 @@ class Bridging:
         route: Route,
         method: str,
         arguments: bytes | Raw | None,
-        reply: Reply | ParkedCall,
+        reply: Reply | ParkedCall | ParkedElsewhere,
         missing: list[str],
     ) -> RequestOutcome:
-        if isinstance(reply, ParkedCall):
-            state = self._state(caller, route, method, arguments, parked=reply.id)
+        if not isinstance(reply, Reply):
+            here = "" if self.elsewhere is None else self.elsewhere.replica
+            replica = here if isinstance(reply, ParkedCall) else reply.replica
+            state = self._state(caller, route, method, arguments, parked=reply.id, replica=replica)
             return _asked(_input_required(reply.requests(), state), route, None)
         if reply.input_required is not None:
             asked = reply.input_required
@@ -146,6 +174,7 @@ class Bridging:
         *,
         parked: str = "",
         inner: str | None = None,
+        replica: str = "",
     ) -> str:
         return seal_state(
             self._sealer,
@@ -157,8 +186,15 @@ class Bridging:
                 parked=parked,
                 inner=inner,
                 nonce=secrets.token_urlsafe(9),
+                replica=replica,
             ),
         )
+
+
+def _unreachable(err: ReplicaUnreachable, route: Route) -> RequestOutcome:
+    """The client may bring its answers once more: the call goes on waiting for them, as far as is known."""
+    error = RpcError(INTERNAL_ERROR, UNREACHABLE, Raw(dumps({"retryAfterSeconds": err.retry_after})))
+    return RequestOutcome(error=error, verdict=AuditResult.ERROR, name=route.name, route=route)
 
 
 def _refusing(missing: list[str]) -> ServerRequestBridge:

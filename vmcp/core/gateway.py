@@ -21,7 +21,7 @@ from vmcp.core.carried import asks_for_tasks, without_task
 from vmcp.core.links import MARK
 from vmcp.core.offers import Offers
 from vmcp.core.outcomes import broken, conclude, unknown, unread
-from vmcp.core.parking import ParkedCalls
+from vmcp.core.parking import CallsElsewhere, ParkedCalls
 from vmcp.core.plan import Plan
 from vmcp.core.requests import (
     ParamsError,
@@ -96,6 +96,10 @@ class Gateway:
         self._continues = Continuations()
         self._pager = Pager(sealer, size=page_size)
         self._bridging = Bridging(sealer, self.parked)
+
+    def reach(self, elsewhere: CallsElsewhere) -> None:
+        """Let modern clients go on with calls that are parked at other replicas."""
+        self._bridging.elsewhere = elsewhere
 
     def replace(self, plan: Plan) -> None:
         """Take a new plan. Calls that are under way end as they began; sessions with backends that stay, stay."""

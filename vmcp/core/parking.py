@@ -2,8 +2,8 @@
 
 A legacy backend asks in the middle of a call and keeps it open; a modern client can only be asked by ending its request
 with `input_required`, and answers with a new request. In between the backend's call is *parked*: it goes on waiting in
-a task of its own, and the sealed request state that the client returns names it. It lives in this process: a retry that
-reaches another replica finds nothing and is told so.
+a task of its own, and the sealed request state that the client returns names it. It lives in this process; what takes
+the answers of a retry that reached another replica there is a `CallsElsewhere`.
 
 Parked calls are bounded in number and in bytes, per principal and in all, and in time.
 """
@@ -15,7 +15,7 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from vmcp.backend.interface import Era, NotificationSink, Reply, RpcFault, ServerRequestBridge
 from vmcp.budget import FairBudget
@@ -97,6 +97,62 @@ class ParkedCall:
                 for key, question in self.questions.items()
             }
         )
+
+
+class CallLost(Exception):  # noqa: N818  what has happened, not what went wrong
+    """The replica that held a parked call has ended, and the call with it."""
+
+
+class ReplicaUnreachable(Exception):  # noqa: N818  what it is, not what went wrong
+    """The replica that holds a parked call cannot be reached now.
+
+    Attributes:
+        retry_after: Seconds after which the client may bring its answers again.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedElsewhere:
+    """A parked call of another replica that waits for its client.
+
+    Attributes:
+        id: Of the call, at that replica.
+        replica: Its name.
+        questions: Raw `inputRequests` object.
+    """
+
+    id: str
+    replica: str
+    questions: bytes
+
+    def requests(self) -> bytes:
+        """Return the open questions, as `ParkedCall.requests`."""
+        return self.questions
+
+
+class CallsElsewhere(Protocol):
+    """Reaches the calls that are parked at other replicas."""
+
+    @property
+    def replica(self) -> str:
+        """The name by which the others reach calls of this process; "" = they cannot."""
+        ...
+
+    async def resume(
+        self, replica: str, call_id: str, owner: str, responses: bytes | None, sink: NotificationSink | None
+    ) -> Reply | ParkedElsewhere | None:
+        """As `ParkedCalls.resume`, for a call that is parked at `replica`.
+
+        Raises:
+            BackendError: The backend gave no answer.
+            CallLost: The replica has ended.
+            ReplicaUnreachable: Nobody knows.
+        """
+        ...
 
 
 class ParkedCalls:

@@ -33,6 +33,7 @@ class RequestState(msgspec.Struct, array_like=True, frozen=True):
         parked: Id of a parked call, "" when there is none.
         inner: The backend's own state; None when it gave none.
         nonce: Unique; "" in states of gateways that did not know it.
+        replica: Where the parked call is; "" = it cannot be reached from elsewhere.
     """
 
     owner: str
@@ -42,6 +43,7 @@ class RequestState(msgspec.Struct, array_like=True, frozen=True):
     parked: str = ""
     inner: str | None = None
     nonce: str = ""
+    replica: str = ""
 
 
 class Continuations:
