@@ -138,8 +138,9 @@ def _worth_telling(choice: Choice, now: datetime) -> tuple[tuple[Skipped, ...], 
     left: dict[str, float] = {}
     for name, created in choice.newcomers.items():
         made = parse_time(created)
-        if made is not None and (seconds := (made + NEWCOMER - now).total_seconds()) > 0:
-            left[name] = seconds + 1
+        # The time is the API server's: where the clocks are that far apart, it tells nothing about the age.
+        if made is not None and abs(now - made) < NEWCOMER:
+            left[name] = (made + NEWCOMER - now).total_seconds() + 1
     return tuple(item for item in choice.skipped if item.name not in left), min(left.values(), default=None)
 
 

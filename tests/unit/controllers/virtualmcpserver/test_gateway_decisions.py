@@ -184,8 +184,9 @@ def test_members_that_were_made_a_moment_ago_are_not_told_of_until_they_are_judg
     assert message == "1 member is skipped: f (NotValid)"
 
 
-@pytest.mark.parametrize("age", [timedelta(seconds=11), timedelta(days=1)])
+@pytest.mark.parametrize("age", [timedelta(seconds=11), timedelta(days=1), timedelta(hours=-1)])
 def test_a_member_that_stays_without_a_verdict_is_told_of(age: timedelta):
+    """One of the future, by the clock of this machine, is as old as it is."""
     decision = decide(make({}, entry("e"), newcomer("old", age)))
     assert said(decision)["BackendsIncluded"] == "False/MembersSkipped"
     assert decision.look_again is None
