@@ -112,7 +112,8 @@ class Stored:
             meta, status = found["metadata"], found.get("status")
             conditions = status.get("conditions") if isinstance(status, dict) else None
             assert isinstance(conditions, list), found
-            assert any(c.get("observedGeneration") == meta["generation"] for c in conditions), found
+            about = [c.get("observedGeneration") for c in conditions if isinstance(c, dict)]
+            assert meta["generation"] in about, found
         return True
 
 
