@@ -23,6 +23,7 @@ from controllers.shared.workload.names import service_problem
 from controllers.shared.workload.network import service_url
 from controllers.shared.workload.pod import PodSettings, merged_template
 from controllers.shared.workload.restrictions import account_problem
+from controllers.shared.workload.rollout import cut
 from controllers.shared.workload.strategic_merge import StrategicMergeError
 from controllers.virtualmcpserver.authz import resolve_authz
 from controllers.virtualmcpserver.isolation import annotation_problem, is_isolated
@@ -148,7 +149,7 @@ def _group(name: str, state: GroupState) -> Part[None]:
 def _spec(spec: VirtualMCPServerSpec, subject: Subject, authz: Authz | None, unknown_dialect: str) -> Part[None]:
     advice = []
     if unknown_dialect:
-        message = f'unknown dialect "{unknown_dialect}"; using {subject.dialect}. Known: native, toolhive'
+        message = f'unknown dialect "{cut(unknown_dialect)}"; using {subject.dialect}. Known: native, toolhive'
         advice.append(Condition(str(T.DIALECT_VALIDATED), "False", str(R.UNKNOWN_DIALECT), message))
     checks = (*_pods(subject.pods), *_unsupported(spec, authz))
     return Part(section=None, checks=checks, advice=tuple(advice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,8 +14,11 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-# JSON is YAML, and the server takes it as such; the CBOR and the plain YAML forms are no faster.
+# JSON is YAML but for a few characters (`_as_yaml`), and the server takes it as such; the CBOR and the plain YAML forms
+# are no faster.
 APPLY_PATCH = "application/apply-patch+yaml"
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON may hold as it is, and YAML may not (YAML 1.2, 5.1) or takes for the end of a line (YAML 1.1, 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,14 @@ def apply(
     """Return the server-side apply of a partial object."""
     path = resource.object_path(key_of(resource, body), subresource)
     full = {"force": "true", **query} if force else query
-    return WriteRequest("apply", "PATCH", path, encode(_typed(resource, body)), APPLY_PATCH, full)
+    return WriteRequest("apply", "PATCH", path, _as_yaml(encode(_typed(resource, body))), APPLY_PATCH, full)
+
+
+def _as_yaml(body: bytes) -> bytes:
+    """Escape what is not the same in YAML: one such character anywhere would have the whole object refused."""
+    if body.isascii() and b"\x7f" not in body:
+        return body
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", body.decode()).encode()
 
 
 def delete(

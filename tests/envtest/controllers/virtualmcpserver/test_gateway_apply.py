@@ -395,3 +395,16 @@ async def test_the_echo_of_own_writes_decides_nothing(cluster: Gateways, monkeyp
     await cluster.config()
     await cluster.come_to_rest()
     assert 2 <= decisions <= 3  # one makes the ConfigMap; an early event has another see that it is there again
+
+
+async def test_characters_that_yaml_lacks_keep_nothing_from_being_written(cluster: Gateways) -> None:
+    """The server reads an apply as YAML: a delete character in an annotation took a gateway its status."""
+    odd = "a\x7fb\x85c\u2028d\ufeffe\x9ff\U0001f600"
+    container = {"name": "vmcp", "env": [{"name": "ODD", "value": odd}]}
+    annotations = {"toolhive.stacklok.dev/vmcp-dialect": odd}
+    deployment = await _running(
+        cluster, podTemplateSpec={"spec": {"containers": [container]}}, metadata={"annotations": annotations}
+    )
+    (made,) = _template(deployment)["spec"]["containers"]
+    assert [variable["value"] for variable in made["env"] if variable["name"] == "ODD"] == [odd]
+    await cluster.until(KIND, "v", DialectValidated="False/UnknownDialect")

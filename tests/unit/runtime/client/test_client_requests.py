@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import orjson
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtime.client import requests
 from runtime.client.client import _remaining
@@ -52,6 +55,19 @@ def test_an_apply_forces_only_when_told() -> None:
         {"force": "true", "fieldManager": "m"},
     )
     assert "force" not in requests.apply(WIDGET, body, force=False, subresource=None, query={}).query
+
+
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from("\x7f\x85\x9f\u2028\u2029\ufeff\ufffe\uffff")
+)
+
+
+@given(st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=3), max_size=4))
+def test_an_apply_says_the_same_as_yaml_and_as_json(spec: dict[str, object]) -> None:
+    """The server reads it as YAML, where some characters are not allowed and others end a line."""
+    body = {"metadata": {"name": "a", "namespace": "n"}, "spec": spec}
+    sent = requests.apply(WIDGET, body, force=True, subresource=None, query={}).body
+    assert yaml.safe_load(sent)["spec"] == orjson.loads(sent)["spec"] == spec
 
 
 def test_a_deletion_carries_preconditions_and_policy() -> None:
