@@ -30,6 +30,18 @@ MAX_NAME_ENV = "VMCP_MAX_NAME_LENGTH"
 RATE_LIMIT_FAILURE_ENV = "VMCP_RATE_LIMIT_FAILURE_MODE"
 """What holds while the store of shared limits does not answer: `open` = each replica counts by itself, `closed` = no
 tool is called."""
+REDIS_USERNAME_ENV = "VMCP_SESSION_REDIS_USERNAME"
+"""ACL user at the server that replicas share; without it the default user."""
+REDIS_PASSWORD_FILE_ENV = "VMCP_SESSION_REDIS_PASSWORD_FILE"  # noqa: S105  a name
+"""File with its password, which is read for every new connection: a mounted Secret may change."""
+REDIS_TLS_ENV = "VMCP_SESSION_REDIS_TLS"
+"""`true` = TLS, with the system's authorities unless a file names others."""
+REDIS_CA_FILE_ENV = "VMCP_SESSION_REDIS_CA_FILE"
+"""PEM of the authorities that sign the server's certificate; means TLS."""
+REDIS_CERT_FILE_ENV = "VMCP_SESSION_REDIS_CERT_FILE"
+"""PEM of the gateway's certificate; means TLS."""
+REDIS_KEY_FILE_ENV = "VMCP_SESSION_REDIS_KEY_FILE"
+"""PEM of its key; without it the key is in the certificate's file."""
 _OPAQUE = re.compile(rf"(https?://.+)=({UNCHECKED}|https?://.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

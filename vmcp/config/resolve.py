@@ -13,7 +13,6 @@ from api.contract.errors import ConfigError, join
 from api.contract.identifiers import HEADER_FORWARD_ENV, REDIS_PASSWORD_ENV, SESSION_HMAC_ENV
 from api.contract.operations import Audit, Bucket, Operational, RateLimiting
 from api.contract.secrets import SecretSource, secret_text, session_secret
-from api.contract.urls import read_host_port
 from api.contract.validation.backends import REMOTE_TYPES
 from vmcp.audit.interface import EventType
 from vmcp.audit.line import LineSettings
@@ -27,6 +26,7 @@ from vmcp.authz.cedar import CedarSettings
 from vmcp.backend.settings import BackendSettings, BreakerSettings
 from vmcp.config.options import MAX_NAME_ENV, RATE_LIMIT_FAILURE_ENV
 from vmcp.config.settings import Settings
+from vmcp.config.store import read_store
 from vmcp.core.naming import MIN_LIMIT
 from vmcp.core.rules import AggregationRules, ConflictPolicy, Override, WorkloadRules
 from vmcp.limits.bucket import Rate, RateLimits, ToolRates
@@ -138,18 +138,12 @@ def _store(config: VmcpConfig, notes: _Notes) -> RedisSettings | None:
     storage = config.session_storage
     if storage is None or storage.provider != "redis":
         return None
-    try:
-        host, port = read_host_port(storage.address)
-    except ValueError:
-        return None  # the contract's checks have told of it
-    if not notes.around.secrets.get(SESSION_HMAC_ENV, ""):
-        notes.error(SESSION_HMAC_ENV, "is required with sessionStorage: replicas seal sessions with one secret")
-    return RedisSettings(
-        host=host,
-        port=port,
-        db=storage.db,
-        prefix=storage.key_prefix or f"vmcp:{config.name}:",
+    return read_store(
+        config,
+        notes.around.environ,
         password=notes.secret_of(REDIS_PASSWORD_ENV),
+        sealed=bool(notes.around.secrets.get(SESSION_HMAC_ENV, "")),
+        report=notes.error,
     )
 
 

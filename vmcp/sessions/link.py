@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from vmcp.backend.backoff import RetryBackoff
 from vmcp.observe.seldom import SeldomLog
+from vmcp.sessions.reaching import connection_options
 from vmcp.sessions.settings import RedisSettings
 from vmcp.sessions.store import CONNECTING, StoreUnavailable
 from vmcp.tasks import Background
@@ -71,10 +73,7 @@ class RedisLink:
             connection_pool=BlockingConnectionPool(
                 max_connections=CONNECTIONS + 2,  # one listens, one asks whether the server is well
                 timeout=COMMAND_TIMEOUT,
-                host=settings.host,
-                port=settings.port,
-                db=settings.db,
-                password=settings.password or None,
+                **connection_options(settings),
                 protocol=2,
                 driver_info=None,  # a command less for each connection, and one less that a user must be allowed
                 socket_timeout=3 * COMMAND_TIMEOUT,  # the time-outs that count are ours
@@ -141,6 +140,8 @@ class RedisLink:
 
     def _fell_away(self, err: Exception) -> StoreUnavailable:
         trouble = "unauthorized" if isinstance(err, AuthenticationError) else "unavailable"
+        if _distrusted(err) is not None:
+            trouble = "untrusted"
         if trouble != self.trouble:
             log.warning("the session store does not answer", address=self._address, reason=_kind(err))
         self.trouble = trouble
@@ -218,7 +219,19 @@ async def _in_time() -> AsyncIterator[None]:
             watch.cancel()
 
 
+def _distrusted(err: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return what is wrong with the server's certificate, if that is it."""
+    for _ in range(5):
+        if err is None or isinstance(err, ssl.SSLCertVerificationError):
+            return err
+        err = err.__cause__ or err.__context__
+    return None
+
+
 def _kind(err: BaseException) -> str:
     """Say what went wrong in words that hold nothing of a command: its name, and the server's own code."""
+    distrusted = _distrusted(err)
+    if distrusted is not None:
+        return f"its certificate is not trusted: {distrusted.verify_message}"
     said = str(err).split(" ", 1)[0]
     return f"{type(err).__name__} {said}" if said.isupper() and said.isalpha() else type(err).__name__

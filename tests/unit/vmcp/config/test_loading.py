@@ -430,3 +430,58 @@ def test_an_option_for_shared_limits_that_means_nothing_is_refused():
     limits = {"shared": {"maxTokens": 3, "refillPeriod": "1m"}}
     (error,) = errors({"VMCP_RATE_LIMIT_FAILURE_MODE": "sometimes"}, rateLimiting=limits)
     assert error == 'VMCP_RATE_LIMIT_FAILURE_MODE: "sometimes" is neither "open" nor "closed"'
+
+
+STORE = {"sessionStorage": {"provider": "redis", "address": "store.example:6379"}}
+SEALED = {"VMCP_SESSION_HMAC_SECRET": base64.b64encode(b"s" * 32).decode()}
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, str]:
+    """Paths of what a pod may mount for the store."""
+    authority = trustme.CA()
+    made = authority.issue_cert("gw.example")
+    blobs = {
+        "ca": authority.cert_pem.bytes(),
+        "cert": made.cert_chain_pems[0].bytes(),
+        "key": made.private_key_pem.bytes(),
+        "password": b"sesame\n",
+        "empty": b"",
+    }
+    for name, blob in blobs.items():
+        (tmp_path / name).write_bytes(blob)
+    return {name: str(tmp_path / name) for name in (*blobs, "missing")}
+
+
+def store_environ(files: dict[str, str], **variables: str) -> dict[str, str]:
+    return SEALED | {f"VMCP_SESSION_REDIS_{name}": files.get(value, value) for name, value in variables.items()}
+
+
+def test_the_environment_says_how_a_store_is_reached_safely(files):
+    environ = store_environ(
+        files, USERNAME="gw", PASSWORD_FILE="password", CA_FILE="ca", CERT_FILE="cert", KEY_FILE="key"
+    )
+    store = settings(environ, **STORE).store
+    assert (store.username, store.password_file) == ("gw", files["password"])
+    assert (store.tls.ca_file, store.tls.cert_file, store.tls.key_file) == (files["ca"], files["cert"], files["key"])
+    assert settings(SEALED, **STORE).store.tls is None
+    assert settings(store_environ(files, TLS="true"), **STORE).store.tls.ca_file == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"TLS": "yes"}, 'VMCP_SESSION_REDIS_TLS: "yes" is neither "true" nor "false"'),
+        ({"TLS": "false", "CA_FILE": "ca"}, "VMCP_SESSION_REDIS_TLS: is false, although files for TLS are named"),
+        ({"KEY_FILE": "key"}, "VMCP_SESSION_REDIS_KEY_FILE: needs VMCP_SESSION_REDIS_CERT_FILE"),
+        ({"CA_FILE": "missing"}, "VMCP_SESSION_REDIS_CA_FILE: the file cannot be read: No such file or directory"),
+        ({"CA_FILE": "password"}, "VMCP_SESSION_REDIS_CA_FILE: the file does not hold what it should, in PEM"),
+        ({"CERT_FILE": "cert"}, "VMCP_SESSION_REDIS_CERT_FILE: the file does not hold what it should, in PEM"),
+        ({"USERNAME": "gw"}, "VMCP_SESSION_REDIS_USERNAME: needs a password: sessionStorage.passwordRef, or "),
+        ({"PASSWORD_FILE": "empty"}, "VMCP_SESSION_REDIS_PASSWORD_FILE: the file is empty"),
+        ({"PASSWORD_FILE": "missing"}, "VMCP_SESSION_REDIS_PASSWORD_FILE: the file cannot be read: No such file"),
+    ],
+)
+def test_what_cannot_be_used_to_reach_a_store_is_refused(files, variables, says):
+    (error,) = errors(store_environ(files, **variables), **STORE)
+    assert error.startswith(says)
