@@ -123,7 +123,8 @@ class Gateway:
     async def list(self, caller: Caller, kind: Kind, params: bytes, render: Render) -> RequestOutcome:
         """Answer a list request from what is known now."""
         try:
-            cursor = _list_params.decode(params or b"{}").cursor
+            # An empty one is how some clients ask for the first page.
+            cursor = _list_params.decode(params or b"{}").cursor or None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return failed(INVALID_PARAMS, "invalid params: member 'cursor' must be a string")
         refused = self._partial(kind)

@@ -39,6 +39,8 @@ from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import Message, known_id
 from vmcp.wire.protocol import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
+_BOM: Final = b"\xef\xbb\xbf"
+"""In front of a text: RFC 8259 (8.1) lets a reader ignore it, and clients whose language writes it cannot help it."""
 _PATHS: Final = frozenset({"/mcp", "/"})
 log = structlog.get_logger(__name__)
 
@@ -102,6 +104,8 @@ class App:
         except Unauthenticated as err:
             raise front.unauthenticated(err) from err
         body = await read_body(receive, headers, settings.max_body)
+        if body[:3] == _BOM:
+            body = body[3:]
         if len(body) <= LARGE:
             check_depth(body, settings.max_depth)
             message = arrival.message = parsed(body)

@@ -216,8 +216,9 @@ def rejected(err: Refusal) -> RequestOutcome:
 
 
 def decode_params(params: object) -> bytes:
-    """Return raw params, {} where there are none."""
-    return bytes(params) if isinstance(params, msgspec.Raw) else b"{}"
+    """Return raw params, {} where there are none: serializers that write every member say `null`."""
+    found = bytes(params) if isinstance(params, msgspec.Raw) else b"{}"
+    return b"{}" if found == b"null" else found
 
 
 def no_remote(err: BackendError, request_id: RequestId | None) -> Refusal:

@@ -99,12 +99,14 @@ def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
     """Say which era a POST belongs to.
 
     The header decides where it names a version that one of the eras knows; without one, `_meta` does. A client that
-    names an old version in the header and writes modern `_meta` without a version is legacy (such clients exist).
+    names an old version in the header and writes modern `_meta` without a version is legacy (such clients exist). So is
+    one that names an unknown version and a session, which the modern era does not have.
     """
     if names_modern(headers):
         return True
     named = headers.get(b"mcp-protocol-version")
-    if named is None and b"mcp-session-id" in headers:
+    in_session = b"mcp-session-id" in headers
+    if named is None and in_session:
         return False
     params = b"" if message is None or message.params is UNSET else bytes(message.params)
     says = _PREFIX in params
@@ -112,7 +114,7 @@ def is_modern(headers: dict[bytes, bytes], message: Message | None) -> bool:
         return False
     version = text(headers, b"mcp-protocol-version")
     if not says:
-        return version is not None and version not in SUPPORTED_VERSIONS
+        return version is not None and version not in SUPPORTED_VERSIONS and not in_session
     try:
         meta = _peek.decode(params).meta
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

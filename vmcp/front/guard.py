@@ -23,6 +23,7 @@ MAX_BRACKETS: Final = 400_000
 _STRING = re.compile(rb'"[^"]*+"?')
 _PLAIN = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
+_PLAIN_CODINGS = frozenset({b"", b"identity"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -75,8 +76,10 @@ def check_post(headers: dict[bytes, bytes]) -> Form:
     """Return which forms of an answer the sender of a POST takes; refuse one whose body is no JSON, or that takes none.
 
     Raises:
-        Refusal: 415 or 406.
+        Refusal: 415, 501 or 406.
     """
+    if b"transfer-encoding" in headers or b"content-encoding" in headers:
+        _check_codings(headers)
     kind = headers.get(b"content-type", b"")
     if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
         raise Refusal(415, -32600, "content-type must be application/json")
@@ -87,6 +90,14 @@ def check_post(headers: dict[bytes, bytes]) -> Form:
     if form is None:
         raise Refusal(406, -32600, "accept must list application/json and text/event-stream")
     return form
+
+
+def _check_codings(headers: dict[bytes, bytes]) -> None:
+    """Refuse a body in a form that nobody here undoes: it would be read as what it is not (RFC 9110 8.4, 9112 6.1)."""
+    if headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN_CODINGS:
+        raise Refusal(415, -32600, "content-encoding must be identity", headers=[(b"accept-encoding", b"identity")])
+    if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        raise Refusal(501, -32600, "transfer-encoding must be chunked", headers=[(b"connection", b"close")])
 
 
 def check_depth(body: bytes, limit: int) -> None:

@@ -13,6 +13,7 @@ from vmcp.front.members import check_members
 from vmcp.front.request import Params, read_params
 from vmcp.http.server.asgi import Refusal
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
+from vmcp.wire.mending import read_message
 from vmcp.wire.protocol import INVALID_REQUEST
 
 
@@ -53,6 +54,9 @@ class Reading(msgspec.Struct):
 def parsed(body: bytes) -> Message | None:
     """Return the message; None for an array, which one old version allows.
 
+    A request is what it says, or refused. The answer to a backend's question is read as it is meant, because a call
+    waits for it.
+
     Raises:
         Refusal: 400, neither.
     """
@@ -61,7 +65,17 @@ def parsed(body: bytes) -> Message | None:
     except JsonRpcError as err:
         if err.code == INVALID_REQUEST and body.lstrip()[:1] == b"[":
             return None
+        if (meant := _answer(body)) is not None:
+            return meant
         raise Refusal(400, err.code, str(err), id=err.id) from err
+
+
+def _answer(body: bytes) -> Message | None:
+    try:
+        message = read_message(body)
+    except JsonRpcError:
+        return None
+    return message if message.is_response else None
 
 
 def read_all(body: bytes, bounds: Bounds) -> Reading:

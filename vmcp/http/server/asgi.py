@@ -20,7 +20,7 @@ JSON: Final = (b"content-type", b"application/json")
 DISCARD_BYTES: Final = 16 * 1024 * 1024
 """Of a body that is refused for its length, so much more is read before the refusal is sent."""
 DISCARD_SECONDS: Final = 1.0
-_SESSION: Final = b"mcp-session-id"
+_MAY_BE_EMPTY: Final = (b"mcp-session-id", b"mcp-protocol-version")
 _CLOSE: Final = ((b"connection", b"close"),)
 _SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"host", b"content-type"})
 """Headers that must not come twice: readers would disagree about which one counts."""
@@ -62,7 +62,7 @@ class Disconnected(Exception):  # noqa: N818  it is no error
 def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
     """Return the headers by lower-case name. Repeated ones are joined by commas, as RFC 9110 (5.3) reads them.
 
-    An empty `Mcp-Session-Id` counts as none: it can only mean that there is no session yet.
+    An empty `Mcp-Session-Id` or `Mcp-Protocol-Version` counts as none: it can only mean that there is no session yet.
 
     Raises:
         Refusal: A header that must be single came twice.
@@ -78,8 +78,9 @@ def read_headers(raw: RawHeaders) -> dict[bytes, bytes]:
                 headers[name] += b", " + value
             else:
                 headers[name] = value
-    if _SESSION in headers and not headers[_SESSION].strip(b" \t"):
-        del headers[_SESSION]
+    for name in _MAY_BE_EMPTY:
+        if name in headers and not headers[name].strip(b" \t"):
+            del headers[name]
     return headers
 
 
