@@ -16,7 +16,7 @@ from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler, remote_depends
 from controllers.shared.memo import PerVersion
-from controllers.shared.proxy.proxies import PROXY_DEPENDS, ObservedProxy, Proxies, proxy_rules
+from controllers.shared.proxy.proxies import PROXY_DEPENDS, ObservedProxy, Proxies, matters_to_proxies, proxy_rules
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
 from controllers.shared.remote import older_namesake
@@ -102,8 +102,7 @@ class EndpointReconciler(RemoteReconciler):
         settled = await self.proxies.settle(record, seen, fine=fine)
         if settled is None:
             return Decision(), None
-        outcome, rollout = settled
-        return conclude(snapshot, verdicts, outcome, rollout), outcome.error if outcome is not None else None
+        return conclude(snapshot, verdicts, settled), settled.error
 
     def _auth_config(self, namespace: str, spec: MCPRemoteEndpointSpec) -> AuthConfig | None:
         ref = spec.external_auth_config_ref
@@ -203,7 +202,7 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     manager.informer(ENDPOINT)
     hash_values(manager, options.pod_namespace)
     reconciler = EndpointReconciler(manager, options)
-    builder = Builder(manager, NAME).for_(ENDPOINT, predicate=reconciler.status.matters)
+    builder = Builder(manager, NAME).for_(ENDPOINT, predicate=matters_to_proxies(reconciler.status))
     watch(builder, manager, ENDPOINT, DEPENDS, noted=enqueue_mapped(reconciler.proxies.dependencies.users))
     complete(
         builder, reconciler, manager, ENDPOINT, reconciler.status.schema, reconciler.status.repairs, concurrency=16

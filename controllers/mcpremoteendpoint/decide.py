@@ -16,7 +16,7 @@ from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, MemberObservation, with_kept
 from controllers.shared.parts.part import Words
 from controllers.shared.proxy.resolve import ProxyWords
-from controllers.shared.proxy.standing import PASSING, ProxyState, counted, judge_proxy
+from controllers.shared.proxy.standing import NOT_DEPLOYED, PASSING, ProxyState, Settled, counted, judge_proxy
 from controllers.shared.remote import (
     Bundle,
     header_problems,
@@ -27,8 +27,6 @@ from controllers.shared.remote import (
     unread_secrets,
 )
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
-from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import WriteOutcome
 
 NOT_DIRECT = frozenset((*NO_STRATEGY, "awsSts"))
 """Types of auth configs that a direct endpoint refuses: those without a strategy in the gateway, and AWS signing."""
@@ -120,24 +118,21 @@ def judge(snapshot: Snapshot) -> list[Verdict] | Decision:
     return verdicts if verdicts is not None else Decision()
 
 
-def conclude(
-    snapshot: Snapshot, verdicts: list[Verdict], outcome: WriteOutcome | None = None, rollout: Rollout | None = None
-) -> Decision:
+def conclude(snapshot: Snapshot, verdicts: list[Verdict], settled: Settled = NOT_DEPLOYED) -> Decision:
     """Say what the status must be.
 
     Args:
         snapshot: what was seen.
         verdicts: of all checks.
-        outcome: of writing the proxy's objects; None where there are none, or a check failed.
-        rollout: how far the proxy's pods are; None where there is no Deployment of its own.
+        settled: what came of a proxy's objects.
     """
     spec, proxy = snapshot.spec, snapshot.proxy
     assert not isinstance(spec, Unreadable)
     if proxy is None:
         return Decision(_status(snapshot, verdicts, url=spec.remote_url))
-    verdicts = [*verdicts, *judge_proxy(snapshot.previous, snapshot.generation, outcome, rollout)]
+    verdicts = [*verdicts, *judge_proxy(snapshot.previous, snapshot.generation, settled)]
     status = _status(snapshot, verdicts, url=proxy.url, advice=_advice(spec))
-    return Decision(status, again=outcome.due if outcome is not None else None)
+    return Decision(status, again=settled.due)
 
 
 def _advice(spec: MCPRemoteEndpointSpec) -> Iterator[Verdict]:

@@ -12,7 +12,7 @@ from controllers.shared.content import hash_values
 from controllers.shared.depends import Depends, rules_of, watch
 from controllers.shared.groups import GroupState, group_changed_for_members, group_state
 from controllers.shared.judging import Decision, RemoteReconciler, remote_depends
-from controllers.shared.proxy.proxies import PROXY_DEPENDS, Proxies, proxy_rules
+from controllers.shared.proxy.proxies import PROXY_DEPENDS, Proxies, matters_to_proxies, proxy_rules
 from controllers.shared.proxy.resolve import ProxySpec, ProxyWords
 from controllers.shared.races import complete
 from controllers.shared.references import came_or_went
@@ -98,9 +98,7 @@ class RemoteProxyReconciler(RemoteReconciler):
         settled = await self.proxies.settle(record, seen, fine=fine)
         if settled is None:
             return Decision(), seen.material.error
-        outcome, rollout = settled
-        decision = conclude(snapshot, verdicts, outcome, rollout)
-        return decision, seen.material.error or (outcome.error if outcome is not None else None)
+        return conclude(snapshot, verdicts, settled), seen.material.error or settled.error
 
 
 def _words(spec: ProxySpec) -> ProxyWords:
@@ -143,6 +141,6 @@ def setup(manager: Manager, options: OperatorOptions) -> None:
     manager.informer(PROXY)
     hash_values(manager, options.pod_namespace)
     reconciler = RemoteProxyReconciler(manager, options)
-    builder = Builder(manager, NAME).for_(PROXY, predicate=reconciler.status.matters)
+    builder = Builder(manager, NAME).for_(PROXY, predicate=matters_to_proxies(reconciler.status))
     watch(builder, manager, PROXY, DEPENDS, noted=enqueue_mapped(reconciler.proxies.dependencies.users))
     complete(builder, reconciler, manager, PROXY, reconciler.status.schema, reconciler.status.repairs, concurrency=16)

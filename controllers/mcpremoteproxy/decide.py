@@ -15,11 +15,9 @@ from controllers.shared.groups import judge_group
 from controllers.shared.judging import Decision, MemberObservation, with_kept
 from controllers.shared.parts.part import Words
 from controllers.shared.proxy.resolve import ProxyWords
-from controllers.shared.proxy.standing import PASSING, ProxyState, counted, judge_proxy
+from controllers.shared.proxy.standing import NOT_DEPLOYED, PASSING, ProxyState, Settled, counted, judge_proxy
 from controllers.shared.remote import header_problems, missing_secrets, unread_secrets
 from controllers.shared.verdicts import Unreadable, Verdict, conditions_json, fold, sum_up
-from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import WriteOutcome
 
 IMAGE_ADVICE = (
     "this operator runs proxies with this project's gateway image, and is set up for another one (dialect toolhive): "
@@ -115,26 +113,23 @@ def judge(snapshot: Snapshot) -> list[Verdict] | Decision:
     return verdicts if verdicts is not None else Decision()
 
 
-def conclude(
-    snapshot: Snapshot, verdicts: list[Verdict], outcome: WriteOutcome | None = None, rollout: Rollout | None = None
-) -> Decision:
+def conclude(snapshot: Snapshot, verdicts: list[Verdict], settled: Settled = NOT_DEPLOYED) -> Decision:
     """Say what the status must be.
 
     Args:
         snapshot: what was seen.
         verdicts: of all checks.
-        outcome: of writing the proxy's objects; None where a check failed.
-        rollout: how far the proxy's pods are; None where there is no Deployment of its own.
+        settled: what came of a proxy's objects.
     """
     spec, proxy = snapshot.spec, snapshot.proxy
     assert not isinstance(spec, Unreadable)
     assert proxy is not None
-    verdicts = [*verdicts, *judge_proxy(snapshot.previous, snapshot.generation, outcome, rollout)]
+    verdicts = [*verdicts, *judge_proxy(snapshot.previous, snapshot.generation, settled)]
     status = _status(snapshot, verdicts, url=proxy.url, advice=_advice(snapshot, spec))
-    if not proxy.native and rollout is not None and rollout.available:
+    if not proxy.native and settled.rollout is not None and settled.rollout.available:
         # Pods that ToolHive's operator made serve on, where it said that they do.
         status = {**status, "url": snapshot.url}
-    return Decision(status, again=outcome.due if outcome is not None else None)
+    return Decision(status, again=settled.due)
 
 
 def _advice(snapshot: Snapshot, spec: MCPRemoteProxySpec) -> Iterator[Verdict]:

@@ -23,6 +23,7 @@ from runtime import Builder, Manager, PolicyRule, Reader, Record, Resource
 from runtime.control.handlers import Handler
 from runtime.control.predicates import Event, Predicate, always, never
 from runtime.util.rbac import READ, WATCH, Verb
+from runtime.wire.selectors import LabelSelector
 
 Index = Callable[[Record], Iterable[str]]
 By = Callable[[Reader, Resource], Wakes]
@@ -46,7 +47,7 @@ class Depends:
         metadata_only: bodies are not kept.
         content: why the content of a Secret or ConfigMap is read by name; "" where it is not. Bodies are not kept.
         indexes: of this kind, for look-ups.
-        labels: only objects that bear them are watched.
+        labels: only objects that it matches are watched.
         transform: cuts each object down to what is needed of it.
     """
 
@@ -61,7 +62,7 @@ class Depends:
     metadata_only: bool = False
     content: str = ""
     indexes: Mapping[str, Index | None] = field(default_factory=dict)
-    labels: Mapping[str, str] | None = None
+    labels: LabelSelector | None = None
     transform: Callable[[Record], Record] | None = None
 
 

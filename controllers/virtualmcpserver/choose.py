@@ -6,7 +6,7 @@ that will read it. What it would refuse of one member costs that member, and wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from api.conditions import MemberSkipReason
@@ -16,6 +16,7 @@ from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect
 from api.contract.loader import backend_sizes
 from api.contract.strategies import EnvSource
 from api.contract.support import unsupported
+from controllers.shared.isolation import destinations, urls_in
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.part import CaVolume, judged
 from controllers.shared.verdicts import Verdict, one_per_type
@@ -24,7 +25,6 @@ from controllers.shared.workload.pod import Variable, rotation_hash
 from controllers.virtualmcpserver.config import build_config
 from controllers.virtualmcpserver.document import ConfigDocument, ConfigTooLargeError, write
 from controllers.virtualmcpserver.environment import Names, all_sources, assign, pod_variables
-from controllers.virtualmcpserver.isolation import gateway_destinations
 from controllers.virtualmcpserver.members import awaits_verdict
 from controllers.virtualmcpserver.names import hmac_secret_name
 from controllers.virtualmcpserver.parts import Parts, Subject
@@ -243,5 +243,25 @@ def _publication(parts: Parts, made: _Draft, written: ConfigDocument, learned: L
         rotation=rotation_hash((variable for variable in variables if variable.secret != own), learned.stamp),
         secrets=secrets,
         config_maps=config_maps,
-        destinations=gateway_destinations(parts, made.config, made.backends) if parts.subject.isolated else None,
+        destinations=_destinations(parts, made.config, made.backends) if parts.subject.isolated else None,
     )
+
+
+def _destinations(parts: Parts, config: VmcpConfig, backends: Iterable[Member]) -> tuple[Destination, ...]:
+    """Return where a gateway connects to: backends, issuers, token endpoints, collectors, stores.
+
+    Args:
+        parts: what its references come to.
+        config: its configuration; without backends where it finds them itself.
+        backends: the members that it serves.
+    """
+    subject = parts.subject
+    urls = [*urls_in(config.model_dump(exclude={"metadata"}))]
+    if config.session_storage is not None:
+        urls.append(config.session_storage.address)
+    if config.telemetry is not None:
+        urls.append(config.telemetry.endpoint)
+    urls += (url for member in backends for url in (member.url, member.remote_url))
+    for spec in parts.outgoing.section.resolution.specs.values():
+        urls += urls_in(spec.model_dump())
+    return destinations(urls, subject.namespace, subject.cluster_domain)

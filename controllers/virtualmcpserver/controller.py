@@ -20,6 +20,7 @@ from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates, rules_of, watch
 from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
 from controllers.shared.ownership import FIELD_MANAGER
+from controllers.shared.pods import pod_depends
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (
@@ -33,7 +34,6 @@ from controllers.shared.resources import (
     MEMBER_KINDS,
     NETWORK_POLICY,
     OIDC_CONFIG,
-    POD,
     POD_DISRUPTION_BUDGET,
     ROLE,
     ROLE_BINDING,
@@ -49,19 +49,18 @@ from controllers.shared.verdicts import Unreadable, read_model
 from controllers.shared.workload.rollout import Rollout, trimmed_deployment
 from controllers.virtualmcpserver.decide import Observed, decide
 from controllers.virtualmcpserver.members import awaits_verdict, is_settled, read_member
-from controllers.virtualmcpserver.observe import POD_INDEX, Observer
+from controllers.virtualmcpserver.observe import Observer
 from controllers.virtualmcpserver.pace import MANY, DecisionPace
 from controllers.virtualmcpserver.publish import Publisher
 from controllers.virtualmcpserver.render import STOCK_KINDS
 from controllers.virtualmcpserver.report import GatewayReporter, status_view
 from controllers.virtualmcpserver.tell import BackendEvents
-from runtime import Builder, Event, Key, Manager, PolicyRule, Reader, Record, Resource, Result
+from runtime import Builder, Event, Key, Manager, PolicyRule, Record, Result
 from runtime.control.handlers import enqueue_mapped
 from runtime.control.predicates import always
 from runtime.util.rbac import READ, WATCH
 
 NAME = "virtualmcpserver"
-POD_LABELS = {"app": "virtualmcpserver"}
 
 _GENERATED = (
     "generated for gateways: watched as metadata, applied when something differs, read when another operator's "
@@ -245,16 +244,6 @@ def _status(record: Record) -> dict[str, Any]:
     return status if isinstance(status, dict) else {}
 
 
-def gateway_of_pod(record: Record) -> Iterable[str]:
-    """Index of pods: the gateway that they belong to."""
-    name = record.meta.labels.get("toolhive-name")
-    return (name,) if name and record.meta.labels.get("app") == POD_LABELS["app"] else ()
-
-
-def _of_pod(_reader: Reader, _kind: Resource) -> references.Mapping:
-    return lambda pod: [Key(pod.meta.namespace, name) for name in gateway_of_pod(pod)]
-
-
 DEPENDS = (
     Depends(GROUP, by=GROUP_REF, when=group_changed_for_members, why="a gateway waits for its group"),
     *(
@@ -280,14 +269,7 @@ DEPENDS = (
             EMBEDDING_SERVER,
         )
     ),
-    Depends(
-        POD,
-        verbs=WATCH,
-        by=_of_pod,
-        labels=POD_LABELS,
-        indexes={POD_INDEX: gateway_of_pod},
-        why="the phase of a gateway follows its pods",
-    ),
+    pod_depends("the phase of a gateway follows its pods"),
     generates(DEPLOYMENT, why=_GENERATED, transform=trimmed_deployment),
     *(
         generates(kind, why=_GENERATED)

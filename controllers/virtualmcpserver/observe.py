@@ -21,6 +21,7 @@ from controllers.shared.dependencies import Dependencies
 from controllers.shared.groups import group_state
 from controllers.shared.parts.learned import PolicyText
 from controllers.shared.parts.learning import Learning
+from controllers.shared.pods import pods_of
 from controllers.shared.references import GROUP_REF
 from controllers.shared.remote import rank
 from controllers.shared.resources import (
@@ -31,13 +32,12 @@ from controllers.shared.resources import (
     EMBEDDING_SERVER,
     MEMBER_KINDS,
     OIDC_CONFIG,
-    POD,
     SECRET,
     TELEMETRY_CONFIG,
     TOOL_CONFIG,
+    VMCP,
 )
 from controllers.shared.verdicts import Unreadable, read_model
-from controllers.shared.workload.rollout import count_pods
 from controllers.virtualmcpserver.decide import Observed
 from controllers.virtualmcpserver.members import Member, read_member
 from controllers.virtualmcpserver.names import HMAC_KEY, config_map_name, generated, hmac_secret_name
@@ -49,7 +49,6 @@ from controllers.virtualmcpserver.tools import tool_config_names
 from membership import Standing, disowned, is_claimed, is_judged
 from runtime import Key, Manager, Record, Resource, parse_conditions
 
-POD_INDEX = "vmcp"
 DIALECT_ANNOTATION = "toolhive.stacklok.dev/vmcp-dialect"
 M = TypeVar("M", bound=BaseModel)
 
@@ -96,7 +95,7 @@ class Observer:
             vmcp=record,
             now=now,
             previous=parse_conditions(record.path("status.conditions")),
-            pods=count_pods(self._reader.by_index(POD, POD_INDEX, key.name, namespace=place)),
+            pods=pods_of(self._reader, VMCP, key),
             config_exists=self.is_written(key),
             hmac_problem=problem,
             policies_unread=snapshot.policy_text is PolicyText.UNREAD,

@@ -27,7 +27,6 @@ from controllers.shared.resources import (
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.apply import Applied, intent_hash
 from controllers.shared.workload.manifest import Json
-from controllers.shared.workload.pacing import DeploymentChange, Pacing
 from controllers.shared.workload.rollout import Rollout
 from controllers.shared.workload.writing import RETRY, Writer, WriteResult
 from controllers.virtualmcpserver.conclude import GatewayDecision
@@ -133,7 +132,6 @@ class Publisher:
         self._contents = contents(manager, SECRET)
         self._writer = Writer(manager, recorder, clock)
         self._recorder = recorder
-        self._pacing = Pacing(clock)
         self._done: dict[Key, _Done] = {}
 
     def stands(self, key: Key) -> bool:
@@ -202,16 +200,16 @@ class Publisher:
         deployment = intents.deployment
         if decision.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
             deployment = with_session_secret(deployment, await self._mark_of(secret))
-        writing.due = await self._deployment(present, deployment, writing)
+        lasting = intent_hash(without_rotation(deployment))
+        writing.due = await self._writer.deploy(DEPLOYMENT, deployment, owner, writing.contests, lasting=lasting)
         await self._apply(intents.service, owner, writing)
 
     def rollout(self, key: Key) -> Rollout | None:
         """Return how far the pods have the template that was written last; None when there is no Deployment of ours."""
-        return self._writer.rollout(key, waiting=self._pacing.waits(key))
+        return self._writer.rollout(key)
 
     def forget(self, key: Key) -> None:
         """The gateway is gone."""
-        self._pacing.forget(key)
         self._done.pop(key, None)
         self._writer.forget(key)
 
@@ -270,21 +268,6 @@ class Publisher:
         if look.error is not None and (hash_key is None or hash_key.expected):
             raise look.error
         return f"{secret.meta.uid}/{secret.meta.resource_version}"
-
-    async def _deployment(self, present: Present, body: Json, writing: _Writing) -> float | None:
-        """Apply the Deployment, or wait until a burst of changes is over; return the seconds to wait."""
-        owner, key = present.vmcp, present.vmcp.key
-        change = DeploymentChange(present.generation, intent_hash(body), intent_hash(without_rotation(body)))
-        live = self._reader.get(DEPLOYMENT, Key(key.namespace, body["metadata"]["name"]))
-        # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
-        repair = live is None or self._writer.applier.intends(DEPLOYMENT, body, owner)
-        wait = self._pacing.wait(key, change, repair=repair)
-        if wait is not None:
-            return wait
-        self._pacing.starts(key)
-        await self._apply(body, owner, writing)
-        self._pacing.rolled(key, change)
-        return None
 
     async def _apply(self, body: Json, owner: Record, writing: _Writing) -> Applied:
         return await self._writer.apply(_BY_KIND[str(body["kind"])], body, owner, writing.contests)

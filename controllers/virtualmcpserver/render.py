@@ -12,6 +12,7 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from api.contract.identifiers import GATEWAY_PORT
 from api.contract.reports import reporter_lease_name
+from controllers.shared.isolation import NEVER_REACHED
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.identity import desired_identity, rule
 from controllers.shared.workload.isolation import desired_network_policy
@@ -21,7 +22,6 @@ from controllers.shared.workload.restrictions import template_problems
 from controllers.virtualmcpserver.choose import Choice, Publication
 from controllers.virtualmcpserver.deployment import desired_deployment
 from controllers.virtualmcpserver.document import ConfigDocument
-from controllers.virtualmcpserver.isolation import NEVER_REACHED
 from controllers.virtualmcpserver.names import (
     HMAC_KEY,
     config_map_name,

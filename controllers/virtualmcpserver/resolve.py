@@ -15,6 +15,7 @@ from api.contract.identifiers import GATEWAY_PORT
 from api.v1beta1 import VirtualMCPServerSpec
 from controllers.shared.configkind import hash_in_status
 from controllers.shared.groups import GroupState, judge_group
+from controllers.shared.isolation import annotation_problem, is_isolated
 from controllers.shared.parts.oidc import resolve_oidc
 from controllers.shared.parts.part import Part, Words
 from controllers.shared.parts.telemetry import resolve_telemetry
@@ -26,7 +27,6 @@ from controllers.shared.workload.restrictions import account_problem
 from controllers.shared.workload.rollout import cut
 from controllers.shared.workload.strategic_merge import StrategicMergeError
 from controllers.virtualmcpserver.authz import resolve_authz
-from controllers.virtualmcpserver.isolation import annotation_problem, is_isolated
 from controllers.virtualmcpserver.names import CONTAINER, service_name
 from controllers.virtualmcpserver.outgoing import resolve_auth_configs
 from controllers.virtualmcpserver.parts import Parts, Subject

@@ -31,6 +31,7 @@ from runtime.observe.servers import HttpServer, metrics_server, probe_server
 from runtime.transport.config import Endpoint
 from runtime.transport.session import RequestDone, Transport
 from runtime.wire.gvk import Resource
+from runtime.wire.selectors import LabelSelector
 
 log = structlog.get_logger("manager")
 
@@ -103,7 +104,7 @@ class Manager:
         namespaces: Iterable[str] | None = None,
         read_your_writes: bool = True,
         indexes: Mapping[str, IndexFunction | None] | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | LabelSelector | None = None,
         transform: Transform | None = None,
     ) -> Informer:
         """Declare that `resource` is read from the cache. Again for the same kind: one informer, the indexes merged.
@@ -114,7 +115,7 @@ class Manager:
             namespaces: Watch these only; None for the manager's.
             read_your_writes: Show an own write before the watch does.
             indexes: Functions by name; None stands for the value at the path that the name is.
-            labels: Watch only what carries these labels.
+            labels: Watch only what carries these labels, or what a selector matches.
             transform: Cuts each object down to what is needed of it before it is kept; see `InformerOptions`.
         """
         return self.cache.declare(

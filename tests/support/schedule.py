@@ -42,6 +42,7 @@ SECONDS: Mapping[str, tuple[float, float]] = {
     "tests/envtest/controllers/virtualmcpserver/test_gateway_at_rest.py": (12, 120),
     "tests/envtest/controllers/mcpremoteendpoint/test_proxy_conditions.py": (30, 30),
     "tests/envtest/controllers/mcpremoteendpoint/test_proxy_members.py": (12, 12),
+    "tests/envtest/controllers/mcpremoteendpoint/test_proxy_workload.py": (20, 20),
     "tests/envtest/controllers/mcpremoteproxy/test_remote_proxy_conditions.py": (35, 35),
     "tests/envtest/controllers/mcpremoteproxy/test_remote_proxy_pods.py": (12, 12),
     "tests/envtest/controllers/shared/test_crds_of_another_version.py": (19, 19),

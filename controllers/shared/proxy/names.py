@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.resources import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+)
 from runtime import Resource
 
 CONTAINER = "toolhive"
@@ -28,6 +35,11 @@ def config_map_name(name: str) -> str:
     return f"{name}-runconfig"
 
 
+def optional(name: str) -> tuple[tuple[Resource, str], ...]:
+    """Return kind and name of the objects that only some proxies have."""
+    return (NETWORK_POLICY, service_name(name)), (POD_DISRUPTION_BUDGET, service_name(name))
+
+
 def generated(name: str) -> tuple[tuple[Resource, str], ...]:
     """Return kind and name of every object that a proxy of that name may have."""
     return (
@@ -35,4 +47,5 @@ def generated(name: str) -> tuple[tuple[Resource, str], ...]:
         (CONFIG_MAP, config_map_name(name)),
         (DEPLOYMENT, name),
         (SERVICE, service_name(name)),
+        *optional(name),
     )

@@ -14,9 +14,11 @@ from controllers.options import OperatorOptions
 from controllers.shared.content import Unknown
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates
+from controllers.shared.isolation import isolation_changed
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.learning import Learning
 from controllers.shared.parts.part import judged
+from controllers.shared.pods import pod_depends, pods_of
 from controllers.shared.proxy.names import generated
 from controllers.shared.proxy.publish import ProxyPublisher
 from controllers.shared.proxy.render import ProxyObjects, render
@@ -29,26 +31,27 @@ from controllers.shared.proxy.resolve import (
     resolve,
     settings_of,
 )
-from controllers.shared.proxy.standing import ProxyState
+from controllers.shared.proxy.standing import ProxyState, Settled
 from controllers.shared.remote import ContentReads
 from controllers.shared.resources import (
     AUTH_CONFIG,
     AUTHZ_CONFIG,
     CONFIG_MAP,
     DEPLOYMENT,
+    NETWORK_POLICY,
     OIDC_CONFIG,
+    POD_DISRUPTION_BUDGET,
     SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
     TELEMETRY_CONFIG,
     TOOL_CONFIG,
 )
-from controllers.shared.verdicts import Unreadable, one_per_type, read_model
+from controllers.shared.verdicts import StatusWriter, Unreadable, one_per_type, read_model
 from controllers.shared.workload.pod import PodSettings
-from controllers.shared.workload.rollout import Rollout, trimmed_deployment
-from controllers.shared.workload.writing import WriteOutcome
+from controllers.shared.workload.rollout import trimmed_deployment
 from runtime import Key, Manager, PolicyRule, Record, Resource
-from runtime.control.predicates import always
+from runtime.control.predicates import Predicate, always
 from runtime.util.rbac import WATCH
 
 M = TypeVar("M", bound=BaseModel)
@@ -93,7 +96,7 @@ class Proxies:
         self, manager: Manager, options: OperatorOptions, kind: Resource, words: Callable[[ProxySpec], ProxyWords]
     ) -> None:
         self._reader, self._options = manager.reader, options
-        self._app, self._words = kind.kind.lower(), words
+        self._kind, self._app, self._words = kind, kind.kind.lower(), words
         self.dependencies = Dependencies()
         self._learning = Learning(manager, self.dependencies)
         self._publisher = ProxyPublisher(manager, manager.recorder(f"{self._app}-controller"))
@@ -113,7 +116,7 @@ class Proxies:
             telemetry_config=self._named(key, TELEMETRY_CONFIG, v1beta1.MCPTelemetryConfig, proxy.telemetry_config_ref),
             policy_text=text,
         )
-        subject = self._subject(key, spec)
+        subject = self._subject(record, spec)
         parts = resolve(subject, found, self._words(spec))
         learned, error = await self._learning.learn(key, parts.secrets, parts.config_maps)
         verdicts = one_per_type(judged(parts.in_order, learned))
@@ -138,30 +141,28 @@ class Proxies:
             unread=learned.unread or any(verdict.ok is None for verdict in verdicts),
         )
 
-    async def settle(
-        self, record: Record, seen: ObservedProxy, *, fine: bool
-    ) -> tuple[WriteOutcome | None, Rollout | None] | None:
+    async def settle(self, record: Record, seen: ObservedProxy, *, fine: bool) -> Settled | None:
         """Write the proxy's objects if every check passes.
 
         Returns:
-            What came of it (None where nothing was to be written), and how far the pods are (None where there is no
-            Deployment of the proxy's own). None altogether where what stands must stay, the verdicts included: without
-            the hash of a Secret's value there would be a template that rolls the pods for nothing, and without its
-            policies a proxy would let everybody in.
+            What came of it. None where what stands must stay, the verdicts included: without the hash of a Secret's
+            value there would be a template that rolls the pods for nothing, and without its policies a proxy would let
+            everybody in.
         """
         if fine and seen.unread:
             return None
         objects = seen.objects if fine else None
         outcome = await self._publisher.publish(record, objects) if objects is not None else None
-        return outcome, self._publisher.rollout(record)
+        pods = pods_of(self._reader, self._kind, record.key)
+        return Settled(outcome, self._publisher.rollout(record), pods.problems)
 
     def forget(self, key: Key) -> None:
         """The owner is gone."""
         self.dependencies.forget(key)
         self._publisher.forget(key)
 
-    def _subject(self, key: Key, spec: ProxySpec) -> ProxySubject:
-        proxy, options = settings_of(spec), self._options
+    def _subject(self, record: Record, spec: ProxySpec) -> ProxySubject:
+        key, proxy, options = record.key, settings_of(spec), self._options
         overrides = proxy.resource_overrides.proxy_deployment if proxy.resource_overrides is not None else None
         own = [ref.name for ref in (overrides.image_pull_secrets if overrides is not None else ()) if ref.name]
         return ProxySubject(
@@ -170,6 +171,7 @@ class Proxies:
             app=self._app,
             spec=spec,
             cluster_domain=options.cluster_domain,
+            annotations=record.meta.annotations,
             pods=PodSettings(
                 image=options.vmcp_image,
                 account=proxy.service_account or "",
@@ -207,9 +209,14 @@ PROXY_DEPENDS = (
         for kind in (OIDC_CONFIG, AUTHZ_CONFIG, TELEMETRY_CONFIG)
     ),
     generates(DEPLOYMENT, why=_WHY, transform=trimmed_deployment),
-    generates(SERVICE, why=_WHY),
-    generates(SERVICE_ACCOUNT, why=_WHY),
+    *(generates(kind, why=_WHY) for kind in (SERVICE, SERVICE_ACCOUNT, POD_DISRUPTION_BUDGET, NETWORK_POLICY)),
+    pod_depends("a proxy's status says why its pods do not start"),
 )
+
+
+def matters_to_proxies(status: StatusWriter) -> Predicate:
+    """Return the predicate for a kind that runs proxies: an annotation asks for a NetworkPolicy."""
+    return lambda event: status.matters(event) or isolation_changed(event)
 
 
 def proxy_rules(kind: Resource) -> tuple[PolicyRule, ...]:
@@ -218,5 +225,7 @@ def proxy_rules(kind: Resource) -> tuple[PolicyRule, ...]:
         PolicyRule.of(kind, "update", subresource="finalizers", why="owner references that block the owner's deletion"),
         PolicyRule.of(CONFIG_MAP, "create", "patch", why="the proxy's configuration"),
         PolicyRule.of(SERVICE_ACCOUNT, "delete", why="removed when the user names an account"),
+        PolicyRule.of(POD_DISRUPTION_BUDGET, "delete", why="removed when one replica is left"),
+        PolicyRule.of(NETWORK_POLICY, "delete", why="removed when a proxy no longer asks for it"),
         PolicyRule.of(SECRET, "create", why="the key for hashes of Secrets is made once"),
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controllers.shared.contests import Contest
-from controllers.shared.proxy.names import account_name
-from controllers.shared.proxy.render import ProxyObjects
+from controllers.shared.proxy.names import account_name, optional
+from controllers.shared.proxy.render import ProxyObjects, without_rotation
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.workload.apply import intent_hash
+from controllers.shared.workload.manifest import Json
 from controllers.shared.workload.rollout import Rollout, read_rollout
 from controllers.shared.workload.writing import WriteOutcome, Writer
-from runtime import Key, Manager, Record, Recorder
+from runtime import Key, Manager, Record, Recorder, Resource
 from runtime.util.owner import is_controlled_by
 
 
@@ -30,7 +34,10 @@ class ProxyPublisher:
             ConflictError, NotFoundError: something changed or went away in between; decide anew.
         """
         contests: list[Contest] = []
-        return await self._writer.attempt(self._write(owner, objects, contests), contests)
+        waits: list[float] = []
+        outcome = await self._writer.attempt(self._write(owner, objects, contests, waits), contests)
+        due = min((after for after in (outcome.due, *waits) if after is not None), default=None)
+        return replace(outcome, due=due)
 
     def rollout(self, owner: Record) -> Rollout | None:
         """Return how far the pods have the template that was written last; None when there is no Deployment of ours.
@@ -46,12 +53,26 @@ class ProxyPublisher:
         """The proxy is gone; the garbage collector removes what it owned."""
         self._writer.forget(owner)
 
-    async def _write(self, owner: Record, objects: ProxyObjects, contests: list[Contest]) -> None:
-        """Write everything in an order in which pods can start."""
-        if objects.account is not None:
-            await self._writer.apply(SERVICE_ACCOUNT, objects.account, owner, contests)
-        else:
-            await self._writer.drop(SERVICE_ACCOUNT, account_name(owner.meta.name), owner)
+    async def _write(self, owner: Record, objects: ProxyObjects, contests: list[Contest], waits: list[float]) -> None:
+        """Write everything in an order in which pods can start, and note what waits.
+
+        What may be reached goes before the pods that reach it.
+        """
+        name = owner.meta.name
+        policy, budget = optional(name)
+        await self._keep(SERVICE_ACCOUNT, account_name(name), objects.account, owner, contests)
+        await self._keep(*policy, objects.network_policy, owner, contests)
+        await self._keep(*budget, objects.disruption_budget, owner, contests)
         await self._writer.apply(CONFIG_MAP, objects.config_map, owner, contests)
-        await self._writer.apply(DEPLOYMENT, objects.deployment, owner, contests)
+        lasting = intent_hash(without_rotation(objects.deployment))
+        wait = await self._writer.deploy(DEPLOYMENT, objects.deployment, owner, contests, lasting=lasting)
+        if wait is not None:
+            waits.append(wait)
         await self._writer.apply(SERVICE, objects.service, owner, contests)
+
+    async def _keep(self, kind: Resource, name: str, body: Json | None, owner: Record, contests: list[Contest]) -> None:
+        """Apply an object that is wanted, and remove one that is not."""
+        if body is not None:
+            await self._writer.apply(kind, body, owner, contests)
+        else:
+            await self._writer.drop(kind, name, owner)

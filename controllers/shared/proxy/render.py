@@ -21,6 +21,13 @@ from api.contract.operations import Audit, SessionStorage
 from api.contract.proxy import ProxyConfig, ProxyRemote, ProxyTools, dump_proxy, validate_proxy
 from api.contract.strategies import Converted, convert_strategy
 from api.contract.volumes import assign_volume_names
+from controllers.shared.isolation import (
+    NEVER_REACHED,
+    annotation_problem,
+    destinations,
+    is_isolated,
+    urls_in,
+)
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.oidc import SERVICE_ACCOUNT_CA
 from controllers.shared.parts.part import CaVolume
@@ -33,9 +40,10 @@ from controllers.shared.proxy.names import (
     service_name,
 )
 from controllers.shared.proxy.resolve import ProxyParts, ProxySubject, env_names
+from controllers.shared.workload.isolation import desired_network_policy
 from controllers.shared.workload.manifest import Json, json_hash, manifest
 from controllers.shared.workload.names import SCRATCH, service_problem, workload_labels
-from controllers.shared.workload.network import desired_service
+from controllers.shared.workload.network import desired_disruption_budget, desired_service
 from controllers.shared.workload.pod import (
     PodVolume,
     Variable,
@@ -48,6 +56,7 @@ from controllers.shared.workload.pod import (
     pull_secret_references,
     rotation_hash,
     with_variable,
+    without_annotations,
 )
 from controllers.shared.workload.restrictions import account_problem, template_problems
 from controllers.shared.workload.strategic_merge import StrategicMergeError
@@ -59,12 +68,20 @@ TEMPLATE_HASH = "toolhive.stacklok.io/podtemplatespec-hash"
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyObjects:
-    """What shall be there; `account` is None where the user names one."""
+    """What shall be there.
+
+    Attributes:
+        account: None where the user names one.
+        disruption_budget: None with a single replica.
+        network_policy: None where nobody asks for one.
+    """
 
     config_map: Json
     deployment: Json
     service: Json
     account: Json | None = None
+    disruption_budget: Json | None = None
+    network_policy: Json | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +117,7 @@ def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> 
         *(str(error) for error in validate_proxy(config) if not _answered(error, places)),
         *_unsupported(subject),
         *_unfit(parts, learned),
+        *(str(error) for error in annotation_problem(subject.annotations)),
     ]
     if subject.pods.restricted and (problem := account_problem(subject.pods.account)):
         problems.append(problem)
@@ -114,7 +132,13 @@ def render(parts: ProxyParts, learned: Learned, *, said: Iterable[str] = ()) -> 
         problems += template_problems(deployment["spec"]["template"], account=account)
     if problems:
         return Rendered(problems=tuple(problems))
-    return Rendered(objects=_objects(subject, document, deployment))
+    policy = _network_policy(parts, config) if is_isolated(subject.annotations) else None
+    return Rendered(objects=_objects(subject, document, deployment, policy))
+
+
+def without_rotation(deployment: Json) -> Json:
+    """Return the Deployment without what only says which versions of its Secrets the pods have."""
+    return without_annotations(deployment, (ROTATION,))
 
 
 def _answered(error: ConfigError, places: tuple[str, ...]) -> bool:
@@ -202,7 +226,25 @@ def _tools(parts: ProxyParts) -> ProxyTools | None:
     return ProxyTools(filter=parts.tools.tools_filter, overrides=usable)
 
 
-def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> ProxyObjects:
+def _network_policy(parts: ProxyParts, config: ProxyConfig) -> Json:
+    """Return the policy that opens what the document and the strategy towards the remote name."""
+    subject = parts.subject
+    urls = [*urls_in(config.model_dump())]
+    if config.telemetry is not None:
+        urls.append(config.telemetry.endpoint)
+    if parts.auth.section is not None:
+        urls += urls_in(parts.auth.section.model_dump())
+    return desired_network_policy(
+        service_name(subject.name),
+        subject.namespace,
+        workload_labels(subject.app, subject.name),
+        port=subject.proxy.proxy_port,
+        places=destinations(urls, subject.namespace, subject.cluster_domain),
+        never=NEVER_REACHED,
+    )
+
+
+def _objects(subject: ProxySubject, document: bytes, deployment: Json, policy: Json | None) -> ProxyObjects:
     name, namespace, proxy = subject.name, subject.namespace, subject.proxy
     labels = workload_labels(subject.app, name)
     config_map = manifest("v1", "ConfigMap", config_map_name(name), namespace, labels)
@@ -222,7 +264,17 @@ def _objects(subject: ProxySubject, document: bytes, deployment: Json) -> ProxyO
     if not subject.pods.account:
         account = manifest("v1", "ServiceAccount", account_name(name), namespace, labels)
         account["automountServiceAccountToken"] = False
-    return ProxyObjects(config_map=config_map, deployment=deployment, service=service, account=account)
+    budget = None
+    if subject.pods.replicas is not None and subject.pods.replicas > 1:
+        budget = desired_disruption_budget(service_name(name), namespace, labels)
+    return ProxyObjects(
+        config_map=config_map,
+        deployment=deployment,
+        service=service,
+        account=account,
+        disruption_budget=budget,
+        network_policy=policy,
+    )
 
 
 def _add(metadata: Json, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:

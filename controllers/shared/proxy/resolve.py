@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from api.common.authz import AuthzConfigRef
@@ -53,6 +53,7 @@ class ProxySubject:
         spec: what it shall be.
         cluster_domain: what names of Services end in.
         pods: settings of its pods.
+        annotations: of its object.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ProxySubject:
     spec: ProxySpec
     cluster_domain: str
     pods: PodSettings
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def proxy(self) -> RemoteEndpointProxyConfig | MCPRemoteProxySpec:

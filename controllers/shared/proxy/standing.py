@@ -54,6 +54,35 @@ class ProxyState:
     template_problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of one look at a proxy.
+
+    Attributes:
+        outcome: of writing its objects; None where a check failed, so that nothing was written.
+        rollout: how far its pods are; None where there is no Deployment of its own.
+        problems: why pods are not ready.
+    """
+
+    outcome: WriteOutcome | None = None
+    rollout: Rollout | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def due(self) -> float | None:
+        """Seconds after which to look again though nothing happens; None for never."""
+        return self.outcome.due if self.outcome is not None else None
+
+    @property
+    def error(self) -> Exception | None:
+        """What did not work for a passing reason, to be raised once it was reported."""
+        return self.outcome.error if self.outcome is not None else None
+
+
+NOT_DEPLOYED = Settled()
+"""Nothing was written, and nothing stands."""
+
+
 def was_served(previous: Conditions, generation: int) -> bool:
     """Whether a pod of the proxy served this generation of the spec before."""
     return any(
@@ -61,34 +90,33 @@ def was_served(previous: Conditions, generation: int) -> bool:
     )
 
 
-def judge_proxy(
-    previous: Conditions, generation: int, outcome: WriteOutcome | None, rollout: Rollout | None
-) -> list[Verdict]:
+def judge_proxy(previous: Conditions, generation: int, settled: Settled) -> list[Verdict]:
     """Say what came of writing a proxy's objects, and how far its pods are.
 
     Args:
         previous: conditions so far.
         generation: of the spec.
-        outcome: of writing; None where a check failed, so that nothing was written.
-        rollout: how far the pods are; None where there is no Deployment of the proxy's own.
+        settled: what came of looking at it.
     """
-    verdicts = []
+    verdicts, outcome = [], settled.outcome
     if outcome is not None:
         done = outcome.written is WriteResult.ALL
         verdicts.append(Verdict(OBJECTS_APPLIED, done, _REASONS[outcome.written], outcome.message))
     written = outcome is not None and outcome.written in _WHOLE
-    return [*verdicts, _check_deployment(rollout, written=written, served=was_served(previous, generation))]
+    return [*verdicts, _check_deployment(settled, written=written, served=was_served(previous, generation))]
 
 
-def _check_deployment(rollout: Rollout | None, *, written: bool, served: bool) -> Verdict:
+def _check_deployment(settled: Settled, *, written: bool, served: bool) -> Verdict:
     """Say whether a pod serves this generation; once one did, another rollout takes nothing away while one is there.
 
     Where nothing could be written for this generation, pods that serve have what was written for an earlier one.
     """
+    rollout = settled.rollout
     if rollout is None:
         return Verdict(DEPLOYMENT_READY, False, DEPLOYMENT_NOT_READY, "the Deployment is not there yet")
     available = f"{rollout.available} of {rollout.wanted} pods are available"
-    message = "; ".join(filter(None, (str(rollout) if written else available, rollout.problem)))
+    said = str(rollout) if written else available
+    message = "; ".join(filter(None, (said, rollout.problem, *settled.problems)))
     if (served and rollout.available > 0) or (written and rollout.serving):
         return Verdict(DEPLOYMENT_READY, True, DEPLOYMENT_READY, message)
     return Verdict(DEPLOYMENT_READY, False, DEPLOYMENT_NOT_READY, message)

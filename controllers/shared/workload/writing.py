@@ -13,6 +13,7 @@ from controllers.shared.contests import Contest, Contests
 from controllers.shared.ownership import ForeignObjectError
 from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
 from controllers.shared.workload.manifest import Json
+from controllers.shared.workload.pacing import DeploymentChange, Pacing
 from controllers.shared.workload.rollout import Rollout, cut, read_rollout
 from runtime import ApiError, ConflictError, Key, Manager, NotFoundError, Record, Recorder, Resource, TransportError
 from runtime.util.owner import is_controlled_by
@@ -77,6 +78,7 @@ class Writer:
         self._client, self._reader, self._recorder = manager.client, manager.reader, recorder
         self.contests = Contests(clock)
         self.applier = Applier(manager, contests=self.contests)
+        self._pacing = Pacing(clock)
         self._templates: dict[Key, _Template] = {}
 
     async def attempt(self, write: Awaitable[None], contests: list[Contest]) -> WriteOutcome:
@@ -120,6 +122,30 @@ class Writer:
             self._note_template(owner.key, intent_hash(body["spec"]["template"]), applied.record)
         return applied
 
+    async def deploy(
+        self, kind: Resource, body: Json, owner: Record, contests: list[Contest], *, lasting: str
+    ) -> float | None:
+        """Apply a Deployment, or wait until a burst of changes is over; return the seconds to wait.
+
+        Args:
+            kind: of Deployments.
+            body: what it shall be.
+            owner: of it.
+            contests: those met so far.
+            lasting: hash of the body without what only says which versions of its Secrets the pods have.
+        """
+        change = DeploymentChange(owner.meta.generation, intent_hash(body), lasting)
+        live = self._reader.get(kind, Key(owner.meta.namespace, body["metadata"]["name"]))
+        # A Deployment that is missing or was edited is repaired at once; only a new wish of ours waits.
+        repair = live is None or self.applier.intends(kind, body, owner)
+        wait = self._pacing.wait(owner.key, change, repair=repair)
+        if wait is not None:
+            return wait
+        self._pacing.starts(owner.key)
+        await self.apply(kind, body, owner, contests)
+        self._pacing.rolled(owner.key, change)
+        return None
+
     async def drop(self, kind: Resource, name: str, owner: Record) -> None:
         """Remove an object of the owner that is not wanted any more."""
         live = self._reader.get(kind, Key(owner.meta.namespace, name))
@@ -134,14 +160,17 @@ class Writer:
         """Whether this process wrote the owner's Deployment."""
         return owner in self._templates
 
-    def rollout(self, owner: Key, *, waiting: bool = False) -> Rollout | None:
+    def rollout(self, owner: Key) -> Rollout | None:
         """Return how far the pods have the template that was written last; None where this process wrote none."""
         known = self._templates.get(owner)
         record = self._reader.get(known.kind, known.deployment) if known is not None else None
-        return read_rollout(record, known.since, waiting=waiting) if record is not None and known is not None else None
+        if record is None or known is None:
+            return None
+        return read_rollout(record, known.since, waiting=self._pacing.waits(owner))
 
     def forget(self, owner: Key) -> None:
         """The owner is gone; the garbage collector removes what it owned."""
+        self._pacing.forget(owner)
         self._templates.pop(owner, None)
         self.applier.forget(owner)
 

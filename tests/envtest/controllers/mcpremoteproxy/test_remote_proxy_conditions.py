@@ -28,6 +28,7 @@ from tests.envtest.controllers.kit import (
 )
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.mcpremoteendpoint.conftest import OWNED
+from tests.envtest.controllers.mcpremoteendpoint.test_proxy_workload import WAITING, pod, until_said
 from tests.envtest.controllers.mcpremoteproxy.conftest import KIND, RemoteProxyCluster
 from tests.support.operator import launch
 
@@ -429,3 +430,13 @@ async def test_policies_that_cannot_be_read_start_no_pod(
         rule.stop()
         await cluster.ready()
         await running.stop()
+
+
+async def test_a_proxy_has_the_reasons_of_its_pods_and_a_budget_for_several(proxies: RemoteProxyCluster) -> None:
+    proxies.rollouts.clear()
+    await proxies.oidc()
+    await proxies.proxy(replicas=2)
+    await proxies.until(KIND, "p", phase="Pending", ObjectsApplied="True/ObjectsApplied")
+    await pod(proxies, "one", {"state": WAITING}, app="mcpremoteproxy")
+    await until_said(proxies, lambda said: "the image gone cannot be pulled (ImagePull)" in said, KIND)
+    await proxies.object("policy/v1", "PodDisruptionBudget", "mcp-p-remote-proxy")

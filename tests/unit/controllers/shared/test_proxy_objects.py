@@ -16,7 +16,7 @@ from controllers.mcpremoteendpoint.decide import WORDS
 from controllers.shared.content import Facts
 from controllers.shared.parts.learned import Learned, PolicyText
 from controllers.shared.parts.part import judged
-from controllers.shared.proxy.names import generated
+from controllers.shared.proxy.names import generated, optional
 from controllers.shared.proxy.render import Rendered, render
 from controllers.shared.proxy.resolve import ProxyParts, ProxySubject, Referenced, resolve
 from controllers.shared.verdicts import Unreadable
@@ -86,8 +86,9 @@ def test_names_labels_and_port_are_those_that_clients_of_toolhives_proxies_know(
     assert made.objects is not None
     objects = (made.objects.account, made.objects.config_map, made.objects.deployment, made.objects.service)
     assert [(o["kind"], o["metadata"]["name"]) for o in objects if o] == [
-        (kind.kind, name) for kind, name in generated("p")
+        (kind.kind, name) for kind, name in generated("p") if (kind, name) not in optional("p")
     ]
+    assert (made.objects.disruption_budget, made.objects.network_policy) == (None, None)
     assert made.objects.service["metadata"]["name"] == "mcp-p-remote-proxy"
     assert made.objects.service["spec"]["ports"][0]["port"] == 8080
     labels = {"app": "mcpremoteendpoint", "toolhive": "true", "toolhive-name": "p"}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from api.contract import Dialect
 from api.contract.hosts import always_blocked
+from controllers.shared.isolation import ANNOTATION, NEVER_REACHED, destinations
 from controllers.shared.workload.isolation import Destination, desired_network_policy
 from controllers.virtualmcpserver.decide import decide
-from controllers.virtualmcpserver.isolation import ANNOTATION, NEVER_REACHED, destinations
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import auth_config, entry, make, said
 
 METADATA = ["169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254", "fe80::1", "64:ff9b::a9fe:a9fe"]

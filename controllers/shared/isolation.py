@@ -1,4 +1,4 @@
-"""The gateway's NetworkPolicy: whether one is wanted, and every URL that the gateway may come to use."""
+"""The NetworkPolicy of a gateway or proxy: whether one is wanted, and where the URLs that it may use lead to."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from api.contract import VmcpConfig
 from api.contract.errors import ConfigError
 from api.contract.hosts import ALWAYS_BLOCKED, ALWAYS_BLOCKED_6, dialled_host
 from controllers.shared.workload.isolation import Destination
-from controllers.virtualmcpserver.parts import Parts
-from membership import Member
+from runtime import Event
 
 ANNOTATION = "toolhive.stacklok.dev/network-policy"
 ENABLED, DISABLED = "enabled", "disabled"
 NEVER_REACHED: tuple[IPv4Network | IPv6Network, ...] = (*ALWAYS_BLOCKED, *ALWAYS_BLOCKED_6)
-"""What the gateway refuses to dial: link-local addresses and the metadata services of clouds among them."""
+"""What gateways and proxies refuse to dial: link-local addresses and the metadata services of clouds among them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 4317, "redis": 6379, "rediss": 6379}
 
 
 def is_isolated(annotations: Mapping[str, str]) -> bool:
-    """Whether a gateway has a NetworkPolicy."""
+    """Whether a gateway or proxy has a NetworkPolicy."""
     return annotations.get(ANNOTATION) == ENABLED
+
+
+def isolation_changed(event: Event) -> bool:
+    """Predicate: somebody asked for a NetworkPolicy, or no longer does."""
+    old, new = event.old, event.new
+    return old is None or new is None or old.meta.annotations.get(ANNOTATION) != new.meta.annotations.get(ANNOTATION)
 
 
 def annotation_problem(annotations: Mapping[str, str]) -> list[ConfigError]:
@@ -36,37 +40,17 @@ def annotation_problem(annotations: Mapping[str, str]) -> list[ConfigError]:
     return [ConfigError(where, f'must be "{ENABLED}" or "{DISABLED}", not "{value[:100]}"')]
 
 
-def gateway_destinations(parts: Parts, config: VmcpConfig, backends: Iterable[Member]) -> tuple[Destination, ...]:
-    """Return where a gateway connects to: backends, issuers, token endpoints, collectors, stores.
-
-    Args:
-        parts: what its references come to.
-        config: its configuration; without backends where it finds them itself.
-        backends: the members that it serves.
-    """
-    subject = parts.subject
-    urls = [*_urls(config.model_dump(exclude={"metadata"}))]
-    if config.session_storage is not None:
-        urls.append(config.session_storage.address)
-    if config.telemetry is not None:
-        urls.append(config.telemetry.endpoint)
-    urls += (url for member in backends for url in (member.url, member.remote_url))
-    for spec in parts.outgoing.section.resolution.specs.values():
-        urls += _urls(spec.model_dump())
-    return destinations(urls, subject.namespace, subject.cluster_domain)
-
-
-def _urls(value: Any) -> Iterator[str]:
+def urls_in(value: Any) -> Iterator[str]:
     """Yield every URL in a document: a new key must not be forgotten here."""
     if isinstance(value, str):
         if "://" in value:
             yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _urls(item)
+            yield from urls_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _urls(item)
+            yield from urls_in(item)
 
 
 def destinations(urls: Iterable[str], namespace: str, cluster_domain: str) -> tuple[Destination, ...]:
