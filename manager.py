@@ -155,7 +155,9 @@ async def _run(kubeconfig: str | None, manager_options: ManagerOptions, options:
     with growing_heap():
         for setup in CONTROLLERS.values():
             setup(manager, options)
-    manager.add(FrozenHeap(), Group.OTHERS)
+    heap = FrozenHeap()
+    heap.freeze()
+    manager.add(heap, Group.OTHERS)
     handle_signals(manager.stop)
     await check_access(manager)
     await manager.run()

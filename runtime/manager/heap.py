@@ -1,7 +1,8 @@
 """Takes what lives for ever out of the garbage collector's sight.
 
-After the first lists, the heap holds the program itself: 77,000 objects of modules and models for this operator. A full
+After the imports the heap holds the program itself: 79,000 objects of modules and models for this operator. A full
 collection walks all of them and stops the event loop for 60 ms each time, to find nothing. Frozen, it takes 0.01 ms.
+Nothing is collected first: of those 79,000 objects 84 are garbage, and to find them would be a tenth of a start.
 Records of the cache are invisible to the collector anyway.
 """
 
@@ -17,7 +18,8 @@ from contextlib import contextmanager
 def growing_heap() -> Iterator[None]:
     """Keep the collector off while modules are imported: they make 100,000 objects, none of them garbage.
 
-    Measured on this operator: 8 % of the processor time of its imports.
+    Measured on this operator: 8 % of the processor time of its imports. Afterwards they count as old. As young objects,
+    which the collector takes them for, the first look after the imports would be at all of them.
     """
     if not gc.isenabled():
         yield
@@ -26,6 +28,9 @@ def growing_heap() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()  # to the oldest generation, without a look
         gc.enable()
 
 
@@ -38,10 +43,13 @@ class FrozenHeap:
 
     name = "frozen-heap"
 
-    async def run(self, started: Callable[[], None], stop: asyncio.Event) -> None:
-        """Collect once, freeze, and be done; thaw when the manager stops."""
-        gc.collect()
+    def freeze(self) -> None:
+        """Take everything that there is out of sight. Again for what has come since."""
         gc.freeze()
+
+    async def run(self, started: Callable[[], None], stop: asyncio.Event) -> None:
+        """Freeze what the caches brought, and be done; thaw when the manager stops."""
+        self.freeze()
         started()
         await stop.wait()
         gc.unfreeze()

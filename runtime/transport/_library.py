@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from runtime.transport.plugin import run_plugin
 
 _PACKAGE = "kubernetes_asyncio"
+_HEAVY = "urllib3"
 _SHELLS = (_PACKAGE, f"{_PACKAGE}.client", f"{_PACKAGE}.config")
 _lock = threading.Lock()
 _loaded: Library | None = None
@@ -73,9 +74,10 @@ def _bounded(provider: Any) -> Any:
 
 
 def _import_lean() -> Library:
-    _import_when_used("urllib3")
     shells = {name: _shell(name) for name in _SHELLS}
     sys.modules.update(shells)
+    if _HEAVY not in sys.modules:
+        sys.modules[_HEAVY] = _WhenUsed(_HEAVY)
     try:
         configuration = importlib.import_module(f"{_PACKAGE}.client.configuration")
         client: Any = shells[f"{_PACKAGE}.client"]
@@ -83,21 +85,23 @@ def _import_lean() -> Library:
         client.ApiClient = None  # named in annotations and in helpers that are not used here
         return _import_whole()
     finally:
+        if isinstance(sys.modules.get(_HEAVY), _WhenUsed):
+            del sys.modules[_HEAVY]
         for name in [name for name in sys.modules if name == _PACKAGE or name.startswith(f"{_PACKAGE}.")]:
             del sys.modules[name]
 
 
-def _import_when_used(name: str) -> None:
-    """Let `import name` bind a module that runs its code when the first attribute is asked for."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name} is not installed")
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+class _WhenUsed(ModuleType):
+    """Stands for a module, which is imported when one of its attributes is asked for.
+
+    Not importlib's LazyLoader: its modules run their code when *any* attribute is read, and every later `import` of a
+    module that is there already reads `__spec__`.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _shell(name: str) -> ModuleType:

@@ -29,3 +29,13 @@ def test_a_collector_that_somebody_switched_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_came_meanwhile_is_old_without_having_been_looked_at():
+    collections = gc.get_stats()[2]["collections"]
+    with growing_heap():
+        made = [[] for _ in range(1000)]
+    old = {id(each) for each in gc.get_objects(generation=2)}
+    assert all(id(each) in old for each in made)
+    assert gc.get_stats()[2]["collections"] == collections
+    assert gc.isenabled()

@@ -158,8 +158,9 @@ def test_failures_that_users_can_mend_are_one_line_and_bugs_are_not_hidden(error
 async def test_a_frozen_heap_is_out_of_the_collectors_sight_until_the_stop():
     group = RunnableGroup(Group.OTHERS, lambda error: None)
     group.add(FrozenHeap())
-    before = gc.get_freeze_count()
+    before, collections = gc.get_freeze_count(), gc.get_stats()[2]["collections"]
     await group.start()
     assert gc.get_freeze_count() > before + 10_000
+    assert gc.get_stats()[2]["collections"] == collections, "a start does not look through the whole program"
     await group.stop(None)
     assert gc.get_freeze_count() == 0

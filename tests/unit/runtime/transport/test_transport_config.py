@@ -339,7 +339,11 @@ def test_the_loaders_are_imported_without_the_models() -> None:
         from runtime.transport._library import library
         lib = library()
         assert lib.kube_config.KubeConfigLoader and lib.Configuration().verify_ssl
-        assert not [name for name in sys.modules if name.startswith("kubernetes_asyncio")]
+        assert not [name for name in sys.modules if name.startswith(("kubernetes_asyncio", "urllib3"))]
+        user = lib.Configuration(username="u", password="p")
+        assert user.get_basic_auth_token() == "Basic dTpw"
+        import urllib3
+        assert urllib3.PoolManager
         import kubernetes_asyncio
         assert kubernetes_asyncio.client.CoreV1Api
     """
