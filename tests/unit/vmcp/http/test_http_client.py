@@ -96,7 +96,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(scripted, cl
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)
-        assert client.pool.open == 0
+        await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
 
@@ -216,7 +216,7 @@ async def test_bytes_after_an_answer_poison_the_connection_and_no_other_call(scr
     client = client_of(await scripted.start(handler))
     for _ in range(3):
         assert (await client.send("POST", "/", [], b"x", deadline=loop_time() + 5)).body == b"{}"
-        assert client.pool.open == 0
+        await eventually(lambda: client.pool.open == 0)
     assert scripted.connections == 3
 
 
