@@ -243,6 +243,7 @@ class Server:
                 circuit_open=backend.state.circuit not in _UP,
                 lists_failing=len(backend.state.failing),
                 entries_left_out=sum(map(len, backend.state.left_out.values())),
+                answers_refused=backend.state.answers_refused,
             )
             for name, backend in self.gateway.plan.backends.items()
         ]

@@ -6,6 +6,7 @@ Each is run as `python -m hack.hostile_matrix.beside NAME ARGUMENTS...`, on the 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import os
@@ -40,12 +41,13 @@ class _Message(msgspec.Struct):
     params: _Params = msgspec.field(default_factory=_Params)
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int) -> None:  # noqa: C901  one tool after the other
     """A server of the legacy era.
 
-    `echo` answers, `big` with 4 MiB, `slow` after a minute; `ask` asks and waits.
+    `echo` answers, `big` with 4 MiB, `zipped` with 32 MiB in 32 KiB, `slow` after a minute; `ask` asks and waits.
     """
     big = json.dumps({"content": [{"type": "text", "text": "x" * BIG}]})
+    zipped = gzip.compress(json.dumps({"content": [{"type": "text", "text": "x" * 8 * BIG}]}).encode())
 
     async def post(request: web.Request) -> web.StreamResponse:
         message = msgspec.json.decode(await request.read(), type=_Message)
@@ -60,7 +62,9 @@ async def _serve(port: int) -> None:
             return web.json_response(reply, headers={"mcp-session-id": os.urandom(8).hex()})
         if method == "tools/list":
             reply["result"] = {
-                "tools": [{"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "big", "slow", "ask")]
+                "tools": [
+                    {"name": n, "inputSchema": {"type": "object"}} for n in ("echo", "big", "zipped", "slow", "ask")
+                ]
             }
         elif method == "resources/list":
             reply["result"] = {"resources": []}
@@ -69,6 +73,8 @@ async def _serve(port: int) -> None:
         elif name == "big":
             body = f'{{"jsonrpc":"2.0","id":{json.dumps(message.id)},"result":{big}}}'
             return web.Response(text=body, content_type="application/json")
+        elif name == "zipped":
+            return web.Response(body=zipped, content_type="application/json", headers={"content-encoding": "gzip"})
         elif name == "ask":
             stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await stream.prepare(request)

@@ -15,6 +15,7 @@ from vmcp.core.parking import PER_OWNER
 from vmcp.core.sessions import SHARED_EACH
 from vmcp.front.guard import MAX_BRACKETS
 from vmcp.front.settings import FrontSettings
+from vmcp.http.client.coding import RATIO
 from vmcp.http.server.door import MAX_PER_ADDRESS
 from vmcp.http.server.protocol import MAX_FIELDS, MAX_HEAD, MAX_WAITING
 
@@ -77,6 +78,20 @@ async def _large(attacker: Attacker, count: int) -> None:
 
 async def _answers(attacker: Attacker, count: int) -> None:
     await attacker.ask(*modern("tools/call", {"name": "b_big"}, "b_big"), count)
+
+
+async def _answers_at_once(attacker: Attacker, count: int) -> None:
+    request = raw(*modern("tools/call", {"name": "b_big"}, "b_big"))
+    readers = []
+    for _ in range(count):
+        reader, writer = await attacker.connect()
+        writer.write(request)
+        readers.append(reader)
+    await asyncio.gather(*(attacker.read(reader, 120) for reader in readers))
+
+
+async def _growing(attacker: Attacker, count: int) -> None:
+    await attacker.ask(*modern("tools/call", {"name": "b_zipped"}, "b_zipped"), count)
 
 
 async def _fields(attacker: Attacker, count: int) -> None:
@@ -185,6 +200,8 @@ LIMIT_TABLE: Final = (
     Limit("bytes of a body", "4 MiB", "4 MiB of members", _members, 40, 2),
     Limit("bytes of large requests under way", "32 MiB", "80 calls of 4 MiB that wait", _large, 80, 0),
     Limit("bytes of an answer", "100 MiB", "answers of 4 MiB, within it", _answers, 40, 2),
+    Limit("bytes of large answers under way", "32 MiB", "80 answers of 4 MiB at once", _answers_at_once, 80, 0),
+    Limit("growth of a compressed answer", f"{RATIO} times", "answers that grow 1,000 times", _growing, 40, 2),
     Limit("levels of nesting", str(LIMITS.max_depth), "1,000 levels", _depth, 500, 0),
     Limit("arrays and objects of a body", f"{MAX_BRACKETS:,} brackets", "4 MiB of brackets", _brackets, 40, 0),
     Limit("quotes of a body", f"{MAX_BRACKETS:,}", "4 MiB of escaped quotes", _quotes, 40, 2),

@@ -14,6 +14,7 @@ from vmcp.backend.allowance import Allowance
 from vmcp.backend.errors import (
     BackendAuthFailed,
     BackendError,
+    BackendOverflow,
     BackendProtocolError,
     BackendTimeout,
     BackendUnavailable,
@@ -25,6 +26,7 @@ from vmcp.http.client import (
     HttpClient,
     HttpError,
     HttpTimeout,
+    NoRoom,
     Response,
     ResponseTooLarge,
 )
@@ -61,6 +63,7 @@ class McpEndpoint:
         url: As configured.
         target: Path and query of the MCP endpoint.
         allowance: What the backend's streams may still cost.
+        answers: What its large answers may take together.
     """
 
     def __init__(self, settings: BackendSettings, client: HttpClient, auth: BackendAuth, target: str) -> None:
@@ -68,6 +71,7 @@ class McpEndpoint:
         self.url = settings.url
         self.target = target
         self.allowance = Allowance(settings.name)
+        self.answers = client.answers
         self._client = client
         self._auth = auth
         self._static = tuple((name, value) for name, value in settings.headers if not _is_own(name.lower()))
@@ -187,6 +191,8 @@ class McpEndpoint:
         match err:
             case HttpTimeout():
                 return BackendTimeout(self.name, reason, sent=err.sent)
+            case NoRoom():
+                return BackendOverflow(self.name, reason)
             case ResponseTooLarge():
                 return BackendProtocolError(self.name, reason)
             case BadResponse():

@@ -70,6 +70,12 @@ class BackendAuthFailed(BackendError):  # noqa: N818
         self.response = response
 
 
+class BackendOverflow(BackendError):  # noqa: N818
+    """It answered, and there is no room for the answer: nothing that the backend did wrong."""
+
+    category = "overflow"
+
+
 class BackendProtocolError(BackendError):
     """It answered something that is not MCP, or too much of it."""
 

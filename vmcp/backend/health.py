@@ -12,6 +12,7 @@ from vmcp.backend.breaker import Breaker
 from vmcp.backend.errors import (
     BackendAuthFailed,
     BackendError,
+    BackendOverflow,
     BackendProtocolError,
     BackendUnavailable,
     CircuitOpen,
@@ -113,6 +114,9 @@ class HealthKeeper:
         """
         if isinstance(err, CircuitOpen):
             return
+        if isinstance(err, BackendOverflow):
+            self.released()  # other answers took the room
+            return
         if not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol"):
             self.released()  # our side's problem: nothing was learned about the backend
             return
@@ -134,7 +138,8 @@ class HealthKeeper:
         """A probe had no answer, or was refused: that is a failure of the backend, and confirms those in doubt."""
         if isinstance(err, CircuitOpen):
             return
-        if not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol"):
+        our_side = not err.sent and (isinstance(err, BackendAuthFailed) or err.category == "protocol")
+        if our_side or isinstance(err, BackendOverflow):
             self.released()
             return
         self._note(err)

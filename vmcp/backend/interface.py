@@ -145,6 +145,7 @@ class Call:
         request_state: The backend's opaque state that came with that `input_required`.
         verbatim: The client's era, where `sink` gets every notification of the call that a backend of that era sends,
             known or not, and judges log messages itself; None = those that are known.
+        held: See `Reply`: set with the answer.
     """
 
     method: str
@@ -164,6 +165,7 @@ class Call:
     input_responses: bytes | None = None
     request_state: str | None = None
     verbatim: Era | None = None
+    held: object | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -191,6 +193,7 @@ class Reply:
         input_required: See the module's table.
         era: Of the backend that answered.
         status: HTTP status of the answer, for the audit line.
+        held: What counts the bytes of a large result: to be kept as long as they are; None = it is not large.
     """
 
     result: bytes | None = None
@@ -198,6 +201,7 @@ class Reply:
     input_required: InputRequired | None = None
     era: Era = Era.LEGACY
     status: int = 200
+    held: object | None = None
 
 
 CallObserver = Callable[[str, str, float, Reply | None], None]

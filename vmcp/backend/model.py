@@ -256,6 +256,7 @@ class BackendState:
         circuit_changed: Unix seconds of the circuit's last change; None = never.
         failing: Lists that could not be fetched, and why; what was known of them stays.
         left_out: Sentences on entries of its lists that clients could not take, by list.
+        answers_refused: Large answers that there was no room for, since the start.
     """
 
     era: Era | None = None
@@ -270,6 +271,7 @@ class BackendState:
     circuit_changed: float | None = None
     failing: dict[Kind, str] = field(default_factory=dict)
     left_out: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
+    answers_refused: int = 0
 
     @property
     def has_sessions(self) -> bool:

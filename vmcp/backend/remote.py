@@ -22,6 +22,7 @@ from vmcp.backend.modern.mirrored import mirror_of
 from vmcp.backend.settings import BackendSettings, HeaderList
 from vmcp.backend.shelf import differences
 from vmcp.http.client import ClientLimits, PooledHttpClient, Reach, Trust, parse_origin
+from vmcp.http.client.under_way import UNDER_WAY
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,7 @@ class Remote:
             max_body=settings.max_response,
             connect_timeout=settings.connect_timeout,
             max_connections=settings.max_connections,
+            answers=UNDER_WAY.share(settings.name, on_refused=self._answer_refused),
         )
         self._client = PooledHttpClient(
             origin, trust=Trust(settings.ca_bundle), limits=limits, resolve=resolve, reach=reach
@@ -93,6 +95,9 @@ class Remote:
         self.refresh: Callable[[tuple[Kind, ...]], Awaitable[None]] = _no_refresh
         self.look: Callable[[], None] = _no_look
         self.heard: Callable[[str, Principal], None] = _not_heard
+
+    def _answer_refused(self) -> None:
+        self.state.answers_refused += 1
 
     @property
     def name(self) -> str:

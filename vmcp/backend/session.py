@@ -114,6 +114,8 @@ class Session:
             backend.health.released()
             raise
         backend.health.answered()
+        if call.held is not None:
+            reply.held, call.held = call.held, None
         if backend.on_call is not None:
             backend.on_call(backend.name, call.method, monotonic() - started, reply)
         return reply

@@ -10,7 +10,8 @@ import structlog
 from vmcp.backend.allowance import LINE
 from vmcp.backend.endpoint import McpEndpoint
 from vmcp.backend.errors import BackendProtocolError, BackendTimeout
-from vmcp.http.client import BodyStream, HttpError, HttpTimeout
+from vmcp.http.client import BodyStream, HttpError, HttpTimeout, NoRoom
+from vmcp.http.client.under_way import Held
 from vmcp.turns import LARGE, turn
 from vmcp.wire.jsonrpc import JsonRpcError, Message
 from vmcp.wire.mending import read_batch, read_message
@@ -36,9 +37,22 @@ class MessageStream:
         retry: Seconds that the server asks us to wait before we come back; None = no wish.
         messages: How many came.
         noise: Words to append to a complaint: that events were skipped; "" = none were.
+        held: What counts the bytes of the newest event, where it is large: to be kept as long as they are.
     """
 
-    __slots__ = ("_batch", "_endpoint", "_events", "_parser", "_stream", "last_id", "messages", "noise", "retry")
+    __slots__ = (
+        "_batch",
+        "_endpoint",
+        "_events",
+        "_growing",
+        "_parser",
+        "_stream",
+        "held",
+        "last_id",
+        "messages",
+        "noise",
+        "retry",
+    )
 
     def __init__(self, endpoint: McpEndpoint, stream: BodyStream, *, max_event: int) -> None:
         self._endpoint = endpoint
@@ -50,6 +64,8 @@ class MessageStream:
         self.retry: float | None = None
         self.messages = 0
         self.noise = ""
+        self.held: Held | None = None
+        self._growing: Held | None = None  # of the event that is not complete yet
 
     @property
     def deadline(self) -> float | None:
@@ -77,11 +93,16 @@ class MessageStream:
                     self._events.append(last)
                     break
                 self._events.extend(self._parser.feed(chunk))
+                if self._parser.pending > LARGE:
+                    self._hold(self._parser.pending)
                 await self.pay((chunk.count(b"\n") + chunk.count(b"\r")) * LINE)
             except HttpTimeout as err:
                 if idle is None:
                     # The stream may have said a lot: what passed is the deadline.
                     raise BackendTimeout(self._endpoint.name, "the answer was not complete in time") from err
+                raise self._endpoint.translate(err) from err
+            except NoRoom as err:
+                self._stream.close()
                 raise self._endpoint.translate(err) from err
             except HttpError as err:
                 raise self._endpoint.translate(err) from err
@@ -90,9 +111,18 @@ class MessageStream:
                 raise BackendProtocolError(self._endpoint.name, str(err)) from err
             self.retry = self._parser.retry
         event = self._events.popleft()
+        self.held = None
+        if len(event.data) > LARGE:
+            self.held, self._growing = self._growing, None
         if event.id is not None and _travels(event.id):
             self.last_id = event.id
         return event
+
+    def _hold(self, size: int) -> None:
+        if self._growing is None:
+            self._growing = self._endpoint.answers.hold(size)
+        else:
+            self._growing.reach(size)
 
     async def message(self, *, idle: float | None = None) -> Message | None:
         """Return the next JSON-RPC message, None at the end.

@@ -28,6 +28,7 @@ def conclude(reply: Reply, route: Route) -> RequestOutcome:
     outcome = RequestOutcome(
         result=reply.result, era=reply.era, name=route.name, route=route, backend_status=reply.status
     )
+    outcome.held = reply.held
     if reply.error is not None:
         outcome.error = reply.error
         outcome.verdict = AuditResult.FAILURE if reply.error.code in CLIENTS_FAULT else AuditResult.ERROR

@@ -68,6 +68,7 @@ class RequestOutcome:
         route: Where it went; None when it went nowhere.
         backend_status: HTTP status of the backend.
         retry_after: Seconds, of a call that was limited.
+        held: See `Reply`.
     """
 
     result: bytes | None = None
@@ -78,6 +79,7 @@ class RequestOutcome:
     route: Route | None = None
     backend_status: int | None = None
     retry_after: float | None = None
+    held: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@
 | `vmcp_config_last_reload_successful`, `vmcp_config_last_reload_success_timestamp_seconds` | - |
 | `vmcp_backend_left_out`, `vmcp_backend_standing` | `backend` |
 | `vmcp_backend_up`, `vmcp_backend_circuit_open` | `backend` |
-| `vmcp_backend_lists_failing`, `vmcp_backend_entries_left_out` | `backend` |
+| `vmcp_backend_lists_failing`, `vmcp_backend_entries_left_out`, `vmcp_backend_answers_refused_total` | `backend` |
 
 ToolHive labels with URLs and resource URIs; those are unbounded and can hold secrets, so they are left out here.
 """
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -70,6 +70,7 @@ class BackendSample:
     circuit_open: bool
     lists_failing: int = 0
     entries_left_out: int = 0
+    answers_refused: int = 0
 
 
 class _Request:
@@ -244,9 +245,13 @@ class _BackendCollector(Collector):
             "vmcp_backend_entries_left_out", "List entries that clients would reject.", labels=["backend"]
         )
         circuit = GaugeMetricFamily("vmcp_backend_circuit_open", "1 = the circuit is open.", labels=["backend"])
+        refused = CounterMetricFamily(
+            "vmcp_backend_answers_refused", "Large answers that there was no room for.", labels=["backend"]
+        )
         for sample in samples:
+            refused.add_metric([sample.name], sample.answers_refused)
             up.add_metric([sample.name], 1.0 if sample.up else 0.0)
             circuit.add_metric([sample.name], 1.0 if sample.circuit_open else 0.0)
             missing.add_metric([sample.name], sample.lists_failing)
             left_out.add_metric([sample.name], sample.entries_left_out)
-        yield from (known, up, circuit, missing, left_out)
+        yield from (known, up, circuit, missing, left_out, refused)

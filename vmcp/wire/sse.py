@@ -57,6 +57,11 @@ class SseParser:
         self.retry: float | None = None
         self.last_id: str | None = None
 
+    @property
+    def pending(self) -> int:
+        """Bytes of the event that is not complete yet."""
+        return len(self._line) + self._size
+
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Return the events that `chunk` completes.
 

@@ -15,6 +15,7 @@ from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
+from vmcp.http.client.under_way import Held
 from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError
 
@@ -24,10 +25,11 @@ POST_TIMEOUT = 10.0
 class _Waiter:
     """A call that waits for its response on the shared stream, with a deadline that may be moved."""
 
-    __slots__ = ("_deadline", "_timer", "future")
+    __slots__ = ("_deadline", "_timer", "future", "held")
 
     def __init__(self) -> None:
         self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.held: Held | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
 
@@ -105,6 +107,7 @@ class SseChannel:
             if response.status >= 300:
                 return self._refusal(response, id_), response.status
             message = await waiter.future
+            active.call.held = waiter.held
         except BackendTimeout as err:
             raise BackendTimeout(self._endpoint.name, err.reason) from None
         finally:
@@ -188,7 +191,7 @@ class SseChannel:
         error: BackendError = BackendUnavailable(self._endpoint.name, "the event stream ended")
         try:
             while (message := await stream.message()) is not None:
-                await self._take(message)
+                await self._take(message, stream.held)
         except BackendError as err:
             error = err
         finally:
@@ -199,12 +202,13 @@ class SseChannel:
                     waiter.future.set_exception(error)
             self._on_lost()
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, held: Held | None) -> None:
         if not message.is_response:
             await self._inbox().take(message, None)
             return
         waiter = self._waiter_of(message)
         if waiter is not None and not waiter.future.done():
+            waiter.held = held
             waiter.future.set_result(message)
 
     def _waiter_of(self, message: Message) -> _Waiter | None:

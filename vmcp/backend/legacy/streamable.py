@@ -15,7 +15,7 @@ from vmcp.backend.model import BackendLink, Handshake
 from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
-from vmcp.turns import LARGE, turn
+from vmcp.turns import turn
 from vmcp.wire.jsonrpc import Message, RpcError
 from vmcp.wire.protocol import H_LAST_EVENT, H_SESSION, H_VERSION
 
@@ -134,7 +134,8 @@ class StreamableChannel:
         """Return the response to a request, once it is certain that it does not say that the session is lost."""
         try:
             if response.stream is None:
-                if len(response.body) > LARGE:
+                if response.held is not None:
+                    active.call.held = response.held
                     await turn()
                 message = message_of(self._endpoint.name, response)
             else:
@@ -182,6 +183,7 @@ class StreamableChannel:
             if message.is_response:
                 if is_answer(message, id_):
                     stream.finish()
+                    active.call.held = stream.held
                     return message
                 continue
             await self._inbox().take(message, active)

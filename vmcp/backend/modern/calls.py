@@ -24,7 +24,7 @@ from vmcp.backend.settings import HeaderList
 from vmcp.backend.streams import MessageStream
 from vmcp.http.client import Response
 from vmcp.tasks import loop_time
-from vmcp.turns import LARGE, turn
+from vmcp.turns import turn
 from vmcp.wire import jsonrpc, protocol
 from vmcp.wire.jsonrpc import Message, RpcError, fields, loads_str
 from vmcp.wire.mending import read_message
@@ -132,7 +132,8 @@ class ModernCaller:
             message = await self._follow(response, id_, call, deadline)
             return self._sort(call, reply_of(self._endpoint.name, message, id_, status=response.status, era=Era.MODERN))
         looks_legacy = not final and response.status in _ERA_STATUS and _is_legacy_refusal(response)
-        if len(response.body) > LARGE:
+        if response.held is not None:
+            call.held = response.held
             await turn()
         try:
             message = message_of(self._endpoint.name, response)
@@ -227,6 +228,7 @@ class ModernCaller:
                 if message.is_response:
                     if is_answer(message, id_):
                         stream.finish()
+                        call.held = stream.held
                         return message
                 elif message.is_notification and call.sink is not None:
                     _pass_on(message, call, call.sink)

@@ -1,6 +1,6 @@
 """The HTTP/1.1 client of a backend: pools, TLS, limits and deadlines behind one method.
 
-From the bottom: `errors`, `coding`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
+From the bottom: `errors`, `coding`, `under_way`, `stream` and `types`, `tls`, `connection`, `pool`, `client`.
 """
 
 from vmcp.http.client.client import HttpClient, PooledHttpClient
@@ -11,6 +11,7 @@ from vmcp.http.client.errors import (
     ConnectionLost,
     HttpError,
     HttpTimeout,
+    NoRoom,
     ResponseTooLarge,
 )
 from vmcp.http.client.origin import Origin, parse_origin
@@ -32,6 +33,7 @@ __all__ = [
     "HttpClient",
     "HttpError",
     "HttpTimeout",
+    "NoRoom",
     "Origin",
     "PooledHttpClient",
     "Reach",

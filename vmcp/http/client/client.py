@@ -18,13 +18,20 @@ from vmcp.http.client.pool import Pool
 from vmcp.http.client.reach import Reach
 from vmcp.http.client.tls import Trust
 from vmcp.http.client.types import ClientLimits, Headers, Response
+from vmcp.http.client.under_way import AnswerShare
 from vmcp.turns import LARGE, turn
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class HttpClient(Protocol):
-    """What the adapters need of an HTTP client."""
+    """What the adapters need of an HTTP client.
+
+    Attributes:
+        answers: What large answers may take together.
+    """
+
+    answers: AnswerShare
 
     async def send(
         self,
@@ -74,6 +81,7 @@ class PooledHttpClient:
         self._origin = origin
         self._trust = trust or Trust()
         self._limits = limits or ClientLimits()
+        self.answers = self._limits.answers
         self._resolve = resolve or {}
         self._reach = reach or Reach()
         self._pools: dict[Origin, Pool] = {}

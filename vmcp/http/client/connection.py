@@ -14,10 +14,12 @@ from typing import cast
 import httptools
 
 from vmcp.http.client.coding import Decoder
+from vmcp.http.client.decoding import decoded
 from vmcp.http.client.errors import BadResponse, ConnectionLost, HttpError, HttpTimeout, ResponseTooLarge
 from vmcp.http.client.stream import BodyStream
 from vmcp.http.client.types import ClientLimits, Response
-from vmcp.turns import PIECE, turn
+from vmcp.http.client.under_way import Held
+from vmcp.turns import LARGE, PIECE, turn
 
 _NO_BODY = frozenset({204, 304})
 _MAX_HEADERS = 256
@@ -56,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         "_eof_body",
         "_head_bytes",
         "_headers",
+        "_held",
         "_limits",
         "_loop",
         "_on_close",
@@ -117,6 +120,7 @@ class ClientConnection(asyncio.Protocol):
         self._size = 0
         self._eof_body = False
         self._decoder: Decoder | None = None
+        self._held: Held | None = None
 
     # --- for the pool ---
 
@@ -166,11 +170,22 @@ class ClientConnection(asyncio.Protocol):
             if body:
                 await self._write(body, waiter)
             del data, body  # it may be long, and so may the wait
-            return await waiter
+            response = await waiter
         except asyncio.CancelledError:
             # Once the answer is complete the connection may already serve somebody else: leave that one alone.
             if self._waiter is waiter and self._state is not _State.IDLE:
                 self.abort()
+            raise
+        return response if response.decoder is None else await self._decoded(response, deadline)
+
+    async def _decoded(self, response: Response, deadline: float) -> Response:
+        """Undo the content coding of an answer; meanwhile the connection may serve others."""
+        served = self.served
+        try:
+            return await decoded(response, self._limits, deadline)
+        except HttpError:
+            if self.usable and self.served == served:
+                self.close()  # nothing more is wanted of who says such things, where it costs nobody else
             raise
 
     async def _write(self, body: bytes, waiter: asyncio.Future[Response]) -> None:
@@ -308,26 +323,29 @@ class ClientConnection(asyncio.Protocol):
             self._resolve(Response(status, headers, b"", self._stream))
             return
         self._state = _State.BODY
-        if length is not None and length.isdigit() and int(length) > self._limits.max_body:
+        announced = int(length) if length is not None and length.isdigit() else 0
+        if announced > self._limits.max_body:
             raise ResponseTooLarge(f"the answer announces more than {self._limits.max_body} bytes")
+        if announced > LARGE and status not in _NO_BODY:
+            self._held = self._limits.answers.hold(announced)
 
     def on_body(self, data: bytes) -> None:
         """Collect or pass on a piece of the body."""
         if self._stream is not None:
             self._stream.feed(data)
             return
-        if self._decoder is None:
-            self._keep(data)
-            return
-        self._decoder.feed(data)
-        while piece := self._decoder.take():
-            self._keep(piece)
-
-    def _keep(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._limits.max_body:
             raise ResponseTooLarge(f"the answer is longer than {self._limits.max_body} bytes")
-        self._body.append(data)
+        if self._size > LARGE:
+            if self._held is None:
+                self._held = self._limits.answers.hold(self._size)
+            else:
+                self._held.reach(self._size)
+        if self._decoder is None:
+            self._body.append(data)
+        else:
+            self._decoder.feed(data)  # it may become a hundred times as long: that takes turns
 
     def on_message_complete(self) -> None:
         """End the answer; interim answers only make room for the next."""
@@ -341,8 +359,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _finish(self, *, reusable: bool) -> None:
         stream, self._stream = self._stream, None
-        if stream is None and self._decoder is not None:
-            self._decoder.finish()
         # What the reader has not taken yet is complete, too: the next answer must not wait for it.
         self.resume_reading()
         self.served += 1
@@ -356,7 +372,10 @@ class ClientConnection(asyncio.Protocol):
             stream.end(None)
         else:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._resolve(Response(self._status, self._headers, body))
+            self._body = []
+            held, self._held = self._held, None
+            self._resolve(Response(self._status, self._headers, body, held=held, decoder=self._decoder))
+            self._waiter = self._decoder = None  # an idle connection keeps no answer
         if reusable:
             self._on_free(self)
         elif self._transport is not None:

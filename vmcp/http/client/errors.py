@@ -41,6 +41,13 @@ class BadResponse(HttpError):  # noqa: N818  says what happened
         self.status = status
 
 
+class NoRoom(HttpError):  # noqa: N818  says what happened
+    """The answer does not fit beside the large answers that are under way (`vmcp.http.client.under_way`)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, sent=True)
+
+
 class ResponseTooLarge(HttpError):  # noqa: N818  says what happened
     """Head, body or buffered stream exceed their limit."""
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from vmcp.http.client.coding import Decoder
 from vmcp.http.client.errors import HttpError, HttpTimeout
+from vmcp.turns import PIECE, turn
 
 
 class StreamFeed(Protocol):
@@ -41,6 +42,7 @@ class BodyStream:
         "_discarding",
         "_done",
         "_error",
+        "_given",
         "_high",
         "_loop",
         "_paused",
@@ -74,6 +76,7 @@ class BodyStream:
         self._error: HttpError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._decoder = decoder
+        self._given = 0
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -103,6 +106,10 @@ class BodyStream:
             while True:
                 piece = decoder.take()
                 if piece:
+                    self._given += len(piece)
+                    if self._given >= PIECE:
+                        self._given = 0
+                        await turn()
                     return piece
                 if not self._chunks and not self._done:
                     await self._wait(idle)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from vmcp.http.client.coding import Decoder
 from vmcp.http.client.stream import BodyStream
+from vmcp.http.client.under_way import UNDER_WAY, AnswerShare, Held
 
 Headers = Sequence[tuple[str, str]]
 """Names and values in the order in which they are written."""
@@ -21,12 +23,16 @@ class Response:
         headers: Lower-case names; optional whitespace stripped; repeated fields joined by ", ".
         body: The whole body; b"" when `stream` is set.
         stream: Set for a successful `text/event-stream`; must be closed by the caller.
+        held: What counts the bytes of a large body: to be kept as long as they are.
+        decoder: Has the body, which is encoded; of answers that the client has yet to read.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
     stream: BodyStream | None = None
+    held: Held | None = None
+    decoder: Decoder | None = None
 
     @property
     def media_type(self) -> str:
@@ -53,6 +59,7 @@ class ClientLimits:
             lost, and a tool call must not be sent twice.
         max_redirects: Same-host redirects that are followed.
         connect_timeout: Seconds to connect, TLS included.
+        answers: What large answers may take together.
     """
 
     max_head: int = 64 * 1024
@@ -63,3 +70,4 @@ class ClientLimits:
     silent_idle_timeout: float = 4.0
     max_redirects: int = 3
     connect_timeout: float = 10.0
+    answers: AnswerShare = field(default_factory=UNDER_WAY.share)

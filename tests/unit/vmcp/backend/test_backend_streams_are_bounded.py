@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.eventually import at_rest, eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
-from vmcp.backend.errors import BackendTimeout
+from vmcp.backend.errors import BackendOverflow, BackendTimeout
 from vmcp.backend.interface import BreakerSettings, Call, Circuit, RpcFault, SessionSpec
 from vmcp.backend.legacy.inbox import MAX_ANSWERS, MAX_QUESTIONS
+from vmcp.http.client.under_way import ANSWERS, ANSWERS_EACH, UNDER_WAY
 from vmcp.wire.jsonrpc import RpcError
 from vmcp.wire.protocol import INTERNAL_ERROR, MESSAGE, PROGRESS
 
@@ -302,3 +303,44 @@ async def test_only_log_messages_and_own_progress_of_a_modern_backend_reach_the_
     assert (await session.call(wanted)).error is None
     assert heard == ([method] if reaches else [])
     await session.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_large_answer_counts_until_nobody_keeps_it(server, backend_of, streamed) -> None:
+    text = "x" * 2_000_000
+
+    async def large(request) -> None:
+        if not streamed:
+            await request.peer.result(request, {"text": text})
+            return
+        await request.peer.stream()
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": {"text": text}})
+        await request.peer.end()
+
+    server.on["tools/call"] = large
+    backend = backend_of(server.url)
+    answers = backend.endpoint.answers
+    reply = await backend.open(SessionSpec()).call(call())
+    assert len(reply.result) > len(text)
+    assert answers.used > len(text) * 0.8
+    del reply
+    await eventually(lambda: answers.used == 0)
+
+
+async def test_an_answer_that_there_is_no_room_for_costs_its_call_and_nothing_else(server, backend_of) -> None:
+    async def large(request) -> None:
+        await request.peer.result(request, {"text": "x" * 200_000})
+
+    backend = backend_of(server.url, breaker=BreakerSettings(threshold=1))
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    server.on["tools/call"] = large
+    largest = UNDER_WAY.share("another").hold(ANSWERS + 1)
+    others = backend.endpoint.answers.hold(ANSWERS_EACH)
+    for number in range(3):
+        with pytest.raises(BackendOverflow, match="no room for the answer"):
+            await session.call(call())
+        assert backend.state.answers_refused == number + 1
+    assert backend.state.circuit is Circuit.CLOSED
+    del largest, others
+    assert (await session.call(call())).result is not None
