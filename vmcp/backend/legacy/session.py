@@ -83,6 +83,7 @@ class LegacySession:
         self._options = options
         self._principal: Principal | None = None if options.probe else spec.principal
         self._link: Link | None = None
+        self._opening_channel: StreamableChannel | SseChannel | None = None
         self._background = Background(endpoint.name)
         self._opening = SingleFlight[None, Link](f"{endpoint.name}: handshake", expected=(BackendError, WrongEra))
         self._reviving = SingleFlight[None, None](f"{endpoint.name}: revival")
@@ -241,8 +242,9 @@ class LegacySession:
             await self._link.channel.post(jsonrpc.notification(method, params))
 
     async def _post(self, body: bytes) -> None:
-        if self._link is not None:
-            await self._link.channel.post(body)
+        channel = self._opening_channel or (None if self._link is None else self._link.channel)
+        if channel is not None:
+            await channel.post(body)
 
     # --- handshake ---
 
@@ -314,8 +316,12 @@ class LegacySession:
             keeper.linked(self._endpoint.name, known)
 
     async def _shake_hands(self) -> Link:
-        channel = self._channel()
-        handshake = await shake_hands(self._endpoint.name, channel, self._spec, self._id)
+        # A server may ask for a sign of life before it answers the handshake (MCP 2025-11-25, lifecycle).
+        channel = self._opening_channel = self._channel()
+        try:
+            handshake = await shake_hands(self._endpoint.name, channel, self._spec, self._id)
+        finally:
+            self._opening_channel = None
         return Link(channel, handshake, loop_time())
 
     def _install(self, link: Link) -> None:

@@ -112,7 +112,7 @@ class StreamableChannel:
             response = await self._endpoint.send(
                 "POST",
                 body,
-                self._headers,
+                POST_HEADERS + self._cookies.header if self._version is None else self._headers,
                 deadline=active.deadline,
                 principal=self.principal,
                 passthrough=call.headers or self.passthrough,
@@ -128,6 +128,7 @@ class StreamableChannel:
         self._keep_cookies(response)
         if self._version is None:
             self.session_id = response.headers.get(H_SESSION) or None
+            self._headers = POST_HEADERS + self._session_headers()  # for what has to be said before the answer
         return await self._message(response, id_, active), response.status
 
     async def _message(self, response: Response, id_: int, active: ActiveCall) -> Message:

@@ -186,6 +186,38 @@ async def test_a_clients_session_outlives_silence(server, backend_of) -> None:
     await session.close()
 
 
+@pytest.mark.parametrize("method", ["ping", "roots/list", "made/up"])
+async def test_a_server_that_asks_before_it_answers_the_handshake_is_answered(server, backend_of, method) -> None:
+    said: list[tuple[str | None, dict]] = []
+    heard = asyncio.Event()
+
+    async def asking(request) -> None:
+        session = "session-1"
+        server.live.add(session)
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nmcp-session-id: {session}\r\n"
+        await request.peer.raw(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        await request.peer.event({"jsonrpc": "2.0", "id": "q", "method": method})
+        async with asyncio.timeout(5):
+            await heard.wait()
+        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {}}
+        await request.peer.event({"jsonrpc": "2.0", "id": request.id, "result": result})
+        await request.peer.end()
+
+    async def others(request) -> None:
+        if "method" not in request.message:
+            said.append((request.headers.get("mcp-session-id"), request.message))
+            heard.set()
+        await server.default(request)
+
+    server.on["initialize"], server.on[""] = asking, others
+    session = backend_of(server.url).open(SessionSpec())
+    assert (await session.call(call())).result is not None
+    [(session_id, answer)] = said
+    assert (session_id, answer["id"]) == ("session-1", "q")
+    assert ("result" in answer) is (method == "ping")
+    await session.close()
+
+
 async def test_a_handshake_that_is_never_answered_is_told_from_a_call(server, backend_of) -> None:
     async def silent(request) -> None:
         await request.peer.gone()
