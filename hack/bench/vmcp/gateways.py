@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Sequence
@@ -22,11 +23,13 @@ class Gateway:
         name: In the tables.
         kind: `direct`, `floor`, `vmcp`, `full`, `proxy`, `proxy-full`, `fastmcp`, `tuned` or `binary`.
         binary: Of `binary`: a program that takes `serve --config F --host H --port P`.
+        store: HOST:PORT of a server in which it keeps its sessions; "" = in memory.
     """
 
     name: str
     kind: str
     binary: str = ""
+    store: str = ""
 
     @property
     def many(self) -> bool:
@@ -37,6 +40,11 @@ class Gateway:
     def header(self) -> bool:
         """Needs a token."""
         return self.kind in {"full", "proxy-full"}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What it needs beside its configuration."""
+        return {"VMCP_SESSION_HMAC_SECRET": base64.b64encode(b"benchmark" * 4).decode()} if self.store else {}
 
     def tool(self, backend: str = "b0") -> str:
         """Return the name under which a backend's echo is offered."""
@@ -57,7 +65,10 @@ class Gateway:
         if self.kind in {"proxy", "proxy-full"}:
             path.write_text(json.dumps(proxy_configuration(urls[0], issuer if self.header else None, path)))
             return [sys.executable, "-m", "vmcp", "proxy", "--config", str(path), "--port", str(port)]
-        path.write_text(json.dumps(configuration(urls, issuer if self.header else None, path)))
+        document = configuration(urls, issuer if self.header else None, path)
+        if self.store:
+            document["sessionStorage"] = {"provider": "redis", "address": self.store}
+        path.write_text(json.dumps(document))
         program = [self.binary] if self.kind == "binary" else [sys.executable, "-m", "vmcp"]
         return [*program, "serve", "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
 

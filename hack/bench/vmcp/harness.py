@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcp-operator-bench"
 GATEWAY_CORE, LOAD_CORE = 0, 1
+sys.path.append(str(ROOT))  # `run.py` is a script: what it shares with the tests is found from the root
+
+T = TypeVar("T")
 
 
 def say(text: str) -> None:
@@ -178,6 +182,23 @@ def load(
     return Sample(
         found["rate"], found["p50_ms"], found["p99_ms"], cpu, found["errors"], found.get("problem", ""), found["total"]
     )
+
+
+def open_sessions(url: str, count: int, tool: str, look: Callable[[], T]) -> tuple[T, str]:
+    """Open legacy sessions with a call each; return what `look` says while they are open, and a note of a failure."""
+    command = [str(tools_binary()), "sessions", "-url", url, "-count", str(count), "-tool", tool]
+    opener = subprocess.Popen(
+        ["taskset", "-c", str(LOAD_CORE), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert opener.stdout is not None
+    said = opener.stdout.readline()
+    found = look()
+    _, problem = opener.communicate()
+    return found, "" if said.startswith("open") else f" (**failed**: {problem.strip()[-160:]})"
 
 
 def _cpu(process: psutil.Process | None) -> float:

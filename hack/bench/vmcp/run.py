@@ -15,13 +15,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
 import psutil
 from gateways import Gateway
 from issuer import Issuer
+from redis import Redis
+
+from hack.redis_server import MISSING, RedisServer, find
 
 DIRECT = Gateway("direct", "direct")
 FLOOR = Gateway("floor: strips the prefix, nothing else", "floor")
@@ -84,7 +87,7 @@ class Bench:
             return
         port = harness.free_port()
         command = gateway.command(urls, port, era, self.issuer)
-        with harness.running(command, core=harness.GATEWAY_CORE, port=port) as process:
+        with harness.running(command, core=harness.GATEWAY_CORE, port=port, env=gateway.environ) as process:
             url = f"http://127.0.0.1:{port}/mcp"
             self.warm(gateway, url, era)
             yield url, process
@@ -257,28 +260,9 @@ def memory(bench: Bench, count: int) -> None:
             assert process is not None
             watched = psutil.Process(process.pid)
             before = watched.memory_info().rss
-            command = [
-                str(harness.tools_binary()),
-                "sessions",
-                "-url",
-                url,
-                "-count",
-                str(count),
-                "-tool",
-                gateway.tool(),
-            ]
-            opener = subprocess.Popen(
-                ["taskset", "-c", str(harness.LOAD_CORE), *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+            after, note = harness.open_sessions(
+                url, count, gateway.tool(), lambda watched=watched: watched.memory_info().rss
             )
-            assert opener.stdout is not None
-            said = opener.stdout.readline()
-            after = watched.memory_info().rss
-            _, problem = opener.communicate()
-            note = "" if said.startswith("open") else f" (**failed**: {problem.strip()[-160:]})"
             each = (after - before) / count / 1024
             print(f"| {gateway.name}{note} | {before / 2**20:.0f} | {after / 2**20:.0f} | {each:.1f} |", flush=True)
 
@@ -317,6 +301,54 @@ def neighbours(bench: Bench, pairs: int) -> None:
                 )
 
 
+def sessions(bench: Bench, count: int) -> None:
+    """Legacy calls with the sessions in a store on loopback beside the same without; what a session takes there."""
+    print("\n## Sessions in a store, legacy\n")
+    if find() is None:
+        print(f"({MISSING})")
+        return
+    server = RedisServer()
+    server.start()
+    store = Redis(port=server.port)
+    try:
+        kept = replace(OURS, name="vmcp, sessions in a store", store=f"127.0.0.1:{server.port}")
+        with harness.backends(era="legacy") as urls:
+            _beside_each_other(bench, kept, urls)
+            print("\n| sessions | gateway KiB each | store KiB each | store MiB |\n|---|---|---|---|")
+            with bench.serving(kept, urls, "legacy") as (url, process):
+                assert process is not None
+                watched = psutil.Process(process.pid)
+                before, empty = watched.memory_info().rss, store.info("memory")["used_memory"]
+                (after, full), note = harness.open_sessions(
+                    url, count, kept.tool(), lambda: (watched.memory_info().rss, store.info("memory")["used_memory"])
+                )
+                each, there = ((size / count / 1024) for size in (after - before, full - empty))
+                print(f"| {count}{note} | {each:.1f} | {there:.2f} | {(full - empty) / 2**20:.1f} |", flush=True)
+    finally:
+        store.close()
+        server.close()
+
+
+def _beside_each_other(bench: Bench, kept: Gateway, urls: Sequence[str]) -> None:
+    found: dict[Gateway, dict[int, list[harness.Sample]]] = {OURS: {1: [], 32: []}, kept: {1: [], 32: []}}
+    with bench.serving(OURS, urls, "legacy") as plain, bench.serving(kept, urls, "legacy") as shared:
+        for round_ in range(bench.rounds):
+            harness.say(f"==> sessions, round {round_ + 1} of {bench.rounds}")
+            for gateway, (url, process) in ((OURS, plain), (kept, shared)):
+                for clients, samples in found[gateway].items():
+                    samples.append(bench.load(gateway, url, "legacy", process, clients=clients))
+    (one, many), (one_kept, many_kept) = (tuple(sizes.values()) for sizes in found.values())
+    added = min(s.p50 for s in one_kept) - min(s.p50 for s in one)
+    ratio = max(s.rate for s in many_kept) / max(s.rate for s in many)
+    print("| p50 ms added | calls/s, ratio | CPU us/call | without | budget |\n|---|---|---|---|---|")
+    cpu, without = (min(s.cpu for s in samples if s.cpu) for samples in (many_kept, many))
+    verdict = "holds" if added <= 0.15 and ratio >= 0.8 else "misses"
+    errors = _errors([*one_kept, *many_kept])
+    print(
+        f"| {added:.3f}{errors} | {ratio:.2f} | {cpu:.0f} | {without:.0f} | <= 0.15 ms, >= 0.8: {verdict} |", flush=True
+    )
+
+
 WINDOWS = 4
 """Windows of each contestant in a pair; even, so that each is first as often as last."""
 
@@ -343,7 +375,16 @@ def _pair(
     return [(of[0] / first[0], of[1] / first[1], of[2] / first[2]) for of in others]
 
 
-LIMITS = {"core": 1200, "proxy": 600, "floor": 300, "sizes": 600, "spread": 600, "memory": 180, "neighbours": 600}
+LIMITS = {
+    "core": 1200,
+    "proxy": 600,
+    "floor": 300,
+    "sizes": 600,
+    "spread": 600,
+    "memory": 180,
+    "neighbours": 600,
+    "sessions": 300,
+}
 """Seconds of each part; `--full` has four times as much."""
 
 
@@ -386,6 +427,7 @@ def main() -> None:
         "spread": lambda: spread(bench, counts, tools),
         "memory": lambda: memory(bench, 1000),
         "neighbours": lambda: neighbours(bench, 5),
+        "sessions": lambda: sessions(bench, 10_000 if args.full else 2_000),
     }
     wanted = args.parts.split(",")
     unknown = sorted(set(wanted) - parts.keys())
