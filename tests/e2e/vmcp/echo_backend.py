@@ -1,8 +1,8 @@
 """A legacy MCP server that tells what reached it: `python tests/e2e/vmcp/echo_backend.py NAME PORT [ADDRESS]`.
 
 Tools: `echo` (gives back its nonce, its own name, the session and the credentials that came), `count` (one counter
-    per session, to see that state stays), `slow` (answers after a while), `fail` (a tool error). Sessions are real:
-    an unknown id gets 404.
+    per session, to see that state stays), `slow` (answers after a while), `fail` (a tool error), `ask` (asks the client
+    for its name in the middle of the call, and gives back what it said). Sessions are real: an unknown id gets 404.
 
 Environment: `TLS_DIRECTORY` holds tls.crt and tls.key, as a Secret of that type has them; without the header that
 `REQUIRED_HEADER` names, or a token for the audience `REQUIRED_AUDIENCE` (the signature is not looked at), it answers
@@ -25,7 +25,7 @@ from aiohttp import web
 
 TOOLS = [
     {"name": name, "description": name, "inputSchema": {"type": "object", "properties": {"nonce": {"type": "string"}}}}
-    for name in ("echo", "count", "slow", "fail")
+    for name in ("echo", "count", "slow", "fail", "ask")
 ]
 
 
@@ -34,6 +34,7 @@ class Echo:
         self.name = name
         self.sessions: dict[str, int] = {}
         self.seen: list[dict[str, str]] = []
+        self.questions: dict[str, asyncio.Future[Any]] = {}
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         message = await request.json()
@@ -53,8 +54,15 @@ class Echo:
             return web.json_response({"jsonrpc": "2.0", "id": message.get("id"), "error": error})
         if session not in self.sessions:
             return web.json_response({"error": "no session"}, status=404)
+        if "method" not in message:
+            question = self.questions.pop(str(message.get("id")), None)
+            if question is not None:
+                question.set_result(message.get("result"))
+            return web.Response(status=202)
         if "id" not in message:
             return web.Response(status=202)
+        if method == "tools/call" and message["params"]["name"] == "ask":
+            return await self._ask(message, session, request)
         return web.json_response(self._answer(message, await self._result(message, session, request)))
 
     async def _result(self, message: dict[str, Any], session: str, request: web.Request) -> Any:
@@ -77,6 +85,22 @@ class Echo:
             "key": request.headers.get("X-Key"),
         }
         return {"content": [{"type": "text", "text": json.dumps(told)}], "isError": params["name"] == "fail"}
+
+    async def _ask(self, message: dict[str, Any], session: str, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        key = uuid.uuid4().hex
+        question = self.questions[key] = asyncio.get_running_loop().create_future()
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+        params = {"message": "who are you?", "requestedSchema": schema}
+        await self._say(stream, {"jsonrpc": "2.0", "id": key, "method": "elicitation/create", "params": params})
+        nonce = (message["params"].get("arguments") or {}).get("nonce")
+        told = {"nonce": nonce, "session": session, "said": await question}
+        await self._say(stream, self._answer(message, {"content": [{"type": "text", "text": json.dumps(told)}]}))
+        return stream
+
+    async def _say(self, stream: web.StreamResponse, message: dict[str, Any]) -> None:
+        await stream.write(f"data: {json.dumps(message)}\n\n".encode())
 
     def _answer(self, message: dict[str, Any], result: Any) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": message["id"], "result": result}
