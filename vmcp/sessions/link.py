@@ -168,9 +168,12 @@ class RedisLink:
         async with self.redis.pubsub() as channels:
             async with _in_time():
                 await channels.subscribe(*self.ears)
+            async with _in_time():
                 await self.redis.ping()
+            async with _in_time(), self.redis.pipeline(transaction=False) as commands:
                 for script in self._scripts:
-                    await self.redis.script_load(script.script)
+                    commands.script_load(script.script)
+                await commands.execute()
             if self._broken.is_set():
                 return
             if self.trouble:
