@@ -52,6 +52,7 @@ SECONDS: Mapping[str, tuple[float, float]] = {
     "tests/envtest/controlplane/test_shared_control_plane.py": (18, 18),
     "tests/e2e/vmcp/test_demo.py": (27, 27),
     "tests/e2e/vmcp/test_hostile_requests.py": (20, 20),
+    "tests/e2e/vmcp/test_proxy_security.py": (14, 50),
     "tests/e2e/vmcp/test_secrets_stay_secret.py": (13, 13),
     "tests/e2e/demo/test_limited_to_namespaces.py": (10, 10),
     "tests/e2e/demo/test_make_run.py": (15, 15),

@@ -135,7 +135,7 @@ def config(*backends: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 class Gateway(Process):
-    """`python -m vmcp serve`, as a user starts it."""
+    """`python -m vmcp serve`, or another of its commands, as a user starts it."""
 
     def __init__(
         self,
@@ -144,13 +144,14 @@ class Gateway(Process):
         *resolve: str,
         environ: dict[str, str] | None = None,
         flags: tuple[str, ...] = (),
+        command: str = "serve",
     ) -> None:
         self.config = directory / "config.yaml"
         self.write(document)
         self.port = 0
         options = [part for value in resolve for part in ("--resolve", value)]
         super().__init__(
-            "-m", "vmcp", "serve", "--config", str(self.config), "--port", "0", "--debug", *options, *flags,
+            "-m", "vmcp", command, "--config", str(self.config), "--port", "0", "--debug", *options, *flags,
             environ=environ,
         )  # fmt: skip
 
