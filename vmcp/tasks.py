@@ -42,7 +42,7 @@ class Background:
     def __init__(self, owner: str) -> None:
         """Start empty; `owner` precedes the names of tasks in logs."""
         self._owner = owner
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # smaller than a set: each session has one
         self._closed = False
 
     def __len__(self) -> int:
@@ -58,11 +58,11 @@ class Background:
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Keep a task that somebody else started."""
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _lost(task, error)
 

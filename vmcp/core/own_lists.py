@@ -90,7 +90,7 @@ class OwnLists:
     __slots__ = ("_asked", "_changed", "_failing", "_found", "_lock", "_views")
 
     def __init__(self) -> None:
-        self._changed: set[str] = set()
+        self._changed: frozenset[str] = frozenset()  # an empty one takes nothing: each session has one
         self._failing: dict[str, int] = {}
         self._found: Mapping[str, _Own] = {}  # replaced, never changed: what is made of it is kept beside it
         self._asked: dict[str, float] = {}
@@ -103,7 +103,7 @@ class OwnLists:
 
     def changed(self, backend: str) -> None:
         """A session of this client says that a list changed."""
-        self._changed.add(backend)
+        self._changed |= {backend}
 
     async def views(self, caller: Asker, offers: Offers, mark: str, *, search: bool = False) -> ListViews:
         """Return the views of this client.
@@ -138,7 +138,7 @@ class OwnLists:
         if search:
             due |= {name for name in live if now - self._asked.get(name, -AGAIN) >= AGAIN}
         moved = forgotten or bool(self._changed or due)
-        self._changed.clear()
+        self._changed = frozenset()
         try:
             await asyncio.gather(*(self._ask(caller, live[name], mark) for name in due))
         except BaseException:

@@ -37,6 +37,7 @@ from vmcp.wire.protocol import (
 )
 
 _CHANGES = frozenset(spec.changed for spec in LIST_KINDS.values())
+_ALL_KINDS = frozenset(Kind)  # one for all sessions
 _FORWARDED = frozenset({RESOURCE_UPDATED, PROGRESS, ELICITATION_COMPLETE})
 MAX_ASKED: Final = 64
 """Questions to one client that may be open at the same time."""
@@ -110,7 +111,7 @@ class ClientSession:
         if self.elsewhere is not None:
             self.streams = Streams(f".{self._replica}")
         self._used: dict[str, BackendLink] = {}
-        self.watcher = Watcher(self.principal, frozenset(Kind), self._lists_changed)
+        self.watcher = Watcher(self.principal, _ALL_KINDS, self._lists_changed)
 
     @property
     def id(self) -> str:
