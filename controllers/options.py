@@ -6,9 +6,11 @@ The environment variables are those of ToolHive's operator, so that its chart's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from controllers.shared.timing import Timing
 
 Dialect = Literal["native", "toolhive"]
 DIALECTS: tuple[Dialect, ...] = ("native", "toolhive")
@@ -60,6 +62,7 @@ class OperatorOptions:
             None: the API server is asked.
         restrict_pod_templates: Refuse pod templates and accounts of gateways that could do more than a gateway
             (`--restrict-pod-templates`).
+        timing: How soon the controllers follow what others do; no flag sets it.
     """
 
     pod_namespace: str = ""
@@ -71,6 +74,7 @@ class OperatorOptions:
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     openshift: bool | None = None
     restrict_pod_templates: bool = False
+    timing: Timing = field(default_factory=Timing)
 
 
 def read_options(

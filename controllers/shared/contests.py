@@ -15,16 +15,13 @@ from typing import Any
 
 import orjson
 
+from controllers.shared.timing import Timing
 from runtime import Key, Resource
 
 FREE = 3
 """Repairs in a row that are made at once: a person who edits, looks and edits again."""
-FIRST_PAUSE = 1.0
-"""Seconds before the next repair; doubled each time."""
 LONGEST_PAUSE = 300.0
 """Seconds."""
-PEACE = 30.0
-"""Seconds without a repair, and at least twice the last pause, after which a contest is over."""
 
 Place = tuple[Resource, Key]
 
@@ -61,6 +58,7 @@ class Contest:
 
 @dataclass
 class _Repairs:
+    timing: Timing
     count: int = 0
     last: float = 0.0
     manager: str = ""
@@ -69,11 +67,13 @@ class _Repairs:
 
     @property
     def pause(self) -> float:
-        return min(FIRST_PAUSE * 2 ** min(self.count - FREE, 30), LONGEST_PAUSE) if self.count >= FREE else 0.0
+        return (
+            min(self.timing.first_pause * 2 ** min(self.count - FREE, 30), LONGEST_PAUSE) if self.count >= FREE else 0.0
+        )
 
     @property
     def peace(self) -> float:
-        return max(PEACE, 2 * self.pause)
+        return max(self.timing.peace, 2 * self.pause)
 
 
 @dataclass
@@ -82,14 +82,16 @@ class Contests:
 
     Args:
         clock: seconds, monotonic.
+        timing: how long repairs wait, and when a contest is over.
     """
 
     clock: Callable[[], float] = time.monotonic
+    timing: Timing = field(default_factory=Timing)
     _repairs: dict[Place, _Repairs] = field(default_factory=dict)
 
     def repaired(self, place: Place) -> None:
         """Note that an object which had been right was made right again."""
-        found = self._repairs.setdefault(place, _Repairs())
+        found = self._repairs.setdefault(place, _Repairs(self.timing))
         now = self.clock()
         if now - found.last >= found.peace:
             found.count = 0

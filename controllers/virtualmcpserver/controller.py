@@ -82,7 +82,7 @@ class VirtualMCPServerReconciler:
         recorder = manager.recorder(f"{NAME}-controller")
         self._decided = decided(manager)
         self._observer = Observer(manager, options, self.dependencies)
-        self._publisher = Publisher(manager, recorder)
+        self._publisher = Publisher(manager, recorder, options.timing)
         self.repairs = StatusRepairs(manager, VMCP, recorder)
         self._reporter = GatewayReporter(manager.client, recorder, FIELD_MANAGER, self.repairs)
         self.schema = self._reporter.schema

@@ -24,6 +24,7 @@ from controllers.shared.resources import (
     SERVICE,
     SERVICE_ACCOUNT,
 )
+from controllers.shared.timing import Timing
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.apply import Applied, intent_hash
 from controllers.shared.workload.manifest import Json
@@ -124,13 +125,16 @@ class Publisher:
     Args:
         manager: for the client.
         recorder: for events.
+        timing: of rollouts and repairs.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, manager: Manager, recorder: Recorder, timing: Timing, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client, self._reader = manager.client, manager.reader
         self._contents = contents(manager, SECRET)
-        self._writer = Writer(manager, recorder, clock)
+        self._writer = Writer(manager, recorder, timing, clock)
         self._recorder = recorder
         self._done: dict[Key, _Done] = {}
 

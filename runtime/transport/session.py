@@ -50,6 +50,8 @@ class TransportSettings:
     """Tries of a call in total."""
     max_line: int = MAX_LINE
     """Bytes of one watch line."""
+    check_files_every: float = ReloadingContext.CHECK_EVERY
+    """Seconds between two looks at whether certificates have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Transport:
         self.may_write = may_write
         self._host = urlsplit(endpoint.url).netloc
         self._secure = endpoint.url.startswith("https:")
-        self._tls = ReloadingContext(endpoint.tls)
+        self._tls = ReloadingContext(endpoint.tls, self.settings.check_files_every)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._direct_calls: Calls | None = None
 

@@ -39,8 +39,9 @@ class ReloadingContext:
     CHECK_EVERY = 5.0
     """Seconds between two looks at the files."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, check_every: float = CHECK_EVERY) -> None:
         self._files = files
+        self._check_every = check_every
         self._checked = float("-inf")
         self._signature: tuple[object, ...] = ()
         self._context: ssl.SSLContext | None = None
@@ -51,7 +52,7 @@ class ReloadingContext:
         Raises:
             OSError, ssl.SSLError: the files cannot be used, and no earlier context exists.
         """
-        if self._context is None or now - self._checked >= self.CHECK_EVERY:
+        if self._context is None or now - self._checked >= self._check_every:
             self._checked = now
             self._reload()
         assert self._context is not None

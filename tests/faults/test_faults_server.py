@@ -21,7 +21,8 @@ from runtime.testing.faultproxy import FaultProxy
 from runtime.testing.faults import status, streams
 from runtime.transport import Endpoint, Transport, load_endpoint
 from runtime.transport.auth import TokenFile
-from runtime.transport.tls import ReloadingContext, TlsFiles
+from runtime.transport.session import TransportSettings
+from runtime.transport.tls import TlsFiles
 from runtime.wire import ForbiddenError, Key, Resource, TransportError
 from tests.support.eventually import eventually
 from tests.support.fault_rig import CONFIG_MAP, QUICK, SECRET, WIDGET, View, rig
@@ -200,9 +201,8 @@ async def test_a_401_makes_the_token_be_read_again_and_the_request_succeed(
 
 
 async def test_a_rotated_client_certificate_is_used_by_the_next_connection(
-    control_plane: Handle, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    control_plane: Handle, namespace: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ReloadingContext, "CHECK_EVERY", 0.0)
     files = {}
     for user in ("before", "after"):
         files[user] = (await load_endpoint(str(control_plane.add_user(f"{user}-{namespace}")))).tls
@@ -214,7 +214,7 @@ async def test_a_rotated_client_certificate_is_used_by_the_next_connection(
 
     use("before")
     tls = TlsFiles(ca_file=files["before"].ca_file, cert_file=str(cert), key_file=str(key))
-    transport = Transport(Endpoint(url=control_plane.url, tls=tls))
+    transport = Transport(Endpoint(url=control_plane.url, tls=tls), settings=TransportSettings(check_files_every=0.0))
     client = Client(transport, None, field_manager="faults")
     for user in ("before", "after"):
         use(user)

@@ -29,12 +29,13 @@ import controllers
 from controllers.options import OperatorOptions
 from hack.controlplane.handle import Handle, run
 from hack.controlplane.rest import Kube, KubeError
-from runtime import Manager, ManagerOptions
+from runtime import ControllerOptions, Manager, ManagerOptions
 from runtime.transport.config import Endpoint, load_endpoint
 from tests.support.process import ROOT, Program
 
 SYSTEM, ACCOUNT = "operator-system", "controller-manager"
 OPERATOR_USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
+DEFAULTS = ManagerOptions(user_agent="mcp-operator", field_manager="mcp-operator")
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -106,6 +107,11 @@ def operator_program(operator_kubeconfig: Path, namespace: str) -> Callable[...,
     return make
 
 
+def trying_again_within(seconds: float) -> ManagerOptions:
+    """Options of a manager whose controllers wait no longer than this after an error."""
+    return replace(DEFAULTS, controller=ControllerOptions(backoff_cap=seconds))
+
+
 async def launch(
     endpoint: Endpoint,
     namespace: str,
@@ -125,9 +131,7 @@ async def launch(
     """
     manager = Manager(
         endpoint,
-        replace(
-            settings or ManagerOptions(user_agent="mcp-operator", field_manager="mcp-operator"), namespaces=(namespace,)
-        ),
+        replace(settings or DEFAULTS, namespaces=(namespace,)),
     )
     chosen = OperatorOptions(pod_namespace=namespace, watch_namespaces=(namespace,), **options)
     for name in controller_names() if only is None else only:

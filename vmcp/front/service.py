@@ -21,8 +21,6 @@ from vmcp.front.settings import FrontSettings
 from vmcp.http.server.asgi import JSON, Receive, Refusal, Scope, Send, answer, answer_error, read_headers
 from vmcp.sessions.store import CONNECTING
 
-READY_WAIT = 5.0
-"""Seconds after the start that readiness waits for backends that were never heard, and for the store of sessions."""
 _HEALTHY = frozenset({Health.HEALTHY, Health.DEGRADED})
 _STATUS_HEADERS = (JSON, (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 INSIDE = frozenset({"/status", "/api/backends/health", "/metrics"})
@@ -98,13 +96,17 @@ class Service:
             return "shutting_down"
         if self.pending is not None and (reason := self.pending()):
             return reason
-        if self._sessions.trouble == CONNECTING and time.monotonic() - self._started < READY_WAIT:
+        if self._sessions.trouble == CONNECTING and self._is_young:
             return "session_store_pending"
         if not self._heard_once:
-            if self._pending() and time.monotonic() - self._started < READY_WAIT:
+            if self._pending() and self._is_young:
                 return "backends_pending"
             self._heard_once = True
         return None
+
+    @property
+    def _is_young(self) -> bool:
+        return time.monotonic() - self._started < self._settings.ready_wait
 
     def _pending(self) -> bool:
         """Say whether the first list that a client asks for would lack a backend that is about to be heard."""

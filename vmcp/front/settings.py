@@ -29,6 +29,8 @@ class FrontSettings:
         loopback_only: The listener is on a loopback address: only loopback names are accepted in Host and Origin.
         allowed_origins: Origins that are accepted although they are not the gateway's own; their pages read answers.
         separate_anonymous: Each request of an anonymous modern client has sessions with backends of its own.
+        ready_wait: Seconds after the start that readiness waits for backends that were never heard, and for the store
+            of sessions.
         service_apart: `/status`, `/metrics` and `/api/backends/health` are served on a port of their own only.
     """
 
@@ -51,4 +53,5 @@ class FrontSettings:
     loopback_only: bool = False
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
     separate_anonymous: bool = False
+    ready_wait: float = 5.0
     service_apart: bool = False

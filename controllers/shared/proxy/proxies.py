@@ -99,7 +99,7 @@ class Proxies:
         self._kind, self._app, self._words = kind, kind.kind.lower(), words
         self.dependencies = Dependencies()
         self._learning = Learning(manager, self.dependencies)
-        self._publisher = ProxyPublisher(manager, manager.recorder(f"{self._app}-controller"))
+        self._publisher = ProxyPublisher(manager, manager.recorder(f"{self._app}-controller"), options.timing)
 
     async def look(self, record: Record, spec: ProxySpec) -> ObservedProxy:
         """Look up everything that the spec names, and make what is to be written of it."""

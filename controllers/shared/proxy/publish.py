@@ -8,6 +8,7 @@ from controllers.shared.contests import Contest
 from controllers.shared.proxy.names import account_name, optional
 from controllers.shared.proxy.render import ProxyObjects, without_rotation
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT
+from controllers.shared.timing import Timing
 from controllers.shared.workload.apply import intent_hash
 from controllers.shared.workload.manifest import Json
 from controllers.shared.workload.rollout import Rollout, read_rollout
@@ -22,10 +23,11 @@ class ProxyPublisher:
     Args:
         manager: for the client and the cache.
         recorder: for events.
+        timing: of repairs.
     """
 
-    def __init__(self, manager: Manager, recorder: Recorder) -> None:
-        self._reader, self._writer = manager.reader, Writer(manager, recorder)
+    def __init__(self, manager: Manager, recorder: Recorder, timing: Timing) -> None:
+        self._reader, self._writer = manager.reader, Writer(manager, recorder, timing)
 
     async def publish(self, owner: Record, objects: ProxyObjects) -> WriteOutcome:
         """Write everything that differs.

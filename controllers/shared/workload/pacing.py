@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controllers.shared.timing import Timing
 from runtime import Key
 
 QUIET = 2.0
 """Seconds without a further change after which changed pods are rolled; a burst of changes is one rollout."""
 LONGEST_WAIT = 15.0
 """Seconds after which pods are rolled even if changes keep coming."""
-SPACING = 2.0
-"""Seconds after a rollout in which a rotated Secret waits as other changes do; later it rolls the pods at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,11 @@ class Pacing:
 
     Args:
         clock: seconds, monotonic.
+        timing: how long a Secret waits after a rollout.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, timing: Timing = Timing()) -> None:  # noqa: B008  immutable
+        self._clock, self._spacing = clock, timing.secret_spacing
         self._waiting: dict[Key, _Waiting] = {}
         self._generation: dict[Key, int] = {}
         self._rolled: dict[Key, tuple[float, str]] = {}
@@ -79,7 +79,7 @@ class Pacing:
         """Whether a Secret alone was rotated: whoever revokes a credential must not wait. A second one soon does."""
         now = self._clock()
         rolled, before = self._rolled.get(key, (now, ""))
-        return now - rolled >= SPACING and before == change.lasting
+        return now - rolled >= self._spacing and before == change.lasting
 
     def starts(self, key: Key) -> None:
         """The change is about to be written."""

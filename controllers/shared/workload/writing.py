@@ -11,6 +11,7 @@ from enum import Enum
 
 from controllers.shared.contests import Contest, Contests
 from controllers.shared.ownership import ForeignObjectError
+from controllers.shared.timing import Timing
 from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
 from controllers.shared.workload.manifest import Json
 from controllers.shared.workload.pacing import DeploymentChange, Pacing
@@ -67,6 +68,7 @@ class Writer:
     Args:
         manager: for the client and the cache.
         recorder: for events.
+        timing: of repairs and rollouts.
         clock: seconds, monotonic.
 
     Attributes:
@@ -74,11 +76,13 @@ class Writer:
         applier: remembers what was applied.
     """
 
-    def __init__(self, manager: Manager, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, manager: Manager, recorder: Recorder, timing: Timing, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client, self._reader, self._recorder = manager.client, manager.reader, recorder
-        self.contests = Contests(clock)
+        self.contests = Contests(clock, timing)
         self.applier = Applier(manager, contests=self.contests)
-        self._pacing = Pacing(clock)
+        self._pacing = Pacing(clock, timing)
         self._templates: dict[Key, _Template] = {}
 
     async def attempt(self, write: Awaitable[None], contests: list[Contest]) -> WriteOutcome:

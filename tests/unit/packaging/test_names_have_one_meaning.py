@@ -1,4 +1,4 @@
-"""A class name stands for one thing in the whole product; those that repeat do so by a rule of docs/design/029-names.md."""
+"""A class name means one thing; those that repeat do so by a rule of docs/design/029-names-and-repetition.md."""
 
 from __future__ import annotations
 

@@ -144,6 +144,8 @@ class TokenExchangeAuth:
         fetcher: Fetcher,
         *,
         opaque: str | None = None,
+        timeout: float = EXCHANGE_TIMEOUT,
+        max_entries: int = MAX_ENTRIES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare; nothing is asked before the first call.
@@ -153,9 +155,13 @@ class TokenExchangeAuth:
             fetcher: Asks the endpoints; closed with this.
             opaque: What to do with opaque tokens where an audience is configured: URL of the introspection endpoint
                 that says for whom they are good, `UNCHECKED` = use them, None = refuse them.
+            timeout: Seconds for one exchange, all attempts and the introspection included.
+            max_entries: Tokens and refusals that are remembered; the one that was used least recently goes first.
             clock: Gives Unix seconds.
         """
         self._settings = settings
+        self._timeout = timeout
+        self._max_entries = max_entries
         self._opaque = opaque
         self._fetcher = fetcher
         self._clock = clock
@@ -223,7 +229,7 @@ class TokenExchangeAuth:
             raise AuthUnavailable(METHOD, "the token exchange did not end in time") from None
 
     async def _exchange(self, key: str, subject: str, form: dict[str, str], subject_ends: float | None) -> _Entry:
-        ends = loop_time() + EXCHANGE_TIMEOUT
+        ends = loop_time() + self._timeout
         try:
             answer = await self._ask(_TOKEN_ENDPOINT, self._settings.token_url, self._asked_for(form), ends)
             entry = await self._entry(answer, subject_ends, ends)
@@ -233,7 +239,7 @@ class TokenExchangeAuth:
         self._in_a_row.clear()
         self._cache[key] = entry
         self._cache.move_to_end(key)
-        while len(self._cache) > MAX_ENTRIES:
+        while len(self._cache) > self._max_entries:
             self._cache.popitem(last=False)
         return entry
 

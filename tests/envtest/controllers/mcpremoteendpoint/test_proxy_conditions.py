@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controllers.shared import contests
+from controllers.shared.timing import Timing
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from runtime.testing.faultproxy import FaultProxy
@@ -21,7 +21,7 @@ from tests.envtest.controllers.kit import Object, certificate, conditions_of, en
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.mcpremoteendpoint.conftest import ISSUER, KIND, OWNED, ProxyCluster
 from tests.support.eventually import eventually
-from tests.support.operator import launch
+from tests.support.operator import launch, trying_again_within
 
 Start = Callable[..., Awaitable[ProxyCluster]]
 
@@ -364,9 +364,9 @@ async def test_a_deployment_that_was_deleted_after_changes_becomes_ready_again(p
 
 @shows(KIND, "ObjectsApplied=False/Contested")
 async def test_somebody_who_sticks_to_another_value_is_named_and_takes_no_url_away(
-    proxies: ProxyCluster, monkeypatch: pytest.MonkeyPatch
+    start: Start,
 ) -> None:
-    monkeypatch.setattr(contests, "PEACE", 2.0)
+    proxies = await start(timing=Timing(peace=2.0))
     await proxies.group()
     await proxies.oidc()
     await proxies.proxy()
@@ -423,10 +423,8 @@ async def test_policies_that_cannot_be_read_after_a_restart_leave_a_proxy_as_it_
     control_plane: Handle,
     rollouts: asyncio.Event,
     operator_kubeconfig: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The operator tries again within a second here, not within a minute."""
-    monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 1.0)
     cluster = ProxyCluster(admin, namespace, control_plane, rollouts)
     endpoint = await load_endpoint(str(operator_kubeconfig))
     before = await launch(endpoint, namespace, only=MINE)
@@ -444,7 +442,7 @@ async def test_policies_that_cannot_be_read_after_a_restart_leave_a_proxy_as_it_
             lambda exchange: exchange.method == "GET" and exchange.path.endswith("/configmaps/policies"),
             status(403, "Forbidden"),
         )
-        after = await launch(replace(endpoint, url=faults.url), namespace, only=MINE)
+        after = await launch(replace(endpoint, url=faults.url), namespace, only=MINE, settings=trying_again_within(1.0))
         await eventually(lambda: rule.hits >= 3)
         assert (await cluster.get(KIND, "p"))["status"] == stood
         assert (await cluster.document()).incoming_auth.authz is not None

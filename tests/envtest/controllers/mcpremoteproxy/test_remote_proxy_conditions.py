@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controllers.shared import contests
+from controllers.shared.timing import Timing
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from runtime.testing.faultproxy import FaultProxy
@@ -30,7 +30,7 @@ from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.mcpremoteendpoint.conftest import OWNED
 from tests.envtest.controllers.mcpremoteendpoint.test_proxy_workload import WAITING, pod, until_said
 from tests.envtest.controllers.mcpremoteproxy.conftest import KIND, RemoteProxyCluster
-from tests.support.operator import launch
+from tests.support.operator import launch, trying_again_within
 
 Start = Callable[..., Awaitable[RemoteProxyCluster]]
 POLICY = "permit(principal, action, resource);"
@@ -372,9 +372,9 @@ async def test_what_does_not_work_at_the_moment_takes_no_url_away(proxies: Remot
 
 @shows(KIND, "ObjectsApplied=False/Contested")
 async def test_somebody_who_sticks_to_another_value_is_named_and_takes_no_url_away(
-    proxies: RemoteProxyCluster, monkeypatch: pytest.MonkeyPatch
+    start: Start,
 ) -> None:
-    monkeypatch.setattr(contests, "PEACE", 2.0)
+    proxies = await start(timing=Timing(peace=2.0))
     await proxies.oidc()
     await proxies.proxy()
     await proxies.ready()
@@ -408,10 +408,8 @@ async def test_policies_that_cannot_be_read_start_no_pod(
     control_plane: Handle,
     rollouts: asyncio.Event,
     operator_kubeconfig: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The operator tries again within a second here, not within a minute."""
-    monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 1.0)
     cluster = RemoteProxyCluster(admin, namespace, control_plane, rollouts)
     endpoint = await load_endpoint(str(operator_kubeconfig))
     async with FaultProxy(endpoint) as faults:
@@ -419,7 +417,9 @@ async def test_policies_that_cannot_be_read_start_no_pod(
             lambda exchange: exchange.method == "GET" and exchange.path.endswith("/configmaps/policies"),
             status(403, "Forbidden"),
         )
-        running: Any = await launch(replace(endpoint, url=faults.url), namespace, only=MINE)
+        running: Any = await launch(
+            replace(endpoint, url=faults.url), namespace, only=MINE, settings=trying_again_within(1.0)
+        )
         await cluster.config_map("policies", **{"authz.json": DOCUMENT})
         await cluster.oidc()
         await cluster.proxy(authzConfig={"type": "configMap", "configMap": {"name": "policies"}})

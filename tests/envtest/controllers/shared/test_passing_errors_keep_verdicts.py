@@ -19,7 +19,7 @@ from hack.controlplane.rest import Kube, KubeError
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header
 from tests.envtest.controllers.lifecycles import shows
-from tests.support.operator import launch
+from tests.support.operator import launch, trying_again_within
 
 RBAC = "rbac.authorization.k8s.io/v1"
 BLIND: list[dict[str, Any]] = [
@@ -54,14 +54,14 @@ class Sight:
 
 
 @pytest.fixture
-async def sight(
-    admin: Kube, namespace: str, control_plane: Handle, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Sight]:
+async def sight(admin: Kube, namespace: str, control_plane: Handle, make_user: MakeUser) -> AsyncIterator[Sight]:
     """The operator tries again within two seconds here, not within a minute."""
-    monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 2.0)
     kubeconfig = await make_user("blind", rules=BLIND, namespace=namespace)
     operator = await launch(
-        await load_endpoint(str(kubeconfig)), namespace, only=["mcpgroup", "mcpserverentry", "mcpremoteendpoint"]
+        await load_endpoint(str(kubeconfig)),
+        namespace,
+        only=["mcpgroup", "mcpserverentry", "mcpremoteendpoint"],
+        settings=trying_again_within(2.0),
     )
     (role,) = await admin.list(RBAC, "Role", namespace=namespace)
     async with Kube(kubeconfig) as user:

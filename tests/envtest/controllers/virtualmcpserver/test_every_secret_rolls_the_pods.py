@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controllers.options import DefaultRedis
+from controllers.shared.timing import Timing
 from controllers.virtualmcpserver.observe import Observer
 from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.virtualmcpserver.conftest import Gateways
@@ -70,24 +71,30 @@ async def cluster(start: Callable[..., Awaitable[Gateways]]) -> Gateways:
 
     For stock gateways: this project's has neither Redis nor every strategy yet.
     """
+    return await _settled(start)
+
+
+@pytest.fixture
+async def hasty(start: Callable[..., Awaitable[Gateways]]) -> Gateways:
+    """The same; rollouts follow each other without the pause that the operator makes between them."""
+    return await _settled(start, timing=Timing(secret_spacing=0.0))
+
+
+async def _settled(start: Callable[..., Awaitable[Gateways]], **options: Any) -> Gateways:
     store = DefaultRedis("redis:6379", secret_edges.DEFAULT_REDIS, secret_edges.KEY)
-    made = await start(redis=store, vmcp_dialect="toolhive")
+    made = await start(redis=store, vmcp_dialect="toolhive", **options)
     await _world(made)
     return made
 
 
-async def test_every_secret_of_the_environment_rolls_the_pods_within_a_second(
-    cluster: Gateways, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rollouts follow each other here without the pause that the operator makes between them."""
-    monkeypatch.setattr("controllers.shared.workload.pacing.SPACING", 0.0)
-    took = await _rolls(cluster, "every-edge", FIELDS)
-    took |= await _rolls(cluster, "defaults", [secret_edges.DEFAULT_REDIS])
+async def test_every_secret_of_the_environment_rolls_the_pods_within_a_second(hasty: Gateways) -> None:
+    took = await _rolls(hasty, "every-edge", FIELDS)
+    took |= await _rolls(hasty, "defaults", [secret_edges.DEFAULT_REDIS])
     assert {name: seconds for name, seconds in took.items() if seconds >= 1.0} == {}
 
 
 async def test_a_server_that_answers_slowly_does_not_make_a_gateway_rest(
-    cluster: Gateways, monkeypatch: pytest.MonkeyPatch
+    hasty: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = Observer.observe
 
@@ -97,9 +104,8 @@ async def test_a_server_that_answers_slowly_does_not_make_a_gateway_rest(
         return found
 
     monkeypatch.setattr(Observer, "observe", slowly)
-    monkeypatch.setattr("controllers.shared.workload.pacing.SPACING", 0.0)
     names = list(FIELDS)[:4]
-    took = await _rolls(cluster, "every-edge", names)
+    took = await _rolls(hasty, "every-edge", names)
     assert sorted(took.values())[1] < 1.0, took
 
 

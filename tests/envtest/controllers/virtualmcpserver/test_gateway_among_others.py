@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from controllers.shared import contests
 from controllers.shared.ownership import ForeignObjectError
 from controllers.shared.resources import CONFIG_MAP, VMCP
+from controllers.shared.timing import Timing
 from controllers.shared.workload.apply import Applier
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
@@ -143,9 +144,9 @@ async def test_what_an_apply_left_is_told_from_what_others_made_of_it(
 
 @shows(KIND, "ObjectsApplied=False/Contested")
 async def test_somebody_who_sticks_to_another_value_is_named_and_answered_less_and_less_often(
-    cluster: Gateways, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Awaitable[Gateways]],
 ) -> None:
-    monkeypatch.setattr(contests, "PEACE", 2.0)
+    cluster = await start(timing=Timing(peace=2.0))
     await running(cluster)
     await cluster.come_to_rest()
     stop, answers = asyncio.Event(), 0
@@ -182,9 +183,9 @@ async def test_somebody_who_sticks_to_another_value_is_named_and_answered_less_a
 
 
 async def test_somebody_who_removes_an_object_each_time_is_not_answered_for_ever(
-    cluster: Gateways, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Awaitable[Gateways]],
 ) -> None:
-    monkeypatch.setattr(contests, "FIRST_PAUSE", 60.0)
+    cluster = await start(timing=Timing(first_pause=60.0))
     await running(cluster)
     for place in (("v1", "Service", "vmcp-v"), ("v1", "Secret", "v-hmac-secret")):
         for _ in range(contests.FREE):

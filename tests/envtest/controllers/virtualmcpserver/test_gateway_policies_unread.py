@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
 from runtime.testing.faultproxy import FaultProxy, ProxiedExchange
@@ -17,7 +15,7 @@ from tests.envtest.controllers.kit import conditions_of
 from tests.envtest.controllers.lifecycles import shows
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, Gateways
 from tests.support.eventually import eventually
-from tests.support.operator import launch
+from tests.support.operator import launch, trying_again_within
 
 POLICIES = '{"version": "1.0", "type": "cedarv1", "cedar": {"policies": ["permit(principal, action, resource);"]}}'
 
@@ -28,10 +26,9 @@ def reads_policies(exchange: ProxiedExchange) -> bool:
 
 @shows(KIND, "ObjectsApplied=False/ReadFailed")
 async def test_unread_policies_keep_the_last_verdict_and_count_when_they_can_be_read(
-    admin: Kube, namespace: str, control_plane: Handle, operator_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+    admin: Kube, namespace: str, control_plane: Handle, operator_kubeconfig: Path
 ) -> None:
     """The operator tries again within a second here, not within a minute."""
-    monkeypatch.setattr("controllers.shared.races.LONGEST_BACKOFF", 1.0)
     cluster = Gateways(admin, namespace, control_plane, asyncio.Event())
     endpoint = await load_endpoint(str(operator_kubeconfig))
     before = await launch(endpoint, namespace)
@@ -47,7 +44,7 @@ async def test_unread_policies_keep_the_last_verdict_and_count_when_they_can_be_
     stood = conditions_of(await cluster.get(KIND, "v"))
     async with FaultProxy(endpoint) as proxy:
         rule = proxy.on(reads_policies, status(403, "Forbidden"))
-        after = await launch(replace(endpoint, url=proxy.url), namespace)
+        after = await launch(replace(endpoint, url=proxy.url), namespace, settings=trying_again_within(1.0))
         await eventually(lambda: rule.hits >= 3)
         found = await cluster.until(KIND, "v", phase="Pending", ObjectsApplied="False/ReadFailed")
         said = conditions_of(found)

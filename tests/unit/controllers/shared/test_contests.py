@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from controllers.shared.contests import FREE, LONGEST_PAUSE, PEACE, Contests, contender
+from controllers.shared.contests import FREE, LONGEST_PAUSE, Contests, contender
 from controllers.shared.resources import DEPLOYMENT
+from controllers.shared.timing import Timing
 from runtime import Key
 from tests.support.clock import Clock
 
@@ -20,7 +21,7 @@ def test_hand_edits_are_repaired_at_once_however_many_there_are_over_the_day():
     for _ in range(50):
         assert contests.of(PLACE) is None
         contests.repaired(PLACE)
-        clock.now += PEACE
+        clock.now += Timing().peace
 
 
 def repairs_within(seconds: float, every: float) -> int:
@@ -69,7 +70,7 @@ def test_a_contest_ends_when_the_object_was_left_in_peace_and_the_next_edit_is_r
     found = contests.of(PLACE)
     assert found is not None
     assert not found.repair
-    clock.now += PEACE
+    clock.now += Timing().peace
     assert contests.of(PLACE) is None
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from controllers.shared.workload.pacing import LONGEST_WAIT, QUIET, SPACING, DeploymentChange, Pacing
+from controllers.shared.timing import Timing
+from controllers.shared.workload.pacing import LONGEST_WAIT, QUIET, DeploymentChange, Pacing
 from runtime import Key
 from tests.support.clock import Clock
 
@@ -59,11 +60,11 @@ def test_a_repair_waits_for_nothing(pacing: Pacing) -> None:
 def test_a_rotated_secret_rolls_the_pods_at_once_and_a_second_one_soon_after_waits(
     pacing: Pacing, clock: Clock
 ) -> None:
-    clock.now += SPACING
+    clock.now += Timing().secret_spacing
     rotated = replace(FIRST, intent="a2")
     assert pacing.wait(V, rotated, repair=False) is None
     pacing.rolled(V, rotated)
-    clock.now += SPACING / 2
+    clock.now += Timing().secret_spacing / 2
     assert pacing.wait(V, replace(FIRST, intent="a3"), repair=False) is not None
 
 

@@ -149,13 +149,14 @@ async def test_an_introspection_endpoint_that_cannot_be_reached_fails_closed(iss
     await bench.fetcher.close()
 
 
-async def test_a_silent_introspection_endpoint_costs_the_exchange_its_time_and_is_named(bench, monkeypatch):
-    monkeypatch.setattr("vmcp.auth.outgoing.token_exchange.EXCHANGE_TIMEOUT", 0.3)
+async def test_a_silent_introspection_endpoint_costs_the_exchange_its_time_and_is_named(issuer):
+    bench = Bench(issuer, opaque=issuer.url + "/introspect", limits={"timeout": 0.3})
     bench.issuer.introspection_gate = asyncio.Event()
     refusal = await bench.refused(bench.caller())
     assert not refusal.denied
     assert refusal.reason == "the introspection endpoint did not answer in time"
     bench.issuer.introspection_gate.set()
+    await bench.auth.close()
 
 
 async def test_many_calls_at_once_make_one_introspection(bench):

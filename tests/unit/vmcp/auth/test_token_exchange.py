@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,9 @@ SECRET = "s3cr:t/+ value"
 
 
 class Bench:
-    def __init__(self, issuer: Issuer, *, opaque: str | None = None, **settings: object) -> None:
+    def __init__(
+        self, issuer: Issuer, *, opaque: str | None = None, limits: Mapping[str, Any] | None = None, **settings: object
+    ) -> None:
         self.issuer = issuer
         self.now = time.time()
         self.fetcher = AiohttpFetcher()
@@ -31,7 +35,7 @@ class Bench:
             **settings,
         }
         self.auth = TokenExchangeAuth(
-            TokenExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now
+            TokenExchangeSettings(**options), self.fetcher, opaque=opaque, clock=lambda: self.now, **(limits or {})
         )
 
     def caller(self, subject: str = "alice", **claims: object) -> Principal:
@@ -286,8 +290,9 @@ async def test_closing_ends_what_runs(bench):
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "token-exchange"]
 
 
-async def test_the_cache_is_bounded(bench, monkeypatch):
-    monkeypatch.setattr("vmcp.auth.outgoing.token_exchange.MAX_ENTRIES", 5)
+async def test_the_cache_is_bounded(issuer):
+    bench = Bench(issuer, limits={"max_entries": 5})
     for number in range(12):
         await bench.ask(bench.caller(f"u{number}"))
     assert len(bench.auth._cache) == 5  # noqa: SLF001  what is remembered shows nowhere else
+    await bench.auth.close()

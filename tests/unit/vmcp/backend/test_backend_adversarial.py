@@ -26,9 +26,11 @@ from vmcp.backend.interface import (
     Era,
     Health,
     Kind,
+    Reply,
     SessionSpec,
 )
 from vmcp.backend.meta import legacy_params, modern_params
+from vmcp.backend.model import Handshake
 from vmcp.backend.modern.mirrored import InvalidMirrorError, mirror_of, mirrored_headers
 from vmcp.trace import TraceContext
 
@@ -171,23 +173,23 @@ async def test_a_list_whose_cursor_comes_again_ends_there_and_that_is_said(serve
     assert backend.state.failures == 0
 
 
-async def test_a_list_without_end_ends_in_an_error(server, backend_of, monkeypatch) -> None:
-    monkeypatch.setattr(lists, "MAX_PAGES", 20)
+async def test_a_list_without_end_ends_in_an_error() -> None:
+    asked = 0
 
-    async def more(request) -> None:
-        count = len(server.posts("tools/list"))
-        await request.peer.result(request, {"tools": [tool_of(f"t{count}")], "nextCursor": str(count)})
+    async def more(method: str, params: bytes) -> Reply:
+        nonlocal asked
+        asked += 1
+        result = {"tools": [tool_of(f"t{asked}")], "nextCursor": str(asked)}
+        return Reply(result=json.dumps(result).encode(), era=Era.LEGACY)
 
-    server.on["tools/list"] = more
-    backend = backend_of(server.url)
-    await backend.start()
-    assert await backend.wait_known(5)
-    assert "more than 20 pages" in backend.state.failing[Kind.TOOLS]
+    handshake = Handshake("2025-11-25", frozenset({"tools"}))
+    with pytest.raises(BackendProtocolError, match="tools/list has more than 1000 pages"):
+        await lists.fetch("b", Kind.TOOLS, handshake, more)
+    assert asked == lists.MAX_PAGES
 
 
-async def test_a_gigantic_list_is_refused_as_a_whole(server, backend_of, monkeypatch) -> None:
-    monkeypatch.setattr(lists, "MAX_ITEMS", 100)
-    server.tools = [tool_of(f"t{number}") for number in range(101)]
+async def test_a_gigantic_list_is_refused_as_a_whole(server, backend_of) -> None:
+    server.tools = [tool_of(f"t{number}") for number in range(lists.MAX_ITEMS + 1)]
     backend = backend_of(server.url)
     await backend.start()
     assert await backend.wait_known(5)

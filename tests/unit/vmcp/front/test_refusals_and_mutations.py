@@ -271,18 +271,16 @@ async def test_sets_of_sessions_beyond_the_limit_end_unless_they_are_in_use(back
     assert all(session.closed for session in sessions)
 
 
-async def test_readiness_waits_for_the_first_look_at_every_backend_but_not_for_ever(world, backend, monkeypatch):
+async def test_readiness_waits_for_the_first_look_at_every_backend_but_not_for_ever(world, backend):
     from vmcp.backend.interface import Catalogue
-    from vmcp.front import service
 
     good, late = backend("a", tools=[TOOL]), backend("b")
     late.catalogue, late.state.last_check, good.state.last_check = Catalogue(), None, 1.0
     w = world(good, late)
     answer = await w.send("GET", "/readyz", {})
     assert (answer.status, answer.json["reason"]) == (503, "backends_pending")
-    monkeypatch.setattr(service, "READY_WAIT", 0.0)
-    assert (await w.send("GET", "/readyz", {})).status == 200
-    monkeypatch.setattr(service, "READY_WAIT", 60.0)
+    impatient = world(good, late, settings=FrontSettings(ready_wait=0.0))
+    assert (await impatient.send("GET", "/readyz", {})).status == 200
     late.state.last_check = 2.0  # looked at, and found dead: that must not keep the others from serving
     assert (await w.send("GET", "/readyz", {})).status == 200
 
