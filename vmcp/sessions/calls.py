@@ -79,7 +79,7 @@ class Abandoned(msgspec.Struct, frozen=True, tag="abandoned"):
     token: str
 
 
-class Told(msgspec.Struct, frozen=True, tag="told"):
+class CallNotification(msgspec.Struct, frozen=True, tag="told"):
     """A notification of the call."""
 
     token: str
@@ -87,7 +87,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     params: bytes
 
 
-class Failure(msgspec.Struct, frozen=True):
+class CallFailure(msgspec.Struct, frozen=True):
     """A `BackendError`."""
 
     backend: str
@@ -96,7 +96,7 @@ class Failure(msgspec.Struct, frozen=True):
     status: int
 
 
-class Result(msgspec.Struct, frozen=True, tag="result"):
+class CallResult(msgspec.Struct, frozen=True, tag="result"):
     """How the wait ended: one of the members but `era` and `status`, or none: there is no such call.
 
     Attributes:
@@ -119,12 +119,12 @@ class Result(msgspec.Struct, frozen=True, tag="result"):
     asked: bytes | None = None
     state: str | None = None
     requests: bytes | None = None
-    failure: Failure | None = None
+    failure: CallFailure | None = None
     era: Era = Era.LEGACY
     status: int = 200
 
 
-Message = Resume | Waiting | Abandoned | Told | Result
+Message = Resume | Waiting | Abandoned | CallNotification | CallResult
 _decoder = msgspec.msgpack.Decoder(Message)
 
 
@@ -133,7 +133,7 @@ class _Asked:
     """A retry that arrived here and is served elsewhere."""
 
     sink: NotificationSink | None
-    result: asyncio.Future[Result]
+    result: asyncio.Future[CallResult]
 
 
 @dataclass(slots=True, eq=False)
@@ -165,7 +165,7 @@ class SharedCalls:
         self._link = link
         self._asked: dict[str, _Asked] = {}
         self._served: dict[str, _Served] = {}
-        self._results: OrderedDict[str, tuple[float, Result]] = OrderedDict()
+        self._results: OrderedDict[str, tuple[float, CallResult]] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._background = Background("calls of other replicas")
 
@@ -200,7 +200,7 @@ class SharedCalls:
             del self._asked[token]
         return _from_result(result, replica, call_id)
 
-    async def _await(self, replica: str, token: str, asked: _Asked) -> Result:
+    async def _await(self, replica: str, token: str, asked: _Asked) -> CallResult:
         reached_at = time.monotonic()
         while True:
             done, _ = await asyncio.wait({asked.result}, timeout=REPEAT)
@@ -254,11 +254,11 @@ class SharedCalls:
                 served = self._served.get(message.token)
                 if served is not None and served.task is not None:
                     served.task.cancel()
-            case Told():
+            case CallNotification():
                 asked = self._asked.get(message.token)
                 if asked is not None and asked.sink is not None:
                     asked.sink(message.method, message.params)
-            case Result():
+            case CallResult():
                 asked = self._asked.get(message.token)
                 if asked is not None and not asked.result.done():
                     asked.result.set_result(message)
@@ -278,16 +278,16 @@ class SharedCalls:
         if served is not None:
             served.heard_at = time.monotonic()
             return
-        _, result = self._results.pop(message.token, (0.0, Result(message.token)))
+        _, result = self._results.pop(message.token, (0.0, CallResult(message.token)))
         self._background.spawn(self._deliver(message.asker, result), "result")
 
     async def _serve(self, message: Resume, served: _Served) -> None:
         """Go on with a call for another replica, as long as that waits."""
-        queue: asyncio.Queue[Told] = asyncio.Queue(MAX_WAITING)
+        queue: asyncio.Queue[CallNotification] = asyncio.Queue(MAX_WAITING)
 
         def sink(method: str, params: bytes) -> None:
             if not queue.full():
-                queue.put_nowait(Told(message.token, method, params))
+                queue.put_nowait(CallNotification(message.token, method, params))
 
         async def pass_on() -> None:
             while True:
@@ -306,15 +306,15 @@ class SharedCalls:
             try:
                 result = _to_result(message.token, await work)
             except BackendError as err:
-                failure = Failure(err.backend, err.reason, err.category, err.status)
-                result = Result(message.token, failure=failure)
+                failure = CallFailure(err.backend, err.reason, err.category, err.status)
+                result = CallResult(message.token, failure=failure)
             await queue.join()
             await self._deliver(message.asker, result)
         finally:
             passing.cancel()
             work.cancel()
 
-    async def _deliver(self, asker: str, result: Result) -> None:
+    async def _deliver(self, asker: str, result: CallResult) -> None:
         """Send a result; where that fails, it is kept until the asker says that it still waits."""
         if await self._try(asker, result):
             return
@@ -345,17 +345,17 @@ class SharedCalls:
         return f"{link.prefix}calls:{replica}"
 
 
-def _to_result(token: str, reply: Reply | ParkedCall | None) -> Result:
+def _to_result(token: str, reply: Reply | ParkedCall | None) -> CallResult:
     if reply is None:
-        return Result(token)
+        return CallResult(token)
     if isinstance(reply, ParkedCall):
-        return Result(token, questions=reply.requests())
+        return CallResult(token, questions=reply.requests())
     asked = reply.input_required
     sizes = (len(reply.result or b""), 0 if asked is None else len(asked.result) + len(asked.requests or b""))
     if sum(sizes) > MAX_RESULT:
         error = RpcError(INTERNAL_ERROR, "the result is too large to be taken from one replica to another")
-        return Result(token, error=msgspec.json.encode(error))
-    return Result(
+        return CallResult(token, error=msgspec.json.encode(error))
+    return CallResult(
         token,
         result=reply.result,
         error=None if reply.error is None else msgspec.json.encode(reply.error),
@@ -367,7 +367,7 @@ def _to_result(token: str, reply: Reply | ParkedCall | None) -> Result:
     )
 
 
-def _from_result(result: Result, replica: str, call_id: str) -> Reply | ParkedElsewhere | None:
+def _from_result(result: CallResult, replica: str, call_id: str) -> Reply | ParkedElsewhere | None:
     failure = result.failure
     if failure is not None:
         error = BackendError(failure.backend, failure.reason, status=failure.status)
