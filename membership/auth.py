@@ -151,7 +151,15 @@ def strategy_for(
 def strategies_for(
     members: Iterable[Member], references: References, resolution: Resolution, env_name: Callable[[EnvInput], str]
 ) -> dict[str, Strategy]:
-    """Return the strategies of members that have one of their own, by name; each auth config is converted once."""
+    """Return the strategies of members that have one of their own, by name.
+
+    Args:
+        members: of the group.
+        references: which auth config counts for whom.
+        resolution: the auth configs that those name; each is converted once. One without a strategy leaves its member
+            out.
+        env_name: gives the environment variable that holds a Secret's value.
+    """
     found: dict[str, Strategy] = {}
     converted: dict[str, Strategy | None] = {}
     for member in members:

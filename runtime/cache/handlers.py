@@ -66,7 +66,14 @@ class Handlers:
         """Exceptions that handlers raised."""
 
     def add(self, handler: Handler, name: str, known: Iterable[Record], *, synced: bool) -> Registration:
-        """Register a handler and replay what is known to it, before any newer change."""
+        """Register a handler and replay what is known to it, before any newer change.
+
+        Args:
+            handler: called with each change, synchronously; what it raises is logged and counted.
+            name: for the log; "" for the handler's own.
+            known: what the store has now.
+            synced: the first list is through already.
+        """
         registration = Registration(handler, name or getattr(handler, "__qualname__", "handler"), self._remove)
         for record in known:
             self._call(registration, Change("added", None, record, initial=True))

@@ -74,7 +74,14 @@ class Client:
         fields: FieldSelector | None = None,
         page_size: int = 500,
     ) -> list[Record]:
-        """Read the objects of a namespace (or all) from the server, page by page.
+        """Read the objects of a namespace from the server, page by page.
+
+        Args:
+            resource: the kind.
+            namespace: "" for all, and for kinds without namespaces.
+            labels: what their labels must match.
+            fields: what their fields must match; the server knows few besides name and namespace.
+            page_size: objects per request.
 
         Raises:
             ExpiredError: the pages took longer than the server keeps its history (5 minutes by default).
@@ -109,6 +116,12 @@ class Client:
         field_manager: str | None = None,
     ) -> Record:
         """Replace an object, or one of its subresources.
+
+        Args:
+            resource: the kind.
+            body: the whole object; its name and namespace say which.
+            subresource: such as `status`; None for the object itself.
+            field_manager: whose the fields are to be; None for the client's own.
 
         Raises:
             ConflictError: `metadata.resourceVersion` is given and the object has changed since.
@@ -163,6 +176,14 @@ class Client:
         """Server-side apply: the body is everything that `field_manager` wants of the object.
 
         An apply that changes nothing keeps the resourceVersion and makes no event, but costs a request.
+
+        Args:
+            resource: the kind.
+            body: those fields, with name and namespace; what an earlier apply of this manager had and this one has not
+                is removed.
+            field_manager: who wants them.
+            force: take fields that other managers have.
+            subresource: such as `status`; None for the object itself.
 
         Raises:
             ConflictError: without `force`, fields belong to other managers.

@@ -90,7 +90,11 @@ class Builder:
         self._options = manager.controller_options(name)
 
     def for_(self, kind: Resource, *, predicate: Predicate = always) -> Self:
-        """The kind that is reconciled. Once."""
+        """The kind that is reconciled.
+
+        Raises:
+            BuilderError: It was named already.
+        """
         if self._kind is not None:
             raise BuilderError(f"controller {self._name}: for_ was called twice ({self._kind}, {kind})")
         self._kind = kind
@@ -103,6 +107,9 @@ class Builder:
             kind: The child's kind.
             predicate: Which events count.
             controller_only: Only the managing owner, or with False every owner of that kind.
+
+        Raises:
+            BuilderError: `for_` has not said yet whose objects they are.
         """
         if self._kind is None:
             raise BuilderError(f"controller {self._name}: owns({kind}) needs for_ before it")

@@ -83,7 +83,11 @@ class RunnableGroup:
         self._stopped = False
 
     def add(self, runnable: Runnable) -> None:
-        """Add a member; when the group runs already, it is started at once."""
+        """Add a member; when the group runs already, it is started at once.
+
+        Raises:
+            GroupStoppedError: The group has ended and starts nothing any more.
+        """
         if self._stopped:
             raise GroupStoppedError(f"{runnable.name}: the {self.group.value} group has stopped")
         member = _Member(runnable)

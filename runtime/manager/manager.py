@@ -166,7 +166,11 @@ class Manager:
         return self.options.controllers.get(name, self.options.controller)
 
     def add_controller(self, controller: Controller) -> None:
-        """Run a controller while this process leads. Refuses a name that is taken: two would share their metrics."""
+        """Run a controller while this process leads.
+
+        Raises:
+            ValueError: There is a controller of this name, and two would share their metrics.
+        """
         if controller.name in self._controllers:
             raise ValueError(f"there already is a controller named {controller.name}")
         controller.serves = self.cache.serves

@@ -163,7 +163,11 @@ class WorkQueue(Generic[T]):
         return self._take()
 
     def done(self, item: T) -> None:
-        """The worker is finished with `item`; if it was added meanwhile, it is ready again."""
+        """The worker is finished with `item`; if it was added meanwhile, it is ready again.
+
+        Raises:
+            ValueError: No worker has this item.
+        """
         started = self._work.pop(item, None)
         if started is None:
             raise ValueError(f"queue {self.name}: done({item!r}) without get")

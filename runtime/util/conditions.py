@@ -98,11 +98,14 @@ def set_condition(conditions: Conditions, new: Condition, *, now: datetime) -> C
 
     Args:
         conditions: The present conditions, in their order.
-        new: The verdict. An empty reason is refused as the API server would refuse it.
+        new: The verdict; a message beyond what the API server takes is cut.
         now: Time of the decision; passed in, so that deciding stays a pure function.
 
     Returns:
         `conditions` itself when nothing changes.
+
+    Raises:
+        ValueError: The reason is empty, which the API server would refuse.
     """
     if not new.reason:
         raise ValueError(f"condition {new.type} needs a reason")

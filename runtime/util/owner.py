@@ -23,7 +23,11 @@ def controller_reference(owner: Record) -> dict[str, Any]:
 
 
 def owner_reference(owner: Record) -> dict[str, Any]:
-    """A plain reference to `owner`, for garbage collection alone. Needs the uid, hence an object from the server."""
+    """Return a plain reference to `owner`, for garbage collection alone.
+
+    Raises:
+        OwnershipError: The owner has no uid: it was not read from the server.
+    """
     if not owner.meta.uid:
         raise OwnershipError(f"{owner.resource.kind} {owner.key} has no uid: it was not read from the server")
     return {

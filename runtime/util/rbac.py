@@ -44,6 +44,14 @@ class PolicyRule:
 
     @classmethod
     def of(cls, resource: Resource, *verbs: Verb, why: str, subresource: str = "", granted: bool = False) -> PolicyRule:
-        """The rule for one kind, or for one of its subresources."""
+        """Return the rule for one kind, or for one of its subresources.
+
+        Args:
+            resource: the kind.
+            verbs: what may be done with it.
+            why: what the controller needs it for; shown in the documentation of the role.
+            subresource: such as `status`; "" for the objects themselves.
+            granted: not used by the operator itself, but granted to what it deploys.
+        """
         name = f"{resource.plural}/{subresource}" if subresource else resource.plural
         return cls(resource.group, (name,), verbs, why, granted=granted, namespaced=resource.namespaced)

@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 
 
 def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with whole seconds, the form of `metav1.Time`. A naive time is refused: it is a bug."""
+    """Return RFC 3339 in UTC with whole seconds, the form of `metav1.Time`.
+
+    Raises:
+        ValueError: The time has no zone.
+    """
     if moment.tzinfo is None:
         raise ValueError("a time without zone cannot be written to the API")
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -96,7 +96,14 @@ def strategies_of(config: VmcpConfig) -> Iterator[tuple[str, Strategy, tuple[int
 
 
 def check_strategy(strategy: Strategy, where: str, report: Findings, env: Env = None) -> None:
-    """Check one strategy: a known type, the sub-object of that type, and its rules."""
+    """Check one strategy: a known type, the sub-object of that type, and its rules.
+
+    Args:
+        strategy: of a backend, or the default.
+        where: its path in the document.
+        report: takes the mistakes.
+        env: where the variables that it names are looked up; None: they are not.
+    """
     if not report.one_of(f"{where}.type", strategy.type, STRATEGIES):
         return
     wanted = STRATEGIES[strategy.type]

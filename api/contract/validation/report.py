@@ -55,7 +55,15 @@ class Findings:
         what: str,
         costs: Callable[[int, str], tuple[int, ...] | None] = lambda _index, _name: None,
     ) -> None:
-        """Note names that stand more than once, at their second place; `costs` says which backends that costs."""
+        """Note names that stand more than once, at their second place; empty ones do not count.
+
+        Args:
+            path: of the list.
+            names: of its items, in their order.
+            key: of an item's name.
+            what: an item is, for the sentence.
+            costs: (index, name) -> places of the backends that a second name costs; None: the whole document.
+        """
         seen: dict[str, int] = {}
         for index, name in enumerate(names):
             if name and name in seen:
