@@ -114,8 +114,10 @@ class OwnLists:
             mark: Of the gateway.
             search: Also ask backends that said nothing, because a name is unknown.
         """
+        # Whoever waits here for another's search shares what it found, also nothing: a slow backend is waited for once.
+        came = time.monotonic() if search else None
         async with self._lock:
-            moved = await self._refresh(caller, mark, search=search)
+            moved = await self._refresh(caller, mark, came)
         if moved and offers.pending:
             # What the session was told of may be what everybody is shown in a moment: the client asks because it heard.
             offers.rebuild()
@@ -129,14 +131,20 @@ class OwnLists:
             self._views = (shared, found, offers.views_with({**personal, **own}))
         return self._views[2]
 
-    async def _refresh(self, caller: Asker, mark: str, *, search: bool) -> bool:
-        """Ask for the lists that are due; say whether any was, or follows the shared ones from now on."""
+    async def _refresh(self, caller: Asker, mark: str, came: float | None) -> bool:
+        """Ask for the lists that are due; say whether any was, or follows the shared ones from now on.
+
+        Args:
+            caller: Whose.
+            mark: Of the gateway.
+            came: When somebody began to look for an unknown name; None = nobody does.
+        """
         live = {backend.name: backend for backend, _ in caller.sessions.live()}
         forgotten = self._forget(live)
         now = time.monotonic()
         due = (self._changed | self._outdated(live, now)) & live.keys()
-        if search:
-            due |= {name for name in live if now - self._asked.get(name, -AGAIN) >= AGAIN}
+        if came is not None:
+            due |= {name for name in live if came - self._asked.get(name, -FRESH) >= _pause(self._failing.get(name, 1))}
         moved = forgotten or bool(self._changed or due)
         self._changed = frozenset()
         try:

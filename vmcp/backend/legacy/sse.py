@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from vmcp.auth.interface import Principal
-from vmcp.backend.answers import SessionLost, answers, check_session, message_of
+from vmcp.backend.answers import SessionLost, answers, check_session, message_of, refusal_of
 from vmcp.backend.endpoint import GET_HEADERS, POST_HEADERS, McpEndpoint
-from vmcp.backend.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable
+from vmcp.backend.errors import (
+    BackendAuthFailed,
+    BackendError,
+    BackendProtocolError,
+    BackendTimeout,
+    BackendUnavailable,
+)
 from vmcp.backend.legacy.cookies import Cookies
 from vmcp.backend.legacy.inbox import ActiveCall, Inbox
 from vmcp.backend.settings import HeaderList
@@ -18,8 +25,15 @@ from vmcp.http.client import Response
 from vmcp.http.client.under_way import Held
 from vmcp.tasks import Background
 from vmcp.wire.jsonrpc import Message, RpcError
+from vmcp.wire.protocol import JSON_TYPE
 
 POST_TIMEOUT = 10.0
+
+ACKNOWLEDGED = 1.0
+"""Seconds that the acknowledgement of a request may take after its answer, before its connection is given up."""
+
+_PATH = "/%:@!$&'()*+,;=~-._"
+_QUERY = _PATH + "?"
 
 
 class _Waiter:
@@ -89,33 +103,52 @@ class SseChannel:
         await self._ensure(active.deadline)
         waiter = self._waiting[id_] = _Waiter()
         active.attach(waiter)
+        sending = asyncio.ensure_future(self._send(body, active, idempotent=idempotent))
         try:
-            response = await self._endpoint.send(
-                "POST",
-                body,
-                POST_HEADERS + self._cookies.header,
-                deadline=active.deadline,
-                principal=self.principal,
-                passthrough=active.call.headers or self.passthrough,
-                trace=active.call.trace,
-                target=self._target,
-                idempotent=idempotent,
-            )
-            if response.stream is not None:
-                response.stream.close()
-            self._keep_cookies(response)
+            # Servers exist that acknowledge a request only when its answer is out, or not at all.
+            await asyncio.wait((sending, waiter.future), return_when=asyncio.FIRST_COMPLETED)
+            if waiter.future.done() and waiter.future.exception() is None:
+                self._tasks.spawn(_settle(sending), "acknowledgement")
+                response = Response(202, {})
+            else:
+                response = await sending
             if response.status >= 300:
                 return self._refusal(response, id_), response.status
-            message = await waiter.future
-            active.call.held = waiter.held
+            answer = _in_body(self._endpoint.name, response, id_)
+            message = answer or await waiter.future
+            active.call.held = waiter.held if answer is None else response.held
+        except BackendAuthFailed as err:
+            if idempotent or (said := refusal_of(err, id_)) is None:
+                raise
+            return said, err.status
         except BackendTimeout as err:
             raise BackendTimeout(self._endpoint.name, err.reason) from None
         finally:
             waiter.deadline = None
             waiter.future.cancel()
             self._waiting.pop(id_, None)
+            if waiter.future.cancelled():
+                sending.cancel()
         check_session(response, message, id_, self._target)
         return message, response.status
+
+    async def _send(self, body: bytes, active: ActiveCall, *, idempotent: bool) -> Response:
+        """Post a request, and read no more than whether it is taken, or refused, or answered at once."""
+        response = await self._endpoint.send(
+            "POST",
+            body,
+            POST_HEADERS + self._cookies.header,
+            deadline=active.deadline,
+            principal=self.principal,
+            passthrough=active.call.headers or self.passthrough,
+            trace=active.call.trace,
+            target=self._target,
+            idempotent=idempotent,
+        )
+        if response.stream is not None:
+            response.stream.close()
+        self._keep_cookies(response)
+        return response
 
     def _refusal(self, response: Response, id_: int) -> Message:
         """Return the error in an answer that should have been an acknowledgement."""
@@ -179,13 +212,17 @@ class SseChannel:
     def _read_endpoint(self, data: bytes) -> str:
         """Return the path that the server wants posts at. Another origin would get our credentials: refused."""
         said = data.decode("utf-8", "replace").strip()
-        parts = urlsplit(said)
+        try:
+            parts = urlsplit(said)
+            joined = urlsplit(urljoin(self._endpoint.url, said))
+        except ValueError:
+            raise BackendProtocolError(self._endpoint.name, "names an endpoint that is no URL") from None
         if parts.scheme or parts.netloc:
             base = urlsplit(self._endpoint.url)
             if (parts.scheme or base.scheme, parts.netloc.lower()) != (base.scheme, base.netloc.lower()):
                 raise BackendProtocolError(self._endpoint.name, "names an endpoint on another host")
-        joined = urlsplit(urljoin(self._endpoint.url, said))
-        return joined.path + (f"?{joined.query}" if joined.query else "")
+        # What a request line cannot hold is encoded, as URLs in browsers are.
+        return quote(joined.path, _PATH) + (f"?{quote(joined.query, _QUERY)}" if joined.query else "")
 
     async def _read(self, stream: MessageStream) -> None:
         error: BackendError = BackendUnavailable(self._endpoint.name, "the event stream ended")
@@ -254,6 +291,24 @@ class SseChannel:
         """Drop the stream, and wait until it is gone."""
         self.drop()
         await self._tasks.close()
+
+
+def _in_body(name: str, response: Response, id_: int) -> Message | None:
+    """Return the answer to request `id_` where a server gives it right away instead of on the stream."""
+    if response.media_type != JSON_TYPE or not response.body:
+        return None
+    try:
+        message = message_of(name, response)
+    except BackendError:
+        return None
+    return message if message.is_response and answers(message, id_) else None
+
+
+async def _settle(sending: asyncio.Future[Response]) -> None:
+    """Let the acknowledgement come when the answer is here already: its connection can serve again then."""
+    with contextlib.suppress(BackendError, TimeoutError):
+        async with asyncio.timeout(ACKNOWLEDGED):
+            await sending
 
 
 def _nothing() -> None:

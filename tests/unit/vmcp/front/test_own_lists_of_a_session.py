@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,7 @@ class Toolsets:
         self.enabled: set[object] = set()
         self.opened: list[object] = []
         self.listed = 0
+        self.refused = 0
         self.common = [TOOL]
         self.answers = asyncio.Event()
         self.answers.set()
@@ -61,6 +63,7 @@ class Toolsets:
         async def call(request: Call) -> Reply:
             name = json.loads(request.params).get("name")
             if request.method in self.failing:
+                self.refused += 1
                 raise BackendError("kit", "does not answer")
             if request.method == "tools/list":
                 self.listed += 1
@@ -149,6 +152,41 @@ async def test_unknown_names_do_not_make_a_session_be_asked_again_and_again(worl
     answers = await asyncio.gather(*calls)
     assert all("error" in answer.last for answer in answers)
     assert kit.listed <= 1
+
+
+async def test_calls_of_unknown_names_wait_for_a_slow_backend_once_and_not_one_after_the_other(
+    world, kit, monkeypatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(own_lists, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    w = world(kit.fake)
+    await w.initialize()
+    await w.legacy("tools/call", {"name": "enable"}).answer()
+    kit.answers.clear()
+    calls = [w.legacy("tools/call", {"name": f"nothing-{number}"}) for number in range(3)]
+    await kit.asked.wait()
+    for _ in range(100):  # the others come to wait
+        await asyncio.sleep(0)
+    now[0] += own_lists.AGAIN + 1
+    kit.answers.set()
+    answers = await asyncio.gather(*(call.answer() for call in calls))
+    assert all("error" in answer.last for answer in answers)
+    assert kit.listed == 1
+
+
+async def test_a_backend_that_answers_no_list_is_searched_less_and_less(world, kit, monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(own_lists, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    w = world(kit.fake)
+    await w.initialize()
+    await w.legacy("tools/call", {"name": "enable"}).answer()
+    kit.failing.add("tools/list")
+    asked = []
+    for _ in range(60):
+        await w.legacy("tools/call", {"name": "nothing"}).answer()
+        asked.append(kit.refused)
+        now[0] += 1
+    assert asked[-1] <= 5
 
 
 async def test_a_backend_cannot_fill_the_memory_with_lists_of_single_sessions(world, kit, monkeypatch) -> None:
