@@ -74,7 +74,7 @@ CONTESTED_REASON = (
 )
 APPLY_FAILED_REASON = (
     "ApplyFailed",
-    "The API server, or a webhook that it calls, failed temporarily; retried within a minute.",
+    "The API server or a webhook failed temporarily, or an object that is being deleted is held; retried soon.",
 )
 
 

@@ -56,6 +56,30 @@ class Contest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """An object that somebody deletes and something holds: it is there, and will not stay. Its end is an event.
+
+    Attributes:
+        resource: its kind.
+        key: its name.
+        finalizers: what holds it.
+    """
+
+    resource: Resource
+    key: Key
+    finalizers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the sentence for users."""
+        held = f" and held by {', '.join(self.finalizers)}" if self.finalizers else ""
+        return f"{self.resource.kind} {self.key.name} is being deleted{held}; it is made anew once it is gone"
+
+
+Hindrance = Contest | Leaving
+"""What others do to a generated object."""
+
+
 @dataclass
 class _Repairs:
     timing: Timing

@@ -11,7 +11,7 @@ from api.conditions import VirtualMCPServerCondition as T
 from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from controllers.shared.content import Facts, contents
-from controllers.shared.contests import Contest
+from controllers.shared.contests import Contest, Hindrance
 from controllers.shared.ownership import Entitlement, claim
 from controllers.shared.resources import (
     CONFIG_MAP,
@@ -29,7 +29,7 @@ from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.apply import Applied, intent_hash
 from controllers.shared.workload.manifest import Json
 from controllers.shared.workload.rollout import Rollout
-from controllers.shared.workload.writing import RETRY, Writer, WriteResult
+from controllers.shared.workload.writing import RETRY, Writer, WriteResult, leaving
 from controllers.virtualmcpserver.conclude import GatewayDecision
 from controllers.virtualmcpserver.deployment import with_session_secret, without_rotation
 from controllers.virtualmcpserver.names import (
@@ -93,7 +93,7 @@ class _Writing:
 
     secret: Record | None = None
     due: float | None = None
-    contests: list[Contest] = field(default_factory=list)
+    met: list[Hindrance] = field(default_factory=list)
 
 
 class _HeldError(Exception):
@@ -170,7 +170,7 @@ class Publisher:
         if intents.deployment is None or intents.config_map is None or intents.service is None:
             return Published(None)
         writing = _Writing()
-        outcome = await self._writer.attempt(self._write(present, decision, writing), writing.contests)
+        outcome = await self._writer.attempt(self._write(present, decision, writing), writing.met)
         if outcome.refusal is not None and not outcome.refusal.has_cause("NamespaceTerminating"):
             self._warn(owner, "DeploymentUpdateFailed", "Apply", outcome.message)
         whole = outcome.written is WriteResult.ALL
@@ -193,10 +193,11 @@ class Publisher:
         try:
             secret = writing.secret = await self._hmac_secret(present)
         except _HeldError as held:
-            writing.contests.append(held.contest)
+            writing.met.append(held.contest)
             return
         if (contest := self._writer.contests.of((SECRET, secret.key))) is not None:
-            writing.contests.append(contest)
+            writing.met.append(contest)
+        writing.met += leaving(secret)
         # What may be reached goes first: a backend that is served shall be reachable.
         for kind, name, body in _optional(owner.key.name, intents):
             await self._keep(present, kind, name, body, writing)
@@ -205,7 +206,7 @@ class Publisher:
         if decision.dialect is Dialect.NATIVE:  # the stock gateway does not use the Secret
             deployment = with_session_secret(deployment, await self._mark_of(secret))
         lasting = intent_hash(without_rotation(deployment))
-        writing.due = await self._writer.deploy(DEPLOYMENT, deployment, owner, writing.contests, lasting=lasting)
+        writing.due = await self._writer.deploy(DEPLOYMENT, deployment, owner, writing.met, lasting=lasting)
         await self._apply(intents.service, owner, writing)
 
     def rollout(self, key: Key) -> Rollout | None:
@@ -274,7 +275,7 @@ class Publisher:
         return f"{secret.meta.uid}/{secret.meta.resource_version}"
 
     async def _apply(self, body: Json, owner: Record, writing: _Writing) -> Applied:
-        return await self._writer.apply(_BY_KIND[str(body["kind"])], body, owner, writing.contests)
+        return await self._writer.apply(_BY_KIND[str(body["kind"])], body, owner, writing.met)
 
     def _say(self, record: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(record, type="Normal", reason=reason, action=action, note=note)

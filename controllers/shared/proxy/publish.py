@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.shared.contests import Contest
+from controllers.shared.contests import Hindrance
 from controllers.shared.proxy.names import account_name, optional
 from controllers.shared.proxy.render import ProxyObjects, without_rotation
 from controllers.shared.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT
@@ -35,9 +35,9 @@ class ProxyPublisher:
         Raises:
             ConflictError, NotFoundError: something changed or went away in between; decide anew.
         """
-        contests: list[Contest] = []
+        met: list[Hindrance] = []
         waits: list[float] = []
-        outcome = await self._writer.attempt(self._write(owner, objects, contests, waits), contests)
+        outcome = await self._writer.attempt(self._write(owner, objects, met, waits), met)
         due = min((after for after in (outcome.due, *waits) if after is not None), default=None)
         return replace(outcome, due=due)
 
@@ -55,26 +55,26 @@ class ProxyPublisher:
         """The proxy is gone; the garbage collector removes what it owned."""
         self._writer.forget(owner)
 
-    async def _write(self, owner: Record, objects: ProxyObjects, contests: list[Contest], waits: list[float]) -> None:
+    async def _write(self, owner: Record, objects: ProxyObjects, met: list[Hindrance], waits: list[float]) -> None:
         """Write everything in an order in which pods can start, and note what waits.
 
         What may be reached goes before the pods that reach it.
         """
         name = owner.meta.name
         policy, budget = optional(name)
-        await self._keep(SERVICE_ACCOUNT, account_name(name), objects.account, owner, contests)
-        await self._keep(*policy, objects.network_policy, owner, contests)
-        await self._keep(*budget, objects.disruption_budget, owner, contests)
-        await self._writer.apply(CONFIG_MAP, objects.config_map, owner, contests)
+        await self._keep(SERVICE_ACCOUNT, account_name(name), objects.account, owner, met)
+        await self._keep(*policy, objects.network_policy, owner, met)
+        await self._keep(*budget, objects.disruption_budget, owner, met)
+        await self._writer.apply(CONFIG_MAP, objects.config_map, owner, met)
         lasting = intent_hash(without_rotation(objects.deployment))
-        wait = await self._writer.deploy(DEPLOYMENT, objects.deployment, owner, contests, lasting=lasting)
+        wait = await self._writer.deploy(DEPLOYMENT, objects.deployment, owner, met, lasting=lasting)
         if wait is not None:
             waits.append(wait)
-        await self._writer.apply(SERVICE, objects.service, owner, contests)
+        await self._writer.apply(SERVICE, objects.service, owner, met)
 
-    async def _keep(self, kind: Resource, name: str, body: Json | None, owner: Record, contests: list[Contest]) -> None:
+    async def _keep(self, kind: Resource, name: str, body: Json | None, owner: Record, met: list[Hindrance]) -> None:
         """Apply an object that is wanted, and remove one that is not."""
         if body is not None:
-            await self._writer.apply(kind, body, owner, contests)
+            await self._writer.apply(kind, body, owner, met)
         else:
             await self._writer.drop(kind, name, owner)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from controllers.shared.contests import Contest, Contests
+from controllers.shared.contests import Contest, Contests, Hindrance, Leaving
 from controllers.shared.ownership import ForeignObjectError
 from controllers.shared.timing import Timing
 from controllers.shared.workload.apply import Applied, Applier, intent_hash, is_refusal
@@ -30,7 +30,7 @@ class WriteResult(Enum):
     FOREIGN = "an object of a wanted name belongs to somebody else"
     REFUSED = "the server refused an object"
     CONTESTED = "somebody else keeps changing an object"
-    FAILED = "the server, or a webhook that it calls, failed for the moment"
+    FAILED = "the server, or a webhook that it calls, failed for the moment, or an object is on its way out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ class Writer:
         self._pacing = Pacing(clock, timing)
         self._templates: dict[Key, _Template] = {}
 
-    async def attempt(self, write: Awaitable[None], contests: list[Contest]) -> WriteOutcome:
+    async def attempt(self, write: Awaitable[None], met: list[Hindrance]) -> WriteOutcome:
         """Await what writes the objects. What the server refuses or cannot do at the moment is an outcome, not raised.
 
         Args:
             write: writes everything, with `apply` and `drop`.
-            contests: those that it met so far.
+            met: what it met on the way.
 
         Raises:
             ConflictError, NotFoundError: something changed or went away in between; decide anew.
@@ -107,16 +107,20 @@ class Writer:
             return WriteOutcome(WriteResult.FAILED, sentence_of(error), error=error)
         except TransportError as error:
             return WriteOutcome(WriteResult.FAILED, sentence_of(error), error=error)
-        if contests:
-            message = "; ".join(str(contest) for contest in contests)
-            return WriteOutcome(WriteResult.CONTESTED, message, min(contest.due for contest in contests))
+        if met:
+            leaves = any(isinstance(hindrance, Leaving) for hindrance in met)
+            message = "; ".join(str(hindrance) for hindrance in met)
+            due = min((hindrance.due for hindrance in met if isinstance(hindrance, Contest)), default=None)
+            return WriteOutcome(WriteResult.FAILED if leaves else WriteResult.CONTESTED, message, due)
         return WriteOutcome(WriteResult.ALL, "every generated object is up to date")
 
-    async def apply(self, kind: Resource, body: Json, owner: Record, contests: list[Contest]) -> Applied:
-        """Make an object what it shall be, tell of it, and note a contest about it."""
+    async def apply(self, kind: Resource, body: Json, owner: Record, met: list[Hindrance]) -> Applied:
+        """Make an object what it shall be, tell of it, and note what others do to it."""
         applied = await self.applier.apply(kind, body, owner)
         if applied.contest is not None:
-            contests.append(applied.contest)
+            met.append(applied.contest)
+        if applied.record is not None:
+            met += leaving(applied.record)
         name = body["metadata"]["name"]
         if kind.kind in ("Deployment", "Service") and applied.created:
             self._say(owner, f"{kind.kind}Created", "Create", f"{kind.kind} {name} created")
@@ -127,7 +131,7 @@ class Writer:
         return applied
 
     async def deploy(
-        self, kind: Resource, body: Json, owner: Record, contests: list[Contest], *, lasting: str
+        self, kind: Resource, body: Json, owner: Record, met: list[Hindrance], *, lasting: str
     ) -> float | None:
         """Apply a Deployment, or wait until a burst of changes is over; return the seconds to wait.
 
@@ -135,7 +139,7 @@ class Writer:
             kind: of Deployments.
             body: what it shall be.
             owner: of it.
-            contests: those met so far.
+            met: what it met on the way.
             lasting: hash of the body without what only says which versions of its Secrets the pods have.
         """
         change = DeploymentChange(owner.meta.generation, intent_hash(body), lasting)
@@ -146,7 +150,7 @@ class Writer:
         if wait is not None:
             return wait
         self._pacing.starts(owner.key)
-        await self.apply(kind, body, owner, contests)
+        await self.apply(kind, body, owner, met)
         self._pacing.rolled(owner.key, change)
         return None
 
@@ -189,6 +193,11 @@ class Writer:
 
     def _say(self, owner: Record, reason: str, action: str, note: str) -> None:
         self._recorder.event(owner, type="Normal", reason=reason, action=action, note=note)
+
+
+def leaving(record: Record) -> list[Leaving]:
+    """Return what to say of an object that is being deleted; nothing of others."""
+    return [Leaving(record.resource, record.key, tuple(record.meta.finalizers))] if record.meta.deleting else []
 
 
 _PORT_OF_A_CONNECTION = re.compile(r":\d+->")

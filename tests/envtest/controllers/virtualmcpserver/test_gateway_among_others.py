@@ -228,6 +228,26 @@ async def test_what_does_not_work_at_the_moment_is_said_on_the_object_and_works_
         await cluster.until(KIND, name, ObjectsApplied="True/ObjectsApplied", timeout=90)
 
 
+@pytest.mark.parametrize("place", [OWNED[0], OWNED[1], OWNED[3]], ids=lambda place: place[1])
+async def test_an_object_that_is_deleted_and_held_is_named_until_it_is_made_anew(
+    cluster: Gateways, place: tuple[str, str, str]
+) -> None:
+    await running(cluster)
+    uid = (await cluster.owned(*place))["metadata"]["uid"]
+    hold = {"metadata": {"finalizers": ["stranger.example.com/hold"]}}
+    await cluster.admin.patch(*place, hold, namespace=cluster.namespace)
+    await cluster.admin.delete(*place, namespace=cluster.namespace)
+    found = await cluster.until(KIND, "v", ObjectsApplied="False/ApplyFailed")
+    said = f"{place[1]} {place[2]} is being deleted and held by stranger.example.com/hold"
+    assert said in conditions_of(found)["ObjectsApplied"][1]
+    assert "Stalled" not in conditions_of(found)
+    await cluster.entry("later")  # what is on its way out is kept up to date as long as it is there
+    await cluster.config(until=lambda config: [backend.name for backend in config.backends] == ["e", "later"])
+    await cluster.admin.patch(*place, {"metadata": {"finalizers": None}}, namespace=cluster.namespace)
+    await cluster.until(KIND, "v", ObjectsApplied="True/ObjectsApplied")
+    assert (await cluster.owned(*place))["metadata"]["uid"] != uid
+
+
 # --- rollouts -----------------------------------------------------------------------------------------------------
 
 
