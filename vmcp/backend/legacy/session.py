@@ -187,7 +187,7 @@ class LegacySession:
                 link.level = loads_str(fields(call.params).get("level"))
             case protocol.RESOURCES_SUBSCRIBE:
                 uri = loads_str(fields(call.params).get("uri")) or ""
-                self._subscribed[uri] = replace(call, sink=None, bridge=None)
+                self._subscribed[uri] = replace(call, sink=None, bridge=None, held=None)
                 self._hand_on(link)
             case protocol.RESOURCES_UNSUBSCRIBE:
                 self._subscribed.pop(loads_str(fields(call.params).get("uri")) or "", None)

@@ -327,6 +327,19 @@ async def test_a_large_answer_counts_until_nobody_keeps_it(server, backend_of, s
     await eventually(lambda: answers.used == 0)
 
 
+async def test_what_is_remembered_of_a_subscription_keeps_no_answer(server, backend_of) -> None:
+    async def large(request) -> None:
+        await request.peer.result(request, {"text": "x" * 200_000})
+
+    server.on["resources/subscribe"] = large
+    backend = backend_of(server.url)
+    session = backend.open(SessionSpec())
+    reply = await session.call(Call(method="resources/subscribe", params=b'{"uri":"x://1"}', timeout=5))
+    assert backend.endpoint.answers.used > 200_000
+    del reply
+    await eventually(lambda: backend.endpoint.answers.used == 0, within=5)
+
+
 async def test_an_answer_that_there_is_no_room_for_costs_its_call_and_nothing_else(server, backend_of) -> None:
     async def large(request) -> None:
         await request.peer.result(request, {"text": "x" * 200_000})
