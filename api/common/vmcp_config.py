@@ -38,7 +38,7 @@ class WorkloadToolConfig(Struct):
     tool_config_ref: ToolConfigRef | None = None
     """MCPToolConfig to take filter and overrides from; what is written here wins."""
     filter: tuple[str, ...] = ()
-    """Tools to show; all when empty."""
+    """Tools to show, by their names after overrides; all when empty."""
     overrides: dict[str, ToolOverride] = Field(default_factory=dict)
     """What to show instead, by the backend's tool name."""
     exclude_all: bool | None = None

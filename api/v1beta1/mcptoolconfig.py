@@ -15,7 +15,7 @@ class MCPToolConfigSpec(Struct):
     """Which tools are shown, and how."""
 
     tools_filter: SetList[str] = ()
-    """Tools to show; all when empty."""
+    """Tools to show, by their names after overrides; all when empty."""
     tools_override: dict[str, ToolOverride] = Field(default_factory=dict)
     """What to show instead, by the server's own tool name."""
 

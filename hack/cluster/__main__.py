@@ -11,7 +11,7 @@ from hack.cluster.cluster import Cluster
 from hack.cluster.daemons import DaemonError
 from hack.cluster.dockerfile import DockerfileError
 from hack.cluster.images import ImageError
-from hack.cluster.layout import GATEWAY_IMAGE, OPERATOR_IMAGE, default_layout
+from hack.cluster.layout import DOCKERFILES, default_layout
 from hack.cluster.requirements import problem
 from hack.controlplane.binaries import ensure
 from hack.controlplane.programs import BinariesError, to_stderr
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help=f"say whether this machine can run a cluster (exit status 0 or {UNAVAILABLE})")
     commands.add_parser("up", help="start it; prints `export KUBECONFIG=...`")
-    commands.add_parser("images", help="build the images of operator and gateway, and import them")
+    commands.add_parser("images", help="build the images of operator, gateway and SDK, and import them")
     commands.add_parser("status", help="say what runs")
     commands.add_parser("down", help="stop it and undo every trace; programs and images stay in the cache directory")
     return top
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"export KUBECONFIG={layout.kubeconfig}")
                 print(f"export PATH={ensure().directory}:$PATH")
             case "images":
-                to_stderr(f"==> building {OPERATOR_IMAGE} and {GATEWAY_IMAGE} (usually 15 s, the first time 6 minutes)")
+                to_stderr(f"==> building {', '.join(DOCKERFILES)} (usually 15 s, the first time 6 minutes)")
                 cluster.load_own_images()
             case "status":
                 print("\n".join(cluster.status()))

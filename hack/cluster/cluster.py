@@ -20,12 +20,11 @@ from hack.cluster.layout import (
     API_SERVICE_IP,
     CLUSTER_DOMAIN,
     DNS_SERVICE_IP,
+    DOCKERFILES,
     ETCD_PEER_PORT,
     ETCD_PORT,
-    GATEWAY_IMAGE,
     NODE,
     NODE_IP,
-    OPERATOR_IMAGE,
     REPOSITORY,
     SERVICE_NETWORK,
     Layout,
@@ -82,11 +81,11 @@ class Cluster:
             mark.touch()
 
     def load_own_images(self) -> None:
-        """Build the images of operator and gateway from the Dockerfiles, and import them."""
+        """Build the images of operator, gateway and SDK from their Dockerfiles, and import them."""
         images = Images(self._layout, self._say)
-        for name, image in (("Dockerfile", OPERATOR_IMAGE), ("Dockerfile.vmcp", GATEWAY_IMAGE)):
+        for image, dockerfile in DOCKERFILES.items():
             start = time.monotonic()
-            archive = images.from_dockerfile(REPOSITORY / name, image)
+            archive = images.from_dockerfile(REPOSITORY / dockerfile, image)
             built = time.monotonic()
             self.load([archive])
             self._say(f"    {image}: built in {built - start:.1f} s, imported in {time.monotonic() - built:.1f} s")

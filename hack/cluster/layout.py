@@ -24,6 +24,14 @@ TABLE = "mcp-cluster"
 
 PAUSE_IMAGE, DNS_IMAGE = "localhost/pause:local", "localhost/coredns:local"
 OPERATOR_IMAGE, GATEWAY_IMAGE = "localhost/mcp-operator:e2e", "localhost/mcp-vmcp:e2e"
+SDK_IMAGE = "localhost/mcp-sdk:e2e"
+"""The official SDK, for servers and clients in pods."""
+DOCKERFILES = {
+    OPERATOR_IMAGE: "Dockerfile",
+    GATEWAY_IMAGE: "Dockerfile.vmcp",
+    SDK_IMAGE: "tests/cluster/Dockerfile.sdk",
+}
+"""By image: what it is built from."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from typing import Any
 
 import aiohttp
 
-from hack.cluster.layout import GATEWAY_IMAGE, REPOSITORY
+from hack.cluster.layout import GATEWAY_IMAGE, REPOSITORY, SDK_IMAGE
 from hack.controlplane.rest import Kube, Object
 from tests.e2e.vmcp.kit import Client
 from tests.support.eventually import eventually
 
 API = "toolhive.stacklok.dev/v1beta1"
 SYSTEM, MANAGER = "mcp-operator-system", "mcp-operator-controller-manager"
+PROGRAMS = REPOSITORY / "tests" / "cluster" / "programs"
 SERVER = REPOSITORY / "tests" / "e2e" / "vmcp" / "echo_backend.py"
+ISSUER = SERVER.with_name("issuer.py")
 Figure = Callable[[str, object], None]
 LONG = 120.0
 """Seconds that a step may take on a busy machine; nothing is judged by it."""
@@ -108,16 +110,51 @@ class Pods:
         await self.apply(*server(name, **options))
         await self.until("apps/v1", "Deployment", name, lambda found: found.get("status", {}).get("readyReplicas") == 1)
 
+    async def sdk_server(self, name: str, line: int = 2, **options: Any) -> None:
+        """Run a server that was written with a line of the official SDK."""
+        program = PROGRAMS / "sdk_server.py"
+        python = f"/sdk{line}/bin/python"
+        await self.server(name, program=program, image=SDK_IMAGE, python=python, arguments=(name,), **options)
+
+    async def issuer(self, url: str) -> None:
+        """Run an identity provider in the pod `issuer`; `url` is what it calls itself."""
+        await self.server("issuer", program=ISSUER, arguments=(url, "8000"))
+
+    async def token(self) -> str:
+        """Return a token of the issuer, for whoever calls gateways of the audience `gateway`."""
+        service = await self.admin.get("v1", "Service", "issuer", namespace=self.namespace)
+        token = ""
+
+        async def minted() -> bool:
+            nonlocal token
+            url = f"http://{service['spec']['clusterIP']}:8000/mint"
+            with contextlib.suppress(aiohttp.ClientError):  # Ready is a moment ahead of kube-proxy
+                async with aiohttp.ClientSession() as http, http.get(url) as answer:
+                    token = await answer.text()
+            return bool(token)
+
+        await eventually(minted, within=LONG, every=0.2)
+        return token
+
 
 def server(
-    name: str, *, program: Path = SERVER, arguments: tuple[str, ...] = (), tls: str = "", **environ: str
+    name: str,
+    *,
+    program: Path = SERVER,
+    arguments: tuple[str, ...] = (),
+    image: str = GATEWAY_IMAGE,
+    python: str = "/venv/bin/python",
+    tls: str = "",
+    **environ: str,
 ) -> list[Object]:
-    """A program of the tests in a pod: itself in a ConfigMap, its Python from the gateway's image.
+    """A program of the tests in a pod: itself in a ConfigMap, its Python from an image.
 
     Args:
         name: of all objects.
         program: the echo server, or another one.
         arguments: of the program; the echo server's own when none are given.
+        image: the gateway's, or another one.
+        python: in this image.
         tls: Secret with a certificate; "" for plain HTTP.
         **environ: variables.
     """
@@ -130,9 +167,9 @@ def server(
     }
     container: Object = {
         "name": "server",
-        "image": GATEWAY_IMAGE,
+        "image": image,
         "imagePullPolicy": "Never",
-        "command": ["/venv/bin/python", "/program/server.py", *(arguments or (name, "8000", "0.0.0.0"))],
+        "command": [python, "/program/server.py", *(arguments or (name, "8000", "0.0.0.0"))],
         "env": [{"name": key, "value": value} for key, value in environ.items()],
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
         "securityContext": restricted,

@@ -8,13 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from hack.cluster.layout import REPOSITORY
 from hack.controlplane.rest import Object
 from tests.cluster.kit import API, LONG, Figure, Pods, entry, gateway, group, served, server
 from tests.e2e.vmcp.kit import Client
 from tests.support.eventually import eventually
 
-ISSUER = REPOSITORY / "tests" / "e2e" / "vmcp" / "issuer.py"
 INTERVAL = 5
 """Seconds between two looks at a backend; one failed look is enough."""
 CHECKS = {"healthCheckInterval": f"{INTERVAL}s", "healthCheckTimeout": "2s", "unhealthyThreshold": 1}
@@ -24,7 +22,7 @@ async def test_a_token_exchange_at_an_issuer_in_a_pod(pods: Pods) -> None:
     """Callers' tokens are checked and exchanged: who has none is refused, and the server sees its own audience."""
     await pods.server("srv", REQUIRED_AUDIENCE="srv")
     issuer = f"http://issuer.{pods.namespace}.svc:8000"
-    await pods.server("issuer", program=ISSUER, arguments=(issuer, "8000"))
+    await pods.issuer(issuer)
     address = (await pods.admin.get("v1", "Service", "issuer", namespace=pods.namespace))["spec"]["clusterIP"]
     oidc = {"issuer": issuer, "jwksAllowPrivateIP": True, "insecureAllowHTTP": True}
     exchange = {"tokenUrl": f"{issuer}/token", "audience": "srv"}
@@ -52,16 +50,7 @@ async def test_a_token_exchange_at_an_issuer_in_a_pod(pods: Pods) -> None:
     for source in ("inline", "discovered"):
         outgoing = {"source": source}
         await pods.apply(gateway(source, incomingAuth=incoming, outgoingAuth=outgoing, podTemplateSpec=template))
-    token = ""
-
-    async def minted() -> bool:
-        nonlocal token
-        with contextlib.suppress(aiohttp.ClientError):  # Ready is a moment ahead of kube-proxy
-            async with aiohttp.ClientSession() as http, http.get(f"http://{address}:8000/mint") as answer:
-                token = await answer.text()
-        return bool(token)
-
-    await eventually(minted, within=LONG, every=0.2)
+    token = await pods.token()
     for source in ("inline", "discovered"):
         await pods.gateway_is("Ready", source)
         url = await pods.url(source)
