@@ -23,7 +23,6 @@ from controllers.mcpgroup.decide import (
 from controllers.options import OperatorOptions
 from controllers.shared import references
 from controllers.shared.depends import Depends, rules_of, watch
-from controllers.shared.finalizers import hold
 from controllers.shared.groups import UNJUDGED, count_unjudged, unjudged
 from controllers.shared.races import complete
 from controllers.shared.resources import ENDPOINT, ENTRY, GROUP, MEMBER_KINDS, PROXY, SERVER
@@ -53,6 +52,9 @@ DEPRECATED = (
 SERVABLE = "servable"
 """Name of the index of members that a gateway can serve, by group."""
 FINALIZER = "toolhive.stacklok.dev/mcpgroup-finalizer"
+"""Of ToolHive's operator, and of earlier versions: taken off wherever it is. Members watch their group and say
+GroupRefNotFound by themselves, so there is nothing to clean up, and each kind with a finalizer makes the deletion of a
+namespace wait 8 s (the namespace controller's estimate for objects that it finds still there)."""
 
 
 class GroupReconciler:
@@ -76,18 +78,14 @@ class GroupReconciler:
         self.status = StatusWriter(manager.client, GROUP, StatusRepairs(manager, GROUP, self._recorder))
 
     async def reconcile(self, request: Key) -> Result | None:
-        """Bring one group's finalizer and status up to date."""
+        """Bring one group's status up to date."""
         record = self._reader.get(GROUP, request)
         if record is None or record.meta.deleting:
             self._forget(request)
         if record is None:
             return None
-        if record.meta.deleting:
-            # Members watch their group and say GroupRefNotFound by themselves: there is nothing to clean up.
-            await remove_finalizer(self._client, record, FINALIZER)
-            return None
-        held = await hold(self._client, record, FINALIZER)
-        return await self._write(held) if held is not None else None
+        record = await remove_finalizer(self._client, record, FINALIZER)
+        return None if record is None or record.meta.deleting else await self._write(record)
 
     async def _write(self, record: Record) -> Result | None:
         now, pending = self._clock(), self._pending.get(record.key)
@@ -190,7 +188,7 @@ DEPENDS = tuple(
     for kind in MEMBER_KINDS
 )
 RULES = (
-    PolicyRule.of(GROUP, *READ, "patch", why="the kind itself, and its finalizer"),
+    PolicyRule.of(GROUP, *READ, "patch", why="the kind itself, and a finalizer that others left on it"),
     PolicyRule.of(GROUP, "patch", subresource="status", why="phase, conditions and members"),
     *rules_of(DEPENDS),
 )

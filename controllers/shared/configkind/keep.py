@@ -13,7 +13,6 @@ import orjson
 from api.common.model import CustomResource as Model
 from controllers.shared.configkind.decide import Judged, Snapshot, decide
 from controllers.shared.depends import Depends, rules_of, watch
-from controllers.shared.finalizers import hold
 from controllers.shared.races import complete
 from controllers.shared.status_repairs import StatusRepairs
 from controllers.shared.verdicts import StatusWriter, Unreadable, read_model
@@ -22,11 +21,13 @@ from runtime import (
     Event,
     Key,
     Manager,
+    NotFoundError,
     PolicyRule,
     Reader,
     Record,
     Resource,
     Result,
+    add_finalizer,
     parse_conditions,
     remove_finalizer,
 )
@@ -123,7 +124,7 @@ class ConfigReconciler(Generic[Spec]):
         """Judge one object, write its status if that changes it, let it go when nobody refers to it."""
         record = self._reader.get(self._kind.resource, request)
         if record is not None and not record.meta.deleting:
-            record = await hold(self._client, record, self._kind.finalizer)
+            record = await self._hold(record)
         if record is None or self._kind.finalizer not in record.meta.finalizers:
             return None
         snapshot = self._observe(record)
@@ -135,6 +136,17 @@ class ConfigReconciler(Generic[Spec]):
         for said in decision.announcements:
             self._recorder.event(record, type=said.type, reason=said.reason, action=said.action, note=said.note)
         return None
+
+    async def _hold(self, record: Record) -> Record | None:
+        """Put our finalizer on an object; None when it was gone first, which ends the reconcile and is no error.
+
+        Raises:
+            ConflictError: the object changed since it was read.
+        """
+        try:
+            return await add_finalizer(self._client, record, self._kind.finalizer)
+        except NotFoundError:
+            return None
 
     def _observe(self, record: Record) -> Snapshot[Spec]:
         found = read_model(record, self._kind.model)

@@ -58,8 +58,9 @@ async def test_undeploy_removes_everything_while_the_operator_can_still_let_go(m
         ending = asyncio.create_task(follow_namespace())
         await asyncio.to_thread(handle.kubectl, "apply", "-k", str(ROOT / "config" / "samples"))
         await kube.wait_for(
-            *GROUP,
-            "engineering",
+            GROUP[0],
+            "MCPExternalAuthConfig",
+            "crm-exchange",
             namespace="default",
             until=lambda found: bool((found or {}).get("metadata", {}).get("finalizers")),
         )
