@@ -16,7 +16,7 @@ from api.contract import ConfigError, ConfigErrors, Dialect, VmcpConfig, dialect
 from api.contract.loader import backend_sizes
 from api.contract.strategies import EnvSource
 from api.contract.support import unsupported
-from controllers.shared.isolation import destinations, urls_in
+from controllers.shared.deployed.isolation import destinations, urls_in
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.part import CaVolume, judged
 from controllers.shared.verdicts import Verdict, one_per_type

@@ -18,9 +18,9 @@ from controllers.shared.content import hash_values
 from controllers.shared.decided import decided
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates, rules_of, watch
+from controllers.shared.deployed.pods import pod_depends
 from controllers.shared.groups import UNJUDGED, count_unjudged, group_changed_for_members, unjudged
 from controllers.shared.ownership import FIELD_MANAGER
-from controllers.shared.pods import pod_depends
 from controllers.shared.races import complete
 from controllers.shared.references import GROUP_REF
 from controllers.shared.resources import (

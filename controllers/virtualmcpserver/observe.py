@@ -18,10 +18,10 @@ from controllers.options import OperatorOptions
 from controllers.shared.content import Facts, contents
 from controllers.shared.decided import decided
 from controllers.shared.dependencies import Dependencies
+from controllers.shared.deployed.pods import pods_of
 from controllers.shared.groups import group_state
 from controllers.shared.parts.learned import PolicyText
 from controllers.shared.parts.learning import Learning
-from controllers.shared.pods import pods_of
 from controllers.shared.references import GROUP_REF
 from controllers.shared.remote import rank
 from controllers.shared.resources import (

@@ -12,7 +12,7 @@ from api.conditions import VirtualMCPServerReason as R
 from api.contract import Dialect
 from api.contract.identifiers import GATEWAY_PORT
 from api.contract.reports import reporter_lease_name
-from controllers.shared.isolation import NEVER_REACHED
+from controllers.shared.deployed.isolation import NEVER_REACHED
 from controllers.shared.verdicts import Verdict
 from controllers.shared.workload.identity import desired_identity, rule
 from controllers.shared.workload.isolation import desired_network_policy

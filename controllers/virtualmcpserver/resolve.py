@@ -14,8 +14,8 @@ from api.contract.errors import join
 from api.contract.identifiers import GATEWAY_PORT
 from api.v1beta1 import VirtualMCPServerSpec
 from controllers.shared.configkind import hash_in_status
+from controllers.shared.deployed.isolation import annotation_problem, is_isolated
 from controllers.shared.groups import GroupState, judge_group
-from controllers.shared.isolation import annotation_problem, is_isolated
 from controllers.shared.parts.oidc import resolve_oidc
 from controllers.shared.parts.part import Part, Words
 from controllers.shared.parts.telemetry import resolve_telemetry

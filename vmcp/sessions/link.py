@@ -29,7 +29,7 @@ from vmcp.backend.backoff import RetryBackoff
 from vmcp.observe.seldom import SeldomLog
 from vmcp.sessions.reaching import connection_options
 from vmcp.sessions.settings import RedisSettings
-from vmcp.sessions.store import CONNECTING, StoreUnavailable
+from vmcp.sessions.unavailable import CONNECTING, StoreUnavailable
 from vmcp.tasks import Background
 
 log = structlog.get_logger(__name__)

@@ -8,29 +8,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from vmcp.sessions.record import Change, SessionRecord
+from vmcp.sessions.unavailable import CONNECTING, StoreUnavailable
 
 if TYPE_CHECKING:
     from vmcp.sessions.link import RedisLink
 
-CONNECTING: Final = "connecting"
-"""`SessionStore.trouble` of a store that has not been asked anything yet."""
-
-
-class StoreUnavailable(Exception):  # noqa: N818  what it is, not what went wrong
-    """The store did not answer in time, or not at all: what was asked may or may not have been done.
-
-    Attributes:
-        retry_after: Seconds after which asking again may help.
-    """
-
-    def __init__(self, reason: str, *, retry_after: float = 1.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
+__all__ = ["CONNECTING", "Note", "NoteKind", "ProcessStore", "SessionStore", "StoreListener", "StoreUnavailable"]
 
 
 class NoteKind(enum.StrEnum):

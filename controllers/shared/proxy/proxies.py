@@ -14,11 +14,11 @@ from controllers.options import OperatorOptions
 from controllers.shared.content import Unknown
 from controllers.shared.dependencies import Dependencies
 from controllers.shared.depends import Depends, generates
-from controllers.shared.isolation import isolation_changed
+from controllers.shared.deployed.isolation import isolation_changed
+from controllers.shared.deployed.pods import pod_depends, pods_of
 from controllers.shared.parts.learned import Learned
 from controllers.shared.parts.learning import Learning
 from controllers.shared.parts.part import judged
-from controllers.shared.pods import pod_depends, pods_of
 from controllers.shared.proxy.names import generated
 from controllers.shared.proxy.publish import ProxyPublisher
 from controllers.shared.proxy.render import ProxyObjects, render

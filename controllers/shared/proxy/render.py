@@ -21,7 +21,7 @@ from api.contract.operations import Audit, SessionStorage
 from api.contract.proxy import ProxyConfig, ProxyRemote, ProxyTools, dump_proxy, validate_proxy
 from api.contract.strategies import Converted, convert_strategy
 from api.contract.volumes import assign_volume_names
-from controllers.shared.isolation import (
+from controllers.shared.deployed.isolation import (
     NEVER_REACHED,
     annotation_problem,
     destinations,

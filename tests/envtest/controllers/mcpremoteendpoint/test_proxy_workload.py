@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from controllers.shared.isolation import ANNOTATION
+from controllers.shared.deployed.isolation import ANNOTATION
 from tests.envtest.controllers.kit import URL, Object, conditions_of
 from tests.envtest.controllers.mcpremoteendpoint.conftest import ISSUER, KIND, ProxyCluster
 

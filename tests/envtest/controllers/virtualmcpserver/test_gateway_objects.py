@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controllers.shared.isolation import ANNOTATION
+from controllers.shared.deployed.isolation import ANNOTATION
 from tests.envtest.controllers.kit import Object
 from tests.envtest.controllers.virtualmcpserver.conftest import KIND, RBAC, Gateways
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.contract import Dialect
 from api.contract.hosts import always_blocked
-from controllers.shared.isolation import ANNOTATION, NEVER_REACHED, destinations
+from controllers.shared.deployed.isolation import ANNOTATION, NEVER_REACHED, destinations
 from controllers.shared.workload.isolation import Destination, desired_network_policy
 from controllers.virtualmcpserver.decide import decide
 from tests.unit.controllers.virtualmcpserver.test_gateway_decisions import auth_config, entry, make, said
