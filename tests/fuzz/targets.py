@@ -33,7 +33,8 @@ from vmcp.http.client.connection import ClientConnection
 from vmcp.http.server.protocol import GuardedProtocol
 from vmcp.observe.redact import Redactor
 from vmcp.server import Server
-from vmcp.wire.jsonrpc import JsonRpcError, parse
+from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
+from vmcp.wire.mending import read_batch, read_message
 from vmcp.wire.protocol import HeaderError, check_header, decode_value, encode_value
 from vmcp.wire.sse import SseError, SseParser
 
@@ -208,6 +209,10 @@ def messages() -> Target:
             assert isinstance(json.loads(data), dict)
             assert message.is_request or message.is_notification or message.is_response
         response = Response(status, {"content-type": "application/json"}, data)
+        with contextlib.suppress(JsonRpcError):
+            mended = read_message(data)
+            assert mended.is_request or mended.is_notification or mended.is_response
+        assert all(isinstance(found, Message) for found in read_batch(data))
         with contextlib.suppress(BackendError, SessionLost):
             check_session(response, message_of("backend", response), 1, "session")
 

@@ -5,6 +5,8 @@ How deep it is, what it says, and that all parsers would read the same.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from msgspec import UNSET
 
@@ -15,6 +17,9 @@ from vmcp.http.server.asgi import Refusal
 from vmcp.wire.jsonrpc import JsonRpcError, Message, parse
 from vmcp.wire.mending import read_message
 from vmcp.wire.protocol import INVALID_REQUEST
+
+_LONGEST_ANSWER: Final = 8192
+"""Bytes of an answer that is read as it is meant: a longer body that is wrong is refused at once, whatever it is."""
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +76,8 @@ def parsed(body: bytes) -> Message | None:
 
 
 def _answer(body: bytes) -> Message | None:
+    if len(body) > _LONGEST_ANSWER:
+        return None
     try:
         message = read_message(body)
     except JsonRpcError:

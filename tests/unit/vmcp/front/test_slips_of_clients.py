@@ -109,7 +109,14 @@ async def test_the_answer_to_a_question_is_read_as_it_is_meant(w, odd):
     assert heard == [meant or {"action": "accept", "content": {"a": "\N{REPLACEMENT CHARACTER}"}}]
 
 
-@pytest.mark.parametrize("body", [b'"result":{"a":NaN},"method":"ping"', b'"params":{"a":NaN},"method":"tools/call"'])
-async def test_a_request_is_never_mended(w, body):
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"result":{"a":NaN,"b":"%b"}' % (b"x" * 8192),
+        b'"result":{"a":NaN},"method":"ping"',
+        b'"params":{"a":NaN},"method":"tools/call"',
+    ],
+)
+async def test_a_request_is_never_mended_and_neither_is_what_is_long(w, body):
     await w.initialize()
     assert (await w.post(b'{"jsonrpc":"2.0","id":1,%b}' % body, w.session_headers()).answer()).status == 400
