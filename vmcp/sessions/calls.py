@@ -42,8 +42,8 @@ SILENCE: Final = 15.0
 """Seconds without a sign of the other side after which it is given up."""
 KEPT: Final = 30.0
 """Seconds that a result waits for an asker that could not be reached."""
-MAX_KEPT: Final = 64
-"""Results that wait."""
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""Bytes of the results that wait, all together; the oldest go first."""
 MAX_UNDER_WAY: Final = 4096
 """Retries that are served for other replicas at the same time."""
 MAX_MESSAGE: Final = 16 * 1024 * 1024
@@ -165,7 +165,8 @@ class SharedCalls:
         self._link = link
         self._asked: dict[str, _Asked] = {}
         self._served: dict[str, _Served] = {}
-        self._results: OrderedDict[str, tuple[float, CallResult]] = OrderedDict()
+        self._results: OrderedDict[str, CallResult] = OrderedDict()
+        self._kept = 0
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._background = Background("calls of other replicas")
 
@@ -278,7 +279,7 @@ class SharedCalls:
         if served is not None:
             served.heard_at = time.monotonic()
             return
-        _, result = self._results.pop(message.token, (0.0, CallResult(message.token)))
+        result = self._forget(message.token) or CallResult(message.token)
         self._background.spawn(self._deliver(message.asker, result), "result")
 
     async def _serve(self, message: Resume, served: _Served) -> None:
@@ -318,10 +319,17 @@ class SharedCalls:
         """Send a result; where that fails, it is kept until the asker says that it still waits."""
         if await self._try(asker, result):
             return
-        now = time.monotonic()
-        self._results[result.token] = (now, result)
-        while len(self._results) > MAX_KEPT or now - next(iter(self._results.values()))[0] > KEPT:
-            self._results.popitem(last=False)
+        self._results[result.token] = result
+        self._kept += _size(result)
+        while self._kept > MAX_KEPT:
+            self._forget(next(iter(self._results)))
+        asyncio.get_running_loop().call_later(KEPT, self._forget, result.token)
+
+    def _forget(self, token: str) -> CallResult | None:
+        result = self._results.pop(token, None)
+        if result is not None:
+            self._kept -= _size(result)
+        return result
 
     # --- messages ---
 
@@ -343,6 +351,12 @@ class SharedCalls:
     @staticmethod
     def _channel(link: RedisLink, replica: str) -> str:
         return f"{link.prefix}calls:{replica}"
+
+
+def _size(result: CallResult) -> int:
+    """Return about how many bytes a result holds."""
+    parts = (result.questions, result.result, result.error, result.asked, result.requests)
+    return 256 + sum(len(part) for part in parts if part is not None)
 
 
 def _to_result(token: str, reply: Reply | ParkedCall | None) -> CallResult:

@@ -56,7 +56,7 @@ class RedisLink:
         prefix: Put before every key and channel.
         replica: Names this process among those that share the server.
         trouble: Why the server does not answer at the moment, in one word; "" = it does, as far as is known.
-        ears: Channel -> what takes its messages, which must neither block nor fail. Filled before `start`.
+        ears: Channel -> what takes its messages, which must not block. Filled before `start`.
         connected: Called each time that the channels are heard again: messages may have been lost. Must not block.
     """
 
@@ -197,7 +197,13 @@ class RedisLink:
                 continue
             asked = False
             if message["type"] == "message":
-                self.ears[message["channel"].decode()](message["data"])
+                self._take(message["channel"].decode(), message["data"])
+
+    def _take(self, channel: str, data: bytes) -> None:
+        try:
+            self.ears[channel](data)
+        except Exception:
+            log.exception("a message from another replica could not be processed")
 
 
 @contextlib.asynccontextmanager

@@ -242,9 +242,5 @@ class RedisStore:
         except (SealError, msgspec.DecodeError, RecursionError):
             log.debug("ignored a message from an unknown replica")
             return
-        if replica == self._link.replica or self.listener is None:
-            return
-        try:
+        if replica != self._link.replica and self.listener is not None:
             self.listener.heard(note)
-        except Exception:
-            log.exception("a message from another replica could not be processed")
