@@ -154,11 +154,15 @@ async def test_unknown_names_do_not_make_a_session_be_asked_again_and_again(worl
     assert kit.listed <= 1
 
 
-async def test_calls_of_unknown_names_wait_for_a_slow_backend_once_and_not_one_after_the_other(
-    world, kit, monkeypatch
-) -> None:
+@pytest.fixture
+def now(monkeypatch) -> list[float]:
+    """What the clock of the lists says, in seconds."""
     now = [1000.0]
     monkeypatch.setattr(own_lists, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+async def test_calls_of_unknown_names_wait_for_a_slow_backend_once_and_not_one_after_the_other(world, kit, now) -> None:
     w = world(kit.fake)
     await w.initialize()
     await w.legacy("tools/call", {"name": "enable"}).answer()
@@ -174,9 +178,7 @@ async def test_calls_of_unknown_names_wait_for_a_slow_backend_once_and_not_one_a
     assert kit.listed == 1
 
 
-async def test_a_backend_that_answers_no_list_is_searched_less_and_less(world, kit, monkeypatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(own_lists, "time", SimpleNamespace(monotonic=lambda: now[0]))
+async def test_a_backend_that_answers_no_list_is_searched_less_and_less(world, kit, now) -> None:
     w = world(kit.fake)
     await w.initialize()
     await w.legacy("tools/call", {"name": "enable"}).answer()
