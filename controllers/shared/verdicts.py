@@ -203,9 +203,9 @@ class StatusWriter:
     async def _patch(self, record: Record, patch: Mapping[str, Any]) -> Record:
         uid = record.meta.uid
         self._writing.add(uid)
-        if self._decided is not None:
-            self._decided.tell(record, patch)
         try:
+            if self._decided is not None:
+                self._decided.tell(record, patch)
             written = await self._client.merge_patch(
                 record.resource,
                 record.key,
