@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from controllers.mcpgroup.controller import FINALIZER
 from hack import gen_rbac
 from hack.controlplane.handle import Handle
 from hack.controlplane.rest import Kube
@@ -83,6 +84,7 @@ async def test_everything_that_a_user_may_do_needs_nothing_more_and_uses_all_of_
         await settled(admin, bodies)
         needed = await handed_on(admin, namespace)
         await _edit_by_hand(admin, namespace)
+        await _leave_a_finalizer(admin, namespace)
         needed |= await _change_modes(admin, namespace)
         await _delete_all(admin, bodies)
 
@@ -129,6 +131,16 @@ async def _edit_by_hand(admin: Kube, namespace: str) -> None:
                 namespace=namespace,
                 until=lambda f, v=version: f is not None and f["metadata"]["resourceVersion"] != v,
             )
+
+
+async def _leave_a_finalizer(admin: Kube, namespace: str) -> None:
+    """Move in from ToolHive's operator, which holds each group; that is taken off."""
+    group, *_ = await admin.list(API, "MCPGroup", namespace=namespace)
+    name, held = group["metadata"]["name"], {"metadata": {"finalizers": [FINALIZER]}}
+    await admin.patch(API, "MCPGroup", name, held, namespace=namespace)
+    await admin.wait_for(
+        API, "MCPGroup", name, namespace=namespace, until=lambda f: f is not None and "finalizers" not in f["metadata"]
+    )
 
 
 async def _change_modes(admin: Kube, namespace: str) -> set[Permission]:
