@@ -52,9 +52,14 @@ class RemoteProxyReconciler(RemoteReconciler):
         return await super().reconcile(request)
 
     def _tell(self, record: Record) -> None:
-        """Say that the kind is deprecated when this manager first sees a proxy, and when somebody changes it."""
+        """Say that the kind is deprecated when a proxy is new, and when somebody changes it.
+
+        A restart of the manager repeats nothing, because the status is about the present spec already.
+        """
         seen = (record.meta.uid, record.meta.generation)
-        if record.meta.deleting or self._told.get(record.key) == seen:
+        if record.meta.deleting or record.path("status.observedGeneration") == record.meta.generation:
+            return
+        if self._told.get(record.key) == seen:  # the status may take more than one reconcile to follow
             return
         self._told[record.key] = seen
         self._recorder.event(

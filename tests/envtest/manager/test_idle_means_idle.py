@@ -17,7 +17,7 @@ from tests.support.operator import OPERATOR_USER, lease_role
 from tests.support.process import Program
 from tests.support.samples import API, apply, samples, settled
 
-OWN = ("MCPGroup", "MCPServerEntry", "VirtualMCPServer", "MCPExternalAuthConfig", "MCPRemoteEndpoint")
+OWN = ("MCPGroup", "MCPServerEntry", "VirtualMCPServer", "MCPExternalAuthConfig", "MCPRemoteEndpoint", "MCPRemoteProxy")
 KINDS = [
     *((API, kind) for kind in OWN),
     ("v1", "ConfigMap"),
@@ -39,10 +39,13 @@ def world(namespace: str) -> list[dict[str, Any]]:
     endpoint = copy.deepcopy(next(b for b in bodies if b["kind"] == "MCPRemoteEndpoint"))
     endpoint["metadata"]["name"] = "broken-endpoint"
     endpoint["spec"] |= {"remoteUrl": "http://localhost", "groupRef": {"name": "playground"}}
+    proxy = copy.deepcopy(next(b for b in bodies if b["kind"] == "MCPRemoteProxy"))
+    proxy["metadata"]["name"] = "broken-proxy"
+    proxy["spec"]["remoteUrl"] = "http://localhost"
     auth = copy.deepcopy(next(b for b in bodies if b["kind"] == "MCPExternalAuthConfig"))
     auth["metadata"]["name"] = "broken-auth"
     auth["spec"] = {"type": "awsSts", "awsSts": {"region": "eu-west-1"}}
-    return [*bodies, stock, endpoint, auth]
+    return [*bodies, stock, endpoint, proxy, auth]
 
 
 async def versions(admin: Kube, namespace: str) -> dict[str, str]:

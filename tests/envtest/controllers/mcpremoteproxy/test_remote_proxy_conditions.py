@@ -346,6 +346,26 @@ async def test_pods_of_another_operator_keep_their_url_where_this_ones_image_is_
     await cluster.until(KIND, "p", gone=True)
 
 
+async def test_new_and_changed_proxies_are_told_that_the_kind_is_deprecated_and_a_restart_repeats_nothing(
+    proxies: RemoteProxyCluster, start_operator: Callable[..., Awaitable[Any]]
+) -> None:
+    """A second manager stands in for the restarted one: it knows no more than that."""
+
+    async def told() -> int:
+        await proxies.come_to_rest()
+        return sum(request["objectRef"]["resource"] == "events" for request in proxies.requests())
+
+    await proxies.proxy(remoteUrl="http://localhost")
+    await proxies.event("p", "Warning", "Deprecated")
+    once = await told()
+    await proxies.patch(KIND, "p", {"metadata": {"labels": {"touched": "yes"}}})
+    assert await told() == once
+    await start_operator(only=MINE)
+    assert await told() == once
+    await proxies.patch(KIND, "p", {"spec": {"transport": "sse"}})
+    assert await told() > once
+
+
 @shows(KIND, "ObjectsApplied=False/ForeignObject")
 async def test_an_object_of_somebody_else_is_left_alone_until_it_is_gone(proxies: RemoteProxyCluster) -> None:
     await proxies.oidc()
