@@ -30,6 +30,7 @@ GOOD: dict[str, Object] = {
     "MCPExternalAuthConfig": {"type": "unauthenticated"},
     "MCPServerEntry": REMOTE,
     "MCPRemoteEndpoint": REMOTE | {"type": "direct"},
+    "MCPRemoteProxy": REMOTE,
     "VirtualMCPServer": ANONYMOUS,
 }
 BLOCKED = "http://169.254.169.254/"
@@ -45,6 +46,7 @@ BROKEN: dict[str, tuple[Object, Object, str]] = {
         {"remoteUrl": URL},
         "RemoteURLInvalid",
     ),
+    "MCPRemoteProxy": (REMOTE | {"remoteUrl": BLOCKED}, {"remoteUrl": URL}, "RemoteURLInvalid"),
     "VirtualMCPServer": (
         ANONYMOUS | {"config": {"aggregation": {"conflictResolution": "priority"}}},
         {"config": {"aggregation": None}},
@@ -52,13 +54,9 @@ BROKEN: dict[str, tuple[Object, Object, str]] = {
     ),
 }
 """A spec that cannot work, the patch that mends it, and the reason that is said meanwhile."""
-READY_POD = {
-    "phase": "Running",
-    "conditions": [{"type": "Ready", "status": "True"}],
-    "containerStatuses": [
-        {"name": "vmcp", "ready": True, "restartCount": 0, "image": "x", "imageID": "x", "state": {"running": {}}}
-    ],
-}
+PODS = {"MCPRemoteProxy": "toolhive", "VirtualMCPServer": "vmcp"}
+"""Kinds that are in use once their pods are ready, with the name of the container."""
+RUNS = {"ready": True, "restartCount": 0, "image": "x", "imageID": "x", "state": {"running": {}}}
 
 
 @pytest.fixture
@@ -104,8 +102,8 @@ async def test_a_mistake_is_failed_and_its_correction_is_current(everything: Clu
     (why,) = [c for c in (await everything.get(kind, "x"))["status"]["conditions"] if c["type"] == "Stalled"]
     assert why["reason"] == reason
     await everything.patch(kind, "x", {"spec": mend})
-    # Nothing runs pods here: a gateway in order stays on its way.
-    await settled(everything, kind, "x", "Current" if kind != "VirtualMCPServer" else "InProgress")
+    # Nothing runs pods here: what runs in pods stays on its way.
+    await settled(everything, kind, "x", "Current" if kind not in PODS else "InProgress")
 
 
 async def test_what_is_only_not_there_yet_is_in_progress(admin, namespace, control_plane, start_operator) -> None:
@@ -128,7 +126,8 @@ async def test_the_waits_of_the_docs_end_when_everything_is_in_order(everything:
     waits = WAITS[1].splitlines()
     assert {wait.split()[-1].partition("/")[0] for wait in waits} == {kind.lower() for kind in GOOD}
     assert set(GOOD) == {str(k.model_fields["kind"].default) for k in KINDS if k.definition.reconciled}
-    await _make_ready(everything, "virtualmcpserver")
+    for kind, container in PODS.items():
+        await _make_ready(everything, kind, container)
     for wait in waits:
         plural = wait.split()[-1].partition("/")[0]
         arguments = wait.replace("NAME", "g" if plural == "mcpgroup" else plural).split()[1:]
@@ -140,16 +139,20 @@ async def test_the_waits_of_the_docs_end_when_everything_is_in_order(everything:
         await settled(everything, kind, "g" if kind == "MCPGroup" else kind.lower(), "Current")
 
 
-async def _make_ready(cluster: Cluster, gateway: str) -> None:
-    """Stand in for kubelet and Deployment controller: a pod of the gateway that is ready, and a finished rollout."""
-    await cluster.until("VirtualMCPServer", gateway, ObjectsApplied="True/ObjectsApplied")
-    deployment = await cluster.admin.get("apps/v1", "Deployment", gateway, namespace=cluster.namespace)
+async def _make_ready(cluster: Cluster, kind: str, container: str) -> None:
+    """Stand in for kubelet and Deployment controller: a pod of the object that is ready, and a finished rollout."""
+    name = kind.lower()
+    await cluster.until(kind, name, ObjectsApplied="True/ObjectsApplied")
+    deployment = await cluster.admin.get("apps/v1", "Deployment", name, namespace=cluster.namespace)
     labels = deployment["spec"]["template"]["metadata"]["labels"]
-    pod = {"containers": [{"name": "vmcp", "image": "x"}]}
-    await cluster.create("Pod", "p", pod, api="v1", metadata={"labels": labels})
-    await cluster.admin.patch(
-        "v1", "Pod", "p", {"status": READY_POD}, namespace=cluster.namespace, subresource="status"
-    )
+    pod = {"containers": [{"name": container, "image": "x"}]}
+    await cluster.create("Pod", name, pod, api="v1", metadata={"labels": labels})
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": container, **RUNS}],
+    }
+    await cluster.admin.patch("v1", "Pod", name, {"status": status}, namespace=cluster.namespace, subresource="status")
     await roll_out(cluster.admin, deployment)
 
 
