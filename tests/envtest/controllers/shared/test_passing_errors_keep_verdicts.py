@@ -12,24 +12,28 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.controlplane.handle import Handle
 from hack.controlplane.pytest_plugin import MakeUser
 from hack.controlplane.rest import Kube, KubeError
+from hack.gen_rbac import ROLE
 from runtime.transport.config import load_endpoint
 from tests.envtest.controllers.kit import Cluster, certificate, conditions_of, encoded, header
 from tests.envtest.controllers.lifecycles import shows
 from tests.support.operator import launch, trying_again_within
 
 RBAC = "rbac.authorization.k8s.io/v1"
+SEEING: list[dict[str, Any]] = yaml.safe_load(ROLE.read_text(encoding="utf-8"))["rules"]
+"""The operator's own role."""
 BLIND: list[dict[str, Any]] = [
-    {"apiGroups": ["toolhive.stacklok.dev"], "resources": ["*"], "verbs": ["get", "list", "watch", "patch"]},
-    {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    {**rule, "resources": [resource], "verbs": [verb for verb in rule["verbs"] if verb != "get"]}
+    if resource in ("secrets", "configmaps")
+    else {**rule, "resources": [resource]}
+    for rule in SEEING
+    for resource in rule["resources"]
 ]
-SEEING = [*BLIND, {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
+"""The same, but no Secret and no ConfigMap may be read; to watch their metadata is allowed."""
 
 
 class Sight:
