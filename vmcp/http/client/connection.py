@@ -176,6 +176,8 @@ class ClientConnection(asyncio.Protocol):
             if self._waiter is waiter and self._state is not _State.IDLE:
                 self.abort()
             raise
+        finally:
+            del waiter  # it keeps its error, and that this frame: the two would wait for a collection of garbage
         return response if response.decoder is None else await self._decoded(response, deadline)
 
     async def _decoded(self, response: Response, deadline: float) -> Response:
@@ -212,6 +214,7 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._close()
+        self._drop_answer()
         if self._transport is not None:
             self._transport.abort()
 
@@ -257,7 +260,10 @@ class ClientConnection(asyncio.Protocol):
             self._fail(BadResponse("the server switched protocols without being asked", status=self._status))
         except httptools.HttpParserCallbackError as err:
             cause = err.__context__
-            self._fail(cause if isinstance(cause, HttpError) else BadResponse("the answer cannot be read"))
+            # Without this frame, which knows the error: the two would keep the answer until a collection of garbage.
+            self._fail(
+                cause.with_traceback(None) if isinstance(cause, HttpError) else BadResponse("the answer cannot be read")
+            )
         except httptools.HttpParserError:
             self._fail(BadResponse("the answer is not HTTP/1.1", status=self._status))
         if self._state is _State.HEAD and self._head_bytes > 2 * self._limits.max_head:
@@ -414,14 +420,21 @@ class ClientConnection(asyncio.Protocol):
 
     def _fail(self, error: HttpError) -> None:
         stream, self._stream = self._stream, None
+        waiter, self._waiter = self._waiter, None
         was_closed = self._state is _State.CLOSED
         self._close()
+        self._drop_answer()
         if self._transport is not None and not was_closed:
             self._transport.abort()
         if stream is not None:
             stream.end(error)
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+        elif waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+    def _drop_answer(self) -> None:
+        """Give back what came of an answer that nobody gets: who is told of its end may know of us for long."""
+        self._body = []
+        self._decoder = self._held = None
 
     def _close(self) -> None:
         if self._state is not _State.CLOSED:

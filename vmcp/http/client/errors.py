@@ -5,6 +5,8 @@ Errors never hold a header value or a part of a body: they end up in logs and in
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class HttpError(Exception):
     """A request has no usable answer.
@@ -16,6 +18,12 @@ class HttpError(Exception):
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
+
+    def unraised(self) -> Self:
+        """Return one that says the same and was never raised: whoever keeps it keeps nobody's frames."""
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__)
+        return made
 
 
 class ConnectError(HttpError):

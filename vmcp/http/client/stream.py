@@ -73,6 +73,7 @@ class BodyStream:
         self._paused = False
         self._discarding = False
         self._done = False
+        # Never raised itself: it would know the frames of its readers, and these know us.
         self._error: HttpError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._decoder = decoder
@@ -97,7 +98,7 @@ class BodyStream:
         if self._chunks:
             return self._take()
         if self._error is not None:
-            raise self._error
+            raise self._error.unraised()
         return None
 
     async def _decoded(self, decoder: Decoder, idle: float | None) -> bytes | None:
@@ -116,7 +117,7 @@ class BodyStream:
                 if self._chunks:
                     decoder.feed(self._take())
                 elif self._error is not None:
-                    raise self._error
+                    raise self._error.unraised()
                 elif self._done:
                     decoder.finish()
                     return None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import pytest
 
 from tests.support.eventually import at_rest, eventually
 from vmcp.backend.allowance import BURST, LINE, MESSAGES_PER_SECOND, Allowance
-from vmcp.backend.errors import BackendOverflow, BackendTimeout
+from vmcp.backend.errors import BackendError, BackendOverflow, BackendTimeout
 from vmcp.backend.interface import BreakerSettings, Call, Circuit, RpcFault, SessionSpec
 from vmcp.backend.legacy.inbox import MAX_ANSWERS, MAX_QUESTIONS
 from vmcp.http.client.under_way import ANSWERS, ANSWERS_EACH, UNDER_WAY
+from vmcp.turns import PIECE
 from vmcp.wire.jsonrpc import RpcError
 from vmcp.wire.protocol import INTERNAL_ERROR, MESSAGE, PROGRESS
 
@@ -338,6 +340,50 @@ async def test_what_is_remembered_of_a_subscription_keeps_no_answer(server, back
     assert backend.endpoint.answers.used > 200_000
     del reply
     await eventually(lambda: backend.endpoint.answers.used == 0, within=5)
+
+
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("how", ["never ends", "breaks off", "stops", "is garbage"])
+async def test_an_answer_that_fails_gives_its_bytes_back_without_the_garbage_collector(
+    server, backend_of, how, kind, modern
+) -> None:
+    piece = b"%x\r\n%b\r\n" % (PIECE, b"x" * PIECE)
+
+    async def fails(request) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n6\r\ndata: \r\n"
+        await request.peer.raw(head.encode())
+        for _ in range(4):
+            await request.peer.raw(piece)
+        while how == "never ends":
+            await request.peer.raw(piece)
+        if how == "is garbage":
+            await request.peer.raw(b"garbage")
+        if how == "breaks off":
+            request.peer.writer.close()
+        await request.peer.gone()
+
+    if modern:
+        server.be_modern()
+    backend = backend_of(server.url, max_response=8 * PIECE)
+    session = backend.open(SessionSpec())
+    await session.call(call())
+    server.on["tools/call"] = fails
+    answers = backend.endpoint.answers
+    others = answers.hold(ANSWERS_EACH)  # so that this is the one answer that may go beyond
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(BackendError) as caught:
+                await session.call(call(0.3 if how == "stops" else 5.0))
+            assert not isinstance(caught.value, BackendOverflow)
+            del caught
+            await eventually(lambda: (answers.used, UNDER_WAY.lent) == (ANSWERS_EACH, False), within=5)
+    finally:
+        gc.enable()
+    del others
+    await session.close()
 
 
 async def test_an_answer_that_there_is_no_room_for_costs_its_call_and_nothing_else(server, backend_of) -> None:
