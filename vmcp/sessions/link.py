@@ -34,8 +34,9 @@ from vmcp.tasks import Background
 
 log = structlog.get_logger(__name__)
 
-COMMAND_TIMEOUT: Final = 1.0
-"""Seconds for a command, a new connection included."""
+COMMAND_TIMEOUT: Final = 1.5
+"""Seconds for a command, a new connection included: the first packet of one is sent again after a second where it was
+lost (RFC 6298, 2.1), and one lost packet is no reason to give a server up."""
 CONNECTIONS: Final = 16
 """Commands at the same time. Those that wait for a place are not the server's fault: their time begins with it."""
 LATE: Final = 0.1
