@@ -296,7 +296,7 @@ async def replicas(store, tmp_path) -> AsyncIterator[Replicas]:
         yield found
     finally:
         await found.stop()
-        await backend.stop()
+        await backend.stop(signal.SIGKILL)  # it would wait for calls whose callers were killed
     for gateway in found.all:
         gateway.clean()
 
