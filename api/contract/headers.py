@@ -133,6 +133,11 @@ def header_value_problem(value: str) -> str | None:
     return None
 
 
+def is_header_value(value: str) -> bool:
+    """Whether the text may stand in a header; see `header_value_problem`. For programs that check configurations."""
+    return header_value_problem(value) is None
+
+
 def header_problems(plain: Mapping[str, str], secret: Iterable[str] = ()) -> list[HeaderProblem]:
     """Say why static headers of a backend may not be sent; nothing when all may.
 

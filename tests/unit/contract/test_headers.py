@@ -14,6 +14,7 @@ from api.contract.headers import (
     RESTRICTED_HEADERS,
     header_problems,
     header_value_problem,
+    is_header_value,
     passthrough_problem,
 )
 from api.contract.secrets import secret_problem, secret_text, session_secret
@@ -51,7 +52,13 @@ def test_credentials_of_the_client_are_never_passed_on_but_may_be_set(name):
 def test_no_sentence_about_a_value_holds_it(value):
     problem = header_value_problem(value)
     assert problem
+    assert not is_header_value(value)
     assert not value or value not in problem
+
+
+@pytest.mark.parametrize("value", ["v", "a b", "caf\xe9", "x" * 8000])
+def test_a_value_that_can_be_sent_is_one(value):
+    assert is_header_value(value)
 
 
 CASES = [
